@@ -1,0 +1,3 @@
+"""aelab: autoencoders trained with a loop of your own."""
+
+__version__ = "0.1.0"

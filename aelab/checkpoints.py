@@ -1,0 +1,70 @@
+"""Checkpoints: the state of a run as one NumPy archive a step.
+
+`checkpoints/latest/step-00000120.npz`. A file is written aside, synced and renamed, so
+a reader sees a whole one or none. No pickle is written, and none is read.
+"""
+
+import os
+import re
+import zipfile
+import zlib
+
+import numpy as np
+
+from aelab.errors import TrainingError, UsageError
+
+_NAME = re.compile(r"step-(\d{8,})\.npz")
+
+
+def path_of(folder: str, step: int) -> str:
+    """The file of a step."""
+    return os.path.join(folder, f"step-{step:08d}.npz")
+
+
+def newest(folder: str) -> str | None:
+    """The file of the highest step in `folder`, None if there is none."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    steps = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
+    return path_of(folder, max(steps)) if steps else None
+
+
+def save(folder: str, step: int, arrays: dict[str, np.ndarray]) -> str:
+    """Writes `arrays` as the checkpoint of `step`, then removes the others.
+
+    Returns:
+      The file's path.
+
+    Raises:
+      TrainingError: an array of the model or the optimizer is not finite. Nothing is
+        written then, and the checkpoint before it stays.
+      OSError: the file can't be written; the checkpoint before it stays.
+    """
+    for name, array in arrays.items():
+        if not name.startswith("progress/") and not np.isfinite(array).all():
+            raise TrainingError(f"{name} is not finite at step {step}")
+    os.makedirs(folder, exist_ok=True)
+    path = path_of(folder, step)
+    aside = f"{path}.tmp"
+    with open(aside, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+    for name in os.listdir(folder):
+        other = os.path.join(folder, name)
+        if other != path and _NAME.fullmatch(name.removesuffix(".tmp")):
+            os.remove(other)
+    return path
+
+
+def load(path: str) -> dict[str, np.ndarray]:
+    """Reads a checkpoint.
+
+    Raises:
+      UsageError: the file can't be read, is damaged or is no checkpoint.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path} is not a readable checkpoint: {error}") from None

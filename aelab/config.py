@@ -1,0 +1,262 @@
+"""One run, described: every choice that a user can make, checked when it is built.
+
+The standard library only, so that `--help` and a bad flag are answered at once. That
+is also why the names that may be chosen stand here as `choices`; a test holds each
+list equal to the registry that it names.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from aelab.errors import UsageError
+
+
+def _field(
+    default: int | float | str,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    changes_numbers: bool = True,
+) -> Any:
+    """A field with its help, what it may be, and whether a resumed run may change it.
+
+    Args:
+      default: value when nothing is given; its type is the field's.
+      help: one sentence for `--help`.
+      choices: allowed strings, all if empty.
+      minimum: smallest allowed number.
+      above: the number must be larger than this.
+      maximum: largest allowed number.
+      changes_numbers: whether the trained weights or the logged figures depend on it.
+    """
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "minimum": minimum,
+        "above": above,
+        "maximum": maximum,
+        "changes_numbers": changes_numbers,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What one run does. Every field is a flag of `scripts/train.py`.
+
+    Raises:
+      UsageError: a value of the wrong type or out of its range, an unknown name, or
+        values that contradict each other.
+    """
+
+    dataset: str = _field(
+        "synthetic",
+        "Where the images come from.",
+        choices=("synthetic", "fashion_mnist", "idx"),
+    )
+    data_dir: str = _field(
+        "",
+        "Folder of the data files, for --dataset=idx.",
+        changes_numbers=False,  # the images' fingerprint stands for it
+    )
+    train_examples: int = _field(
+        0, "Use the first N training images; 0 = all there are.", minimum=0
+    )
+    eval_examples: int = _field(
+        0, "Use the first N evaluation images; 0 = all there are.", minimum=0
+    )
+    corruption: str = _field(
+        "gaussian", "What is done to the model's input.", choices=("gaussian",)
+    )
+    noise_stddev: float = _field(
+        0.0,
+        "Standard deviation of the noise added to pixels in [0, 1]; 0 = none.",
+        minimum=0,
+    )
+    model: str = _field("conv", "Network to train.", choices=("dense", "conv"))
+    encoding_dim: int = _field(
+        32, "Numbers in the code of --model=dense.", minimum=1, maximum=2**20
+    )
+    code_activation: str = _field(
+        "relu",
+        "Activation of the code of --model=dense.",
+        choices=("relu", "linear"),
+    )
+    l1_activity: float = _field(
+        0.0, "Weight of the L1 penalty on an image's code.", minimum=0
+    )
+    loss: str = _field("bce", "Reconstruction loss.", choices=("bce", "mse"))
+    optimizer: str = _field(
+        "adam",
+        "Keras optimizer.",
+        choices=(
+            *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl"),
+            *("lamb", "lion", "muon", "nadam", "rmsprop", "sgd"),
+        ),
+    )
+    learning_rate: float = _field(1e-3, "Learning rate, at its peak.", above=0)
+    learning_rate_schedule: str = _field(
+        "constant",
+        "Learning rate after the warm-up: constant, or down to 0 along a cosine.",
+        choices=("constant", "cosine"),
+    )
+    warmup_steps: int = _field(
+        0, "Steps in which the learning rate rises linearly from 0.", minimum=0
+    )
+    batch_size: int = _field(
+        128, "Images a training step, over all devices.", minimum=1, maximum=2**20
+    )
+    epochs: int = _field(
+        10, "Train until every image was seen this often.", minimum=1, maximum=2**30
+    )
+    train_steps: int = _field(
+        0, "Train this many steps instead of --epochs; 0 = by --epochs.", minimum=0
+    )
+    early_stopping_patience: int = _field(
+        0,
+        "Stop after this many epochs without a better evaluation loss; 0 = never.",
+        minimum=0,
+        changes_numbers=False,
+    )
+    early_stopping_min_delta: float = _field(
+        0.0, "How much lower a loss must be to count as better.", minimum=0
+    )
+    seed: int = _field(
+        0, "All that is random follows from it.", minimum=0, maximum=2**31 - 1
+    )
+    steps_per_loop: int = _field(
+        20, "Training steps a compiled call.", minimum=1, changes_numbers=False
+    )
+    log_every_steps: int = _field(
+        100,
+        "Write the training figures every N steps; 0 = at evaluations only.",
+        minimum=0,
+        changes_numbers=False,
+    )
+    eval_every_epochs: int = _field(
+        1, "Evaluate every N epochs, and at the end.", minimum=1, changes_numbers=False
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_field(field, getattr(self, field.name))
+        if self.dataset == "idx" and not self.data_dir:
+            raise UsageError("--dataset=idx needs --data_dir, the folder of its files")
+        if self.dataset != "idx" and self.data_dir:
+            raise UsageError(
+                f"--data_dir={self.data_dir} contradicts --dataset={self.dataset}, "
+                "which reads no folder; with --dataset=idx it does"
+            )
+        if self.model != "dense":
+            for name in ("encoding_dim", "code_activation"):
+                if getattr(self, name) != _DEFAULTS[name]:
+                    raise UsageError(
+                        f"--{name}={getattr(self, name)} contradicts "
+                        f"--model={self.model}: only --model=dense has it"
+                    )
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+_DEFAULTS = {name: field.default for name, field in FIELDS.items()}
+_KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "a text"}
+
+
+def field_type(name: str) -> type:
+    """The type of a field's value: int, float or str."""
+    return type(FIELDS[name].default)
+
+
+def parse_field(name: str, text: str) -> int | float | str:
+    """The value that `text` means for a field.
+
+    Raises:
+      UsageError: `text` is no number where one is needed, or not an allowed one.
+    """
+    kind = field_type(name)
+    try:
+        value: int | float | str = kind(text)
+    except ValueError:
+        message = f"--{name} must be {_KINDS[kind]}, not {text!r}"
+        raise UsageError(message) from None
+    _check_field(FIELDS[name], value)
+    return value
+
+
+def _check_field(field: "dataclasses.Field[Any]", value: Any) -> None:
+    """Raises UsageError unless `value` has the field's type and is allowed."""
+    kind = type(field.default)
+    fits = isinstance(value, int | float if kind is float else kind)
+    if isinstance(value, bool) or not fits:
+        raise UsageError(f"--{field.name} must be {_KINDS[kind]}, not {value!r}")
+    allowed = field.metadata
+    if kind is str:
+        if allowed["choices"] and value not in allowed["choices"]:
+            known = ", ".join(allowed["choices"])
+            raise UsageError(f"--{field.name} must be one of {known}; not {value!r}")
+        if "\n" in value or value != value.strip():
+            raise UsageError(
+                f"--{field.name} must be one line without spaces around it, "
+                f"not {value!r}"
+            )
+        return
+    limits = {
+        "a finite number": not math.isfinite(value),
+        f"at least {allowed['minimum']}": value < _or(allowed["minimum"], -math.inf),
+        f"above {allowed['above']}": value <= _or(allowed["above"], -math.inf),
+        f"at most {allowed['maximum']}": value > _or(allowed["maximum"], math.inf),
+    }
+    for what, broken in limits.items():
+        if broken:
+            raise UsageError(f"--{field.name} must be {what}, not {value}")
+
+
+def _or(limit: float | None, otherwise: float) -> float:
+    return otherwise if limit is None else limit
+
+
+def from_json(text: str, path: str) -> Config:
+    """The configuration in a run directory's `config.json`.
+
+    Args:
+      text: the file's content; keys that are no fields (versions, data) are passed by.
+      path: the file's name, for the message.
+
+    Raises:
+      UsageError: not JSON, or a field is missing or bad.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold a JSON object")
+    missing = [name for name in FIELDS if name not in values]
+    if missing:
+        raise UsageError(f"{path} lacks {', '.join(missing)}")
+    try:
+        return Config(**{name: values[name] for name in FIELDS})
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """What a run of `old` can't go on with, a line each: `--name: old -> new`.
+
+    A longer run and other intervals are fine, as no step changes by them. A cosine
+    schedule stretches with the run, so there the length counts as well.
+    """
+    fixed = {n for n, field in FIELDS.items() if field.metadata["changes_numbers"]}
+    if old.learning_rate_schedule == "constant":
+        fixed -= {"epochs", "train_steps"}
+    before, after = dataclasses.asdict(old), dataclasses.asdict(new)
+    return [
+        f"--{name}: {before[name]} -> {after[name]}"
+        for name in FIELDS
+        if name in fixed and before[name] != after[name]
+    ]

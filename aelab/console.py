@@ -1,0 +1,51 @@
+"""What a run says: a progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+_QUIET_SECONDS = 15.0  # without a terminal: at least so long between training lines
+
+
+class Console:
+    """Lines and the progress of a run; to be used in a `with` statement."""
+
+    def __init__(self, first_step: int, total_steps: int):
+        """Starts the bar at `first_step` of `total_steps`."""
+        self._terminal = sys.stderr.isatty()
+        self._spoke = time.monotonic()
+        self._bar = tqdm(
+            total=total_steps,
+            initial=first_step,
+            unit="step",
+            disable=not self._terminal,
+            dynamic_ncols=True,
+            leave=False,
+        )
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def progress(self, step: int, figures: str) -> None:
+        """Moves the bar to `step`; without a terminal, says so now and then."""
+        self._bar.set_postfix_str(figures, refresh=False)
+        self._bar.update(step - self._bar.n if self._terminal else 0)
+        if not self._terminal and time.monotonic() - self._spoke > _QUIET_SECONDS:
+            self.line(f"step {step}/{self._bar.total}  {figures}")
+
+    def line(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.clear()
+        print(text, flush=True)
+        self._bar.refresh()
+        self._spoke = time.monotonic()
+
+
+def figures_text(values: dict[str, float]) -> str:
+    """`loss 0.2981  psnr 16.52  ...`, each in the digits that it deserves."""
+    digits = {"psnr": ".2f", "learning_rate": ".2g", "images_per_second": ",.0f"}
+    return "  ".join(f"{n} {v:{digits.get(n, '.4f')}}" for n, v in values.items())

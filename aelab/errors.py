@@ -1,0 +1,27 @@
+"""What can go wrong, by the exit code that a script answers with."""
+
+
+class UsageError(ValueError):
+    """A flag, configuration, data set or file that can't be used: exit code 2.
+
+    The message names the flag or the file, what was given and what would be right.
+    """
+
+
+class TrainingError(RuntimeError):
+    """Training failed: exit code 1.
+
+    The message says at which step, and what is safe on disk.
+    """
+
+
+class Stopped(Exception):  # noqa: N818  (a request that was met, not an error)
+    """A signal asked the run to stop, and it stopped after saving.
+
+    Attributes:
+      signal_number: the signal, for the exit code 128 + n.
+    """
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number

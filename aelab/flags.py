@@ -1,0 +1,165 @@
+"""Command lines: flags from the fields of `Config`, `Config` from flags, exit codes.
+
+The only module that knows absl. It imports nothing heavy, so that `--help` and a bad
+flag are answered at once.
+"""
+
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from aelab.config import FIELDS, Config, field_type, parse_field
+from aelab.errors import Stopped, TrainingError, UsageError
+
+_FLAGFILE_HELP = "Read flags from this file; flags after it win over it."
+
+
+class _FieldParser(flags.ArgumentParser[Any]):
+    """Parses one field of `Config`, with the field's own error message."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def parse(self, argument: Any) -> Any:
+        return (
+            parse_field(self._name, argument) if isinstance(argument, str) else argument
+        )
+
+    def flag_type(self) -> str:
+        return field_type(self._name).__name__
+
+
+class CommandLine:
+    """The flags of one script.
+
+    Attributes:
+      values: parsed flags as attributes, after `parse`.
+      inputs: what stood on the command line beside flags.
+    """
+
+    def __init__(self, description: str):
+        """Starts with `--help` and `--flagfile`; `description` heads the help."""
+        self.values = flags.FlagValues()
+        self.inputs: list[str] = []
+        self._description = description
+        self._required: list[str] = []
+        self._texts: dict[str, str] = {}
+        self.add_text("flagfile", _FLAGFILE_HELP, "FILE")
+
+    def add_text(
+        self,
+        name: str,
+        help: str,
+        shown: str,
+        default: str = "",
+        required: bool = False,
+    ) -> None:
+        """Adds a flag of any text; `shown` stands for its value in the help."""
+        flags.DEFINE_string(name, default, help, flag_values=self.values)
+        if required:
+            self._required.append(name)
+        self._texts[f"--{name}={default or shown}"] = help
+
+    def add_choice(self, name: str, help: str, choices: Sequence[str]) -> None:
+        """Adds a flag with the given values, of which the first is the default."""
+        flags.DEFINE_enum(name, choices[0], choices, help, flag_values=self.values)
+        self._texts[f"--{name}={'|'.join(choices)}"] = help
+
+    def add_config(self) -> None:
+        """Adds a flag for each field of `Config`."""
+        for name, field in FIELDS.items():
+            flags.DEFINE(
+                _FieldParser(name),
+                name,
+                field.default,
+                field.metadata["help"],
+                flag_values=self.values,
+                serializer=flags.ArgumentSerializer(),
+            )
+            choices = ", ".join(field.metadata["choices"])
+            help = field.metadata["help"] + (f" One of: {choices}." if choices else "")
+            self._texts[f"--{name}={field.default}"] = help
+
+    def parse(self, argv: Sequence[str], inputs: bool = False) -> flags.FlagValues:
+        """Reads the command line; prints the help and exits if it asks for it.
+
+        Args:
+          argv: the command line, script name first.
+          inputs: whether arguments that are no flags are allowed.
+
+        Returns:
+          The values, as attributes by the flags' names.
+
+        Raises:
+          UsageError: an unknown flag, a bad value, a flagfile that can't be read, a
+            required flag that is missing or an unexpected argument.
+        """
+        if any(word in ("--help", "-help", "-h") for word in argv[1:]):
+            print(self.help(argv[0]))
+            raise SystemExit(0)
+        try:
+            self.inputs = self.values(list(argv))[1:]
+        except flags.Error as error:
+            raise UsageError(_plain(str(error))) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--flagfile can't be read: {error}") from None
+        if self.inputs and not inputs:
+            raise UsageError(
+                f"unexpected argument {self.inputs[0]!r}: flags begin with --"
+            )
+        for name in self._required:
+            if not self.values[name].value:
+                raise UsageError(f"--{name} is missing")
+        return self.values
+
+    def config(self) -> Config:
+        """The `Config` that the flags describe, with `data_dir` made absolute."""
+        values = {name: self.values[name].value for name in FIELDS}
+        if values["data_dir"]:
+            values["data_dir"] = os.path.abspath(os.path.expanduser(values["data_dir"]))
+        return Config(**values)
+
+    def help(self, script: str) -> str:
+        """The text of `--help`."""
+        lines = [self._description.strip(), "", f"Flags of {os.path.basename(script)}:"]
+        for flag, help in self._texts.items():
+            lines.append(f"  {flag}")
+            lines += textwrap.wrap(
+                help, 80, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
+        return "\n".join(lines)
+
+
+def _plain(message: str) -> str:
+    """The message of an absl error without absl's own prefixes."""
+    for prefix in ("ERROR:: ", "FATAL Flags parsing error: "):
+        message = message.removeprefix(prefix)
+    head, _, rest = message.partition(": ")
+    return rest if head.startswith("flag --") and rest.startswith("--") else message
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Calls a script's `main(argv)` and turns what it raises into an exit code.
+
+    0: done. 1: training or writing failed. 2: bad flag, configuration, data or file.
+    128 + n: stopped by signal n. Each with one message on standard error.
+    """
+    code, message = 0, ""
+    try:
+        main(sys.argv)
+    except UsageError as error:
+        code, message = 2, f"error: {error}"
+    except (TrainingError, OSError) as error:
+        code, message = 1, f"error: {error}"
+    except Stopped as stopped:
+        code, message = 128 + stopped.signal_number, str(stopped)
+    except KeyboardInterrupt:
+        code, message = 128 + signal.SIGINT, "stopped before the first step"
+    if message:
+        print(message, file=sys.stderr)
+    sys.exit(code)

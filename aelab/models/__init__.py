@@ -1,0 +1,31 @@
+"""The networks, by name: one file each, one line here."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aelab.config import Config
+from aelab.models.conv import build_conv
+from aelab.models.dense import build_dense
+
+MODELS: dict[str, Callable[[Config, tuple[int, int, int]], Any]] = {
+    "dense": build_dense,
+    "conv": build_conv,
+}
+
+
+def build_model(config: Config, image_shape: tuple[int, int, int]) -> Any:
+    """The network that `config` names, with weights that follow from its seed.
+
+    Args:
+      config: names the model and its sizes.
+      image_shape: (height, width, channels) of the images.
+
+    Returns:
+      A functional `keras.Model` from float32 [n, H, W, C] in [0, 1] to the same, with
+      two sub-models, `encoder` and `decoder`. Its last operation is the sigmoid, in
+      float32, so that the cross-entropy is computed from logits when compiled.
+
+    Raises:
+      UsageError: the model can't take images of this shape.
+    """
+    return MODELS[config.model](config, image_shape)

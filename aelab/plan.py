@@ -1,0 +1,63 @@
+"""When things happen in a run: epochs, evaluations and training lines, in steps."""
+
+from dataclasses import dataclass
+
+from aelab.config import Config
+
+
+@dataclass(frozen=True)
+class Plan:
+    """At which steps something happens.
+
+    Attributes:
+      examples: number of training images, N.
+      batch_size: images a step, B.
+      total_steps: the last step.
+      eval_every_epochs: evaluations are at the first step that completes an epoch.
+      log_every_steps: training lines are at its multiples, and at evaluations.
+    """
+
+    examples: int
+    batch_size: int
+    total_steps: int
+    eval_every_epochs: int
+    log_every_steps: int
+
+    def epoch(self, step: int) -> float:
+        """How often each image was seen after `step` steps, on average."""
+        return step * self.batch_size / self.examples
+
+    def completed_epochs(self, step: int) -> int:
+        """How many epochs are over after `step` steps."""
+        return step * self.batch_size // self.examples
+
+    def next_evaluation(self, step: int) -> int:
+        """The first step after `step` with an evaluation."""
+        stride = self.eval_every_epochs * self.examples
+        number = step * self.batch_size // stride + 1
+        return min(-(-number * stride // self.batch_size), self.total_steps)
+
+    def next_event(self, step: int) -> int:
+        """The first step after `step` at which anything happens."""
+        every = self.log_every_steps or self.total_steps
+        return min(self.next_evaluation(step), (step // every + 1) * every)
+
+    def is_evaluation(self, step: int) -> bool:
+        """Whether `step` has an evaluation."""
+        return step > 0 and self.next_evaluation(step - 1) == step
+
+    def is_event(self, step: int) -> bool:
+        """Whether anything happens at `step`."""
+        return step > 0 and self.next_event(step - 1) == step
+
+
+def build_plan(config: Config, examples: int) -> Plan:
+    """The plan of a run over `examples` training images."""
+    steps = config.train_steps or -(-config.epochs * examples // config.batch_size)
+    return Plan(
+        examples=examples,
+        batch_size=config.batch_size,
+        total_steps=steps,
+        eval_every_epochs=config.eval_every_epochs,
+        log_every_steps=config.log_every_steps,
+    )

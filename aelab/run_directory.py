@@ -1,0 +1,154 @@
+"""A run directory: what lies where, and whether a configuration may go on in it."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import aelab
+from aelab.config import Config, differences, from_json
+from aelab.errors import UsageError
+
+_PACKAGES = ("tensorflow", "keras", "numpy")
+
+
+class RunDirectory:
+    """The paths of a run.
+
+    Attributes:
+      path: the folder itself.
+      config_json: every field of the configuration, versions, the data's fingerprints.
+      run_flags: the configuration as a flagfile.
+      metrics_jsonl: a line for each training and evaluation figure.
+      evaluation_json: what `scripts/evaluate.py` found.
+      images: panels as PNG.
+      latest, best: folders of checkpoints.
+      tensorboard: folder of event files.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self.config_json = os.path.join(path, "config.json")
+        self.run_flags = os.path.join(path, "run.flags")
+        self.metrics_jsonl = os.path.join(path, "metrics.jsonl")
+        self.evaluation_json = os.path.join(path, "evaluation.json")
+        self.images = os.path.join(path, "images")
+        self.latest = os.path.join(path, "checkpoints", "latest")
+        self.best = os.path.join(path, "checkpoints", "best")
+        self.tensorboard = os.path.join(path, "tensorboard")
+
+    def checkpoints(self, kind: str) -> str:
+        """The folder of the `latest` or the `best` checkpoint."""
+        return {"latest": self.latest, "best": self.best}[kind]
+
+    def read_config(self) -> Config:
+        """The run's configuration.
+
+        Raises:
+          UsageError: the directory holds no run, or its `config.json` is bad.
+        """
+        return from_json(self._read_config_json(), self.config_json)
+
+    def read_image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the run's images.
+
+        Raises:
+          UsageError: the directory holds no run, or its `config.json` is bad.
+        """
+        try:
+            height, width, channels = self._read_data()["image_shape"]
+            return int(height), int(width), int(channels)
+        except (KeyError, TypeError, ValueError):
+            message = f"{self.config_json} lacks the image shape"
+            raise UsageError(message) from None
+
+    def _read_config_json(self) -> str:
+        try:
+            with open(self.config_json, encoding="utf-8") as file:
+                return file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--run_dir={self.path} holds no run: {error}") from None
+
+    def _read_data(self) -> dict[str, Any]:
+        data = json.loads(self._read_config_json()).get("data")
+        return data if isinstance(data, dict) else {}
+
+    def check(self, config: Config, data: Mapping[str, Any]) -> None:
+        """Checks that `config` may run here; writes nothing.
+
+        Args:
+          config: what is to run.
+          data: what tells its data from others, see `Splits.describe`.
+
+        Raises:
+          UsageError: the directory holds a run whose configuration or data differ in
+            something that changes the numbers, or parts of a run without its
+            `config.json`.
+        """
+        if os.path.lexists(self.config_json):
+            self._check_same(config, data)
+        elif strays := [p for p in self._results() if os.path.lexists(p)]:
+            raise UsageError(
+                f"--run_dir={self.path} has {strays[0]} but no config.json: "
+                "give a new directory, or move what is there away"
+            )
+
+    def write(self, config: Config, data: Mapping[str, Any]) -> None:
+        """Makes the directory and writes `config.json` and `run.flags`.
+
+        Args:
+          config: what is to run.
+          data: what tells its data from others, see `Splits.describe`.
+
+        Raises:
+          UsageError: the directory can't be written.
+        """
+        versions = {"python": platform.python_version(), "aelab": aelab.__version__}
+        versions |= {name: metadata.version(name) for name in _PACKAGES}
+        content = asdict(config) | {"data": dict(data), "versions": versions}
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            write_bytes(self.run_flags, _flagfile(config, self.path).encode())
+            write_bytes(
+                self.config_json, (json.dumps(content, indent=2) + "\n").encode()
+            )
+        except OSError as error:
+            raise UsageError(
+                f"--run_dir={self.path} can't be written: {error}"
+            ) from None
+
+    def _results(self) -> list[str]:
+        checkpoints = os.path.dirname(self.latest)
+        return [self.metrics_jsonl, checkpoints, self.tensorboard, self.images]
+
+    def _check_same(self, config: Config, data: Mapping[str, Any]) -> None:
+        lines = differences(self.read_config(), config)
+        old = self._read_data()
+        lines += [
+            f"{name} data: {old.get(name)} -> {value}"
+            for name, value in data.items()
+            if old.get(name) != value
+        ]
+        if lines:
+            raise UsageError(
+                f"--run_dir={self.path} holds a run of another configuration; give "
+                "another directory, or the same configuration. What differs:\n  "
+                + "\n  ".join(lines)
+            )
+
+
+def _flagfile(config: Config, run_dir: str) -> str:
+    """A flagfile that runs `config` again, in `run_dir` unless told otherwise."""
+    lines = [f"--{name}={value}" for name, value in asdict(config).items()]
+    return "\n".join([*lines, f"--run_dir={run_dir}", ""])
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file aside and renames it, so that a reader never sees half of it."""
+    aside = f"{path}.tmp"
+    with open(aside, "wb") as file:
+        file.write(content)
+    os.replace(aside, path)

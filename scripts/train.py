@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Trains an autoencoder, or goes on with a run that was stopped.
+
+scripts/train.py --flagfile=configs/NAME.flags --run_dir=DIR [--FLAG=VALUE ...]
+"""
+
+from collections.abc import Sequence
+
+from aelab import flags
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the command line and trains."""
+    command_line = flags.CommandLine(__doc__)
+    command_line.add_text("run_dir", "Folder of the run.", "DIR", required=True)
+    command_line.add_config()
+    values = command_line.parse(argv)
+    config = command_line.config()
+
+    from aelab.startup import start_tensorflow
+
+    start_tensorflow()
+
+    from aelab.loop import train_and_evaluate
+
+    train_and_evaluate(config, values.run_dir)
+
+
+if __name__ == "__main__":
+    flags.run(main)
