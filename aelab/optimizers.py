@@ -55,5 +55,10 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def build_optimizer(config: Config, total_steps: int) -> Any:
-    """The Keras optimizer that `config` names; all but the rate is Keras' default."""
-    return OPTIMIZERS[config.optimizer](learning_rate=LearningRate(config, total_steps))
+    """The Keras optimizer that `config` names; all but the rate is Keras' default.
+
+    It has a name of its own, as Keras would count up (`adam_1`), and its variables,
+    which a checkpoint knows by their paths, with it.
+    """
+    schedule = LearningRate(config, total_steps)
+    return OPTIMIZERS[config.optimizer](learning_rate=schedule, name=config.optimizer)

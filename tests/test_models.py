@@ -1,0 +1,128 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aelab.config import FIELDS, Config
+from aelab.errors import UsageError
+from aelab.metrics import bce
+from aelab.models import MODELS, build_model
+
+SHAPE = (28, 28, 1)
+
+
+def images(shape=SHAPE, count=3):
+    return np.random.default_rng(0).random((count, *shape), np.float32)
+
+
+def test_registry_holds_what_config_offers():
+    assert set(MODELS) == set(FIELDS["model"].metadata["choices"])
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "decoder"),
+    [
+        ("dense", 784 * 32 + 32, 32 * 784 + 784),
+        ("conv", (9 + 1) * 32 + (9 * 32 + 1) * 32, 2 * (9 * 32 + 1) * 32 + 9 * 32 + 1),
+    ],
+)
+def test_parameter_counts_are_the_textbooks(name, encoder, decoder):
+    model = build_model(Config(model=name), SHAPE)
+    assert model.encoder.count_params() == encoder
+    assert model.decoder.count_params() == decoder
+    assert model.count_params() == {"dense": 50_992, "conv": 28_353}[name]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("shape", [(28, 28, 1), (12, 16, 3), (64, 4, 1)])
+def test_any_shape_comes_back_in_range(name, shape):
+    model = build_model(Config(model=name), shape)
+    output = model(images(shape))
+    assert output.shape == (3, *shape)
+    assert output.dtype == tf.float32
+    assert float(tf.reduce_min(output)) >= 0
+    assert float(tf.reduce_max(output)) <= 1
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_encoder_and_decoder_are_the_model(name):
+    model = build_model(Config(model=name), SHAPE)
+    code = model.encoder(images())
+    np.testing.assert_array_equal(model.decoder(code), model(images()))
+    assert model.get_layer("encoder") is model.encoder
+    assert model.get_layer("decoder") is model.decoder
+
+
+def test_code_of_dense_has_the_numbers_asked_for():
+    model = build_model(Config(model="dense", encoding_dim=768), SHAPE)
+    assert model.encoder(images()).shape == (3, 768)
+
+
+def test_code_activation():
+    relu = build_model(Config(model="dense"), SHAPE)
+    linear = build_model(Config(model="dense", code_activation="linear"), SHAPE)
+    code = linear.encoder(images()).numpy()
+    assert code.min() < 0
+    np.testing.assert_array_equal(relu.encoder(images()), np.maximum(code, 0))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_initial_weights_follow_from_the_seed(name):
+    config = Config(model=name)
+    first = build_model(config, SHAPE).get_weights()
+    again = build_model(config, SHAPE).get_weights()
+    other = build_model(dataclasses.replace(config, seed=1), SHAPE).get_weights()
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    kernels = [w for w in first if w.ndim > 1]
+    for one, two in zip(kernels, [w for w in other if w.ndim > 1], strict=True):
+        assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.2
+
+
+def test_layers_of_one_shape_begin_different():
+    model = build_model(Config(model="conv"), SHAPE)
+    paths = {v.path: v.numpy() for v in model.variables}
+    assert not np.array_equal(
+        paths["encoder/conv2/kernel"], paths["decoder/conv3/kernel"]
+    )
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_variables_have_names_of_their_own_in_every_build(name):
+    paths = [
+        [v.path for v in build_model(Config(model=name), SHAPE).variables] for _ in "ab"
+    ]
+    assert paths[0] == paths[1]
+    assert len(set(paths[0])) == len(paths[0])
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_gradient_survives_a_saturated_output(name):
+    """Through the logits: d bce / d logit = sigmoid - target = -1, never 0."""
+    model = build_model(Config(model=name), SHAPE)
+    bias = next(v for v in model.variables if v.path == "decoder/pixels/bias")
+    bias.assign(tf.fill(bias.shape, -60.0))
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(bce(tf.ones([1, *SHAPE]), model(images(count=1))))
+        return tape.gradient(loss, bias.value)
+
+    assert float(tf.reduce_sum(gradient())) == pytest.approx(-1, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(28, 30, 1), (27, 28, 1), (2, 2, 1)])
+def test_conv_names_the_sizes_that_work(shape):
+    with pytest.raises(UsageError, match=r"multiples of 4 \(\d+ x \d+, say\)"):
+        build_model(Config(model="conv"), shape)
+
+
+def test_models_are_stock_keras():
+    for name in MODELS:
+        model = build_model(Config(model=name), SHAPE)
+        for layer in model._flatten_layers():
+            assert type(layer).__module__.startswith("keras."), layer
+        assert isinstance(model, keras.Model)

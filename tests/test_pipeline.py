@@ -1,0 +1,162 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aelab.config import Config
+from aelab.pipeline import (
+    example_indices,
+    make_eval_dataset,
+    make_train_dataset,
+    num_eval_batches,
+)
+from aelab.sources import ArraySource
+
+CONFIG = Config(batch_size=16, noise_stddev=0.5, seed=5)
+
+
+def numbered_source(count, shape=(4, 4, 1)):
+    """Image i is filled with i, so that a batch tells which images it holds."""
+    images = np.broadcast_to(
+        np.arange(count, dtype=np.uint8)[:, None, None, None], (count, *shape)
+    )
+    return ArraySource(np.ascontiguousarray(images))
+
+
+def indices(first, count, size, seed=5):
+    return example_indices(tf.constant(first, tf.int64), count, size, seed).numpy()
+
+
+def batches(source, config, first, last):
+    return [
+        (corrupted.numpy(), clean.numpy())
+        for corrupted, clean in make_train_dataset(source, config, first, last)
+    ]
+
+
+def numbers(clean):
+    return np.round(clean[:, 0, 0, 0] * 255).astype(int)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100, 4443])
+def test_every_epoch_shows_each_image_once(size):
+    seen = indices(0, 3 * size, size).reshape(3, size)
+    for epoch in seen:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(size))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = [indices(0, 1000, 1000), indices(1000, 1000, 1000)]
+    orders += [indices(0, 1000, 1000, seed=6)]
+    for one in range(3):
+        for two in range(one):
+            assert (orders[one] == orders[two]).mean() < 0.02
+            assert abs(np.corrcoef(orders[one], orders[two])[0, 1]) < 0.15
+
+
+def test_an_order_is_no_rotation_or_other_simple_pattern():
+    order = indices(0, 1000, 1000)
+    steps = np.diff(order)
+    assert len(np.unique(steps)) > 500
+    assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.15
+
+
+def test_far_examples_cost_no_more_than_near_ones():
+    far = 10**9 * 1000
+    np.testing.assert_array_equal(np.sort(indices(far, 1000, 1000)), np.arange(1000))
+
+
+def test_batches_run_across_epochs_and_are_always_full():
+    source = numbered_source(50)
+    seen = [numbers(clean) for _, clean in batches(source, CONFIG, 0, 25)]
+    assert {len(batch) for batch in seen} == {16}
+    np.testing.assert_array_equal(np.concatenate(seen), indices(0, 400, 50))
+
+
+@pytest.mark.parametrize("first", [1, 3, 4, 11])
+def test_a_pipeline_begun_at_any_step_gives_the_same_batches(first):
+    source = numbered_source(50)
+    whole = batches(source, CONFIG, 0, 12)
+    part = batches(source, CONFIG, first, 12)
+    assert len(part) == 12 - first
+    for expected, got in zip(whole[first:], part, strict=True):
+        np.testing.assert_array_equal(got[0], expected[0])
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 40, 80])
+def test_an_example_does_not_depend_on_the_batch_size(batch_size):
+    source = numbered_source(50)
+    config = dataclasses.replace(CONFIG, batch_size=batch_size)
+    expected = np.concatenate([b[0] for b in batches(source, CONFIG, 0, 5)])
+    got = np.concatenate([b[0] for b in batches(source, config, 0, 80 // batch_size)])
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_batches_do_not_depend_on_threads():
+    source = numbered_source(50)
+    expected = batches(source, CONFIG, 0, 20)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.deterministic = True
+    dataset = make_train_dataset(source, CONFIG, 0, 20).with_options(options)
+    for (corrupted, clean), one in zip(dataset, expected, strict=True):
+        np.testing.assert_array_equal(corrupted, one[0])
+        np.testing.assert_array_equal(clean, one[1])
+
+
+def test_noise_is_fresh_in_every_epoch_and_follows_from_the_seed():
+    source = numbered_source(16)
+    other_seed = dataclasses.replace(CONFIG, seed=6)
+    first, second = batches(source, CONFIG, 0, 2)
+    third = batches(source, other_seed, 0, 1)[0]
+    noises = []
+    for corrupted, clean in (first, second, third):
+        order = np.argsort(numbers(clean))
+        noises.append((corrupted - clean)[order])
+    assert np.abs(noises[0] - noises[1]).mean() > 0.1
+    assert np.abs(noises[0] - noises[2]).mean() > 0.1
+
+
+def test_without_noise_the_input_is_the_clean_image():
+    config = dataclasses.replace(CONFIG, noise_stddev=0.0)
+    for corrupted, clean in batches(numbered_source(50), config, 0, 3):
+        np.testing.assert_array_equal(corrupted, clean)
+
+
+def test_images_are_scaled_to_the_unit_interval():
+    values = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)
+    source = ArraySource(np.tile(values, (1, 4, 4, 1)))
+    config = dataclasses.replace(CONFIG, batch_size=3)
+    dataset = make_eval_dataset(source, config)
+    _, clean, _ = next(iter(dataset))
+    assert clean.dtype == tf.float32
+    np.testing.assert_array_equal(
+        clean[:, 0, 0, 0], np.array([0, 51 / 255, 1], np.float32)
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 50, 64])
+def test_evaluation_holds_each_image_once_with_frozen_noise(batch_size):
+    source = numbered_source(50)
+    config = dataclasses.replace(CONFIG, batch_size=batch_size, seed=batch_size)
+    parts = [tuple(map(np.array, b)) for b in make_eval_dataset(source, config)]
+    assert len(parts) == num_eval_batches(source, config)
+    corrupted, clean, weights = (np.concatenate(p) for p in zip(*parts, strict=True))
+    assert weights.sum() == 50
+    real = weights == 1
+    np.testing.assert_array_equal(numbers(clean[real]), np.arange(50))
+    frozen = dataclasses.replace(CONFIG, batch_size=50)
+    expected, _, _ = next(iter(make_eval_dataset(source, frozen)))
+    np.testing.assert_array_equal(corrupted[real], expected)
+
+
+def test_evaluation_and_training_noise_differ():
+    source = numbered_source(16)
+    config = dataclasses.replace(CONFIG, seed=0)
+    (corrupted, clean), *_ = batches(source, config, 0, 1)
+    eval_corrupted, eval_clean, _ = next(iter(make_eval_dataset(source, config)))
+    train_noise = corrupted - clean
+    eval_noise = (eval_corrupted - eval_clean).numpy()
+    assert np.abs(train_noise - eval_noise).mean() > 0.1

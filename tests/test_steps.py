@@ -1,0 +1,223 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aelab.config import Config
+from aelab.metrics import bce, psnr
+from aelab.models import MODELS, build_model
+from aelab.optimizers import build_optimizer
+from aelab.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
+from aelab.sources import ArraySource
+from aelab.steps import (
+    Progress,
+    TrainState,
+    autoencode,
+    build_evaluate,
+    build_train_loop,
+    example_losses,
+    means,
+    model_metrics,
+    train_step,
+)
+
+SHAPE = (12, 16, 1)
+CONFIG = Config(
+    model="dense", encoding_dim=8, batch_size=8, noise_stddev=0.3, learning_rate=1e-2
+)
+
+
+def source(count=50):
+    shape = (count, *SHAPE)
+    return ArraySource(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
+
+
+def new_state(config=CONFIG):
+    return TrainState(build_model(config, SHAPE), build_optimizer(config, 100))
+
+
+def steps(count):
+    return tf.constant(count, tf.int64)
+
+
+def train(config, num_steps, steps_per_call, state=None):
+    state = state or new_state(config)
+    first = int(state.step)
+    batches = iter(make_train_dataset(source(), config, first, first + num_steps))
+    train_loop = build_train_loop(state, config)
+    for done in range(0, num_steps, steps_per_call):
+        assert train_loop(batches, steps(min(steps_per_call, num_steps - done)))
+    return state, train_loop
+
+
+def assert_same(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_steps_per_call_change_nothing(name):
+    """Bit for bit: weights, optimizer state and the figures' sums."""
+    config = Config(model=name, batch_size=8, noise_stddev=0.3)
+    reference, _ = train(config, 21, 1)
+    for steps_per_call in (4, 7, 21):
+        state, _ = train(config, 21, steps_per_call)
+        assert_same(state.arrays(), reference.arrays())
+
+
+def test_the_loop_is_compiled_once():
+    _, train_loop = train(CONFIG, 20, 3)
+    assert train_loop.experimental_get_tracing_count() == 1
+
+
+def test_no_steps_change_nothing():
+    state = new_state()
+    before = state.arrays()
+    train_loop = build_train_loop(state, CONFIG)
+    assert train_loop(iter(make_train_dataset(source(), CONFIG, 0, 5)), steps(0))
+    assert_same(state.arrays(), before)
+
+
+def test_a_step_is_one_plain_gradient_descent():
+    config = dataclasses.replace(
+        CONFIG, optimizer="sgd", learning_rate=0.5, l1_activity=1e-3
+    )
+    state = new_state(config)
+    corrupted, clean = next(iter(make_train_dataset(source(), config, 0, 1)))
+    variables = state.model.trainable_variables
+    with tf.GradientTape() as tape:
+        output, code = autoencode(state.model, corrupted, training=True)
+        penalty = 1e-3 * tf.reduce_sum(tf.abs(code)) / 8
+        loss = tf.reduce_mean(bce(clean, output)) + penalty
+    gradients = tape.gradient(loss, variables)
+    expected = [v - 0.5 * g for v, g in zip(variables, gradients, strict=True)]
+    totals = train_step(state, config, (corrupted, clean))
+    for variable, value in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-7)
+    found = means(totals)
+    norm = math.sqrt(sum(float(tf.reduce_sum(g**2)) for g in gradients))
+    assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert found["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+    expected_psnr = float(tf.reduce_mean(psnr(clean, output)))
+    assert found["psnr"] == pytest.approx(expected_psnr, rel=1e-5)
+
+
+def test_the_sum_is_divided_by_the_global_batch():
+    """Half a batch gives half the gradient, so that replicas' gradients add up."""
+    config = dataclasses.replace(CONFIG, optimizer="sgd", learning_rate=1)
+    corrupted, clean = next(iter(make_train_dataset(source(), config, 0, 1)))
+    whole, halves = new_state(config), new_state(config)
+    start = [v.numpy() for v in whole.model.trainable_variables]
+    train_step(whole, config, (corrupted, clean))
+    moved = [np.zeros_like(v) for v in start]
+    for half in (slice(0, 4), slice(4, 8)):
+        halves = new_state(config)
+        train_step(halves, config, (corrupted[half], clean[half]))
+        for total, v, s in zip(
+            moved, halves.model.trainable_variables, start, strict=True
+        ):
+            total += v.numpy() - s
+    for v, s, m in zip(whole.model.trainable_variables, start, moved, strict=True):
+        np.testing.assert_allclose(v.numpy() - s, m, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_l1_penalty_is_the_sum_over_the_code(weight):
+    config = dataclasses.replace(CONFIG, l1_activity=weight)
+    clean, output = tf.zeros([2, *SHAPE]), tf.fill([2, *SHAPE], 0.5)
+    code = tf.constant([[1.0, -2.0], [0.0, 0.5]])
+    expected = math.log(2) + weight * np.array([3.0, 0.5])
+    losses = example_losses(config, clean, output, code)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_the_loop_stops_after_the_step_that_is_not_finite(bad):
+    state = new_state()
+    clean = np.full((6, 8, *SHAPE), 0.5, np.float32)
+    corrupted = clean.copy()
+    clean[3, 0, 0, 0, 0] = bad
+    batches = iter(tf.data.Dataset.from_tensor_slices((corrupted, clean)))
+    finite = build_train_loop(state, CONFIG)(batches, steps(6))
+    assert not finite
+    assert int(state.step) == 4
+
+
+def test_state_goes_through_arrays():
+    state, _ = train(CONFIG, 5, 5)
+    state.progress.record(5, 0.25, 0.0)
+    arrays = state.arrays()
+    other = new_state()
+    other.assign(arrays)
+    assert_same(other.arrays(), arrays)
+    assert other.progress == state.progress
+
+
+def test_a_resumed_state_trains_on_as_if_nothing_happened():
+    whole, _ = train(CONFIG, 20, 20)
+    part, _ = train(CONFIG, 9, 9)
+    resumed = new_state()
+    resumed.assign(part.arrays())
+    resumed, _ = train(CONFIG, 11, 11, resumed)
+    assert_same(resumed.arrays(), whole.arrays())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("step"), "step"),
+        (lambda a: a.update(odd=np.zeros(1)), "odd"),
+        (lambda a: a.update(step=np.zeros(3, np.int64)), "step"),
+        (lambda a: a.update(step=np.zeros((), np.int32)), "step"),
+    ],
+    ids=["missing", "superfluous", "shape", "dtype"],
+)
+def test_arrays_that_do_not_fit_are_refused_and_change_nothing(change, message):
+    state, _ = train(CONFIG, 2, 2)
+    before = state.arrays()
+    arrays = new_state().arrays()
+    change(arrays)
+    with pytest.raises(ValueError, match=message):
+        state.assign(arrays)
+    assert_same(state.arrays(), before)
+
+
+def test_progress_keeps_the_best_and_what_early_stopping_waits_for():
+    progress = Progress()
+    bests = [
+        progress.record(step, loss, min_delta=0.1)
+        for step, loss in [(1, 1.0), (2, 0.95), (3, 0.97), (4, 0.85), (5, 0.85)]
+    ]
+    assert bests == [True, True, False, True, False]
+    assert (progress.best_step, progress.best_loss) == (4, 0.85)
+    assert (progress.reference_step, progress.reference_loss) == (4, 0.85)
+    assert progress.evaluated_step == 5
+    assert not progress.record(6, 0.86, min_delta=0.1)
+    assert progress.reference_step == 4
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 25, 50, 64])
+def test_evaluation_is_exact_over_a_partial_last_batch(batch_size):
+    """The mean over the images, as NumPy takes it of one batch of all."""
+    config = dataclasses.replace(CONFIG, batch_size=batch_size, l1_activity=1e-3)
+    model = build_model(config, SHAPE)
+    evaluate = build_evaluate(model_metrics(model, config))
+    dataset = make_eval_dataset(source(), config)
+    found = evaluate(dataset, num_eval_batches(source(), config))
+
+    whole = dataclasses.replace(config, batch_size=50)
+    corrupted, clean, _ = next(iter(make_eval_dataset(source(), whole)))
+    values = tf.function(model_metrics(model, config))(corrupted, clean)
+    assert found.keys() == values.keys()
+    for name, value in values.items():
+        expected = value.numpy().astype(np.float64).mean()
+        assert found[name] == pytest.approx(expected, rel=1e-6), name
+
+
+def test_padding_that_is_not_finite_does_not_count():
+    evaluate = build_evaluate(lambda corrupted, clean: {"value": corrupted})
+    batch = (tf.constant([1.0, math.nan]), tf.zeros(2), tf.constant([1.0, 0.0]))
+    assert evaluate([batch], 1) == {"value": 1.0}
