@@ -13,6 +13,13 @@ import numpy as np
 
 from aelab.errors import TrainingError, UsageError
 
+# What `zipfile` and NumPy raise for damaged files; RuntimeError for bits of the index
+# that would ask for a password or another compression.
+_DAMAGED = (
+    *(OSError, ValueError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
 _NAME = re.compile(r"step-(\d{8,})\.npz")
 
 
@@ -64,7 +71,10 @@ def load(path: str) -> dict[str, np.ndarray]:
       UsageError: the file can't be read, is damaged or is no checkpoint.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise UsageError(f"{path} is not a readable checkpoint: {error}") from None

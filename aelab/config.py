@@ -8,6 +8,7 @@ list equal to the registry that it names.
 import dataclasses
 import json
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +67,16 @@ class Config:
         changes_numbers=False,  # the images' fingerprint stands for it
     )
     train_examples: int = _field(
-        0, "Use the first N training images; 0 = all there are.", minimum=0
+        0,
+        "Use the first N training images; 0 = all there are.",
+        minimum=0,
+        maximum=2**31 - 1,
     )
     eval_examples: int = _field(
-        0, "Use the first N evaluation images; 0 = all there are.", minimum=0
+        0,
+        "Use the first N evaluation images; 0 = all there are.",
+        minimum=0,
+        maximum=2**31 - 1,
     )
     corruption: str = _field(
         "gaussian", "What is done to the model's input.", choices=("gaussian",)
@@ -116,7 +123,10 @@ class Config:
         10, "Train until every image was seen this often.", minimum=1, maximum=2**30
     )
     train_steps: int = _field(
-        0, "Train this many steps instead of --epochs; 0 = by --epochs.", minimum=0
+        0,
+        "Train this many steps instead of --epochs; 0 = by --epochs.",
+        minimum=0,
+        maximum=2**40,
     )
     early_stopping_patience: int = _field(
         0,
@@ -199,14 +209,14 @@ def _check_field(field: "dataclasses.Field[Any]", value: Any) -> None:
         if allowed["choices"] and value not in allowed["choices"]:
             known = ", ".join(allowed["choices"])
             raise UsageError(f"--{field.name} must be one of {known}; not {value!r}")
-        if "\n" in value or value != value.strip():
+        if len(value.splitlines()) > 1 or value != value.strip():
             raise UsageError(
                 f"--{field.name} must be one line without spaces around it, "
                 f"not {value!r}"
             )
         return
     limits = {
-        "a finite number": not math.isfinite(value),
+        "a finite number": not abs(value) <= sys.float_info.max,
         f"at least {allowed['minimum']}": value < _or(allowed["minimum"], -math.inf),
         f"above {allowed['above']}": value <= _or(allowed["above"], -math.inf),
         f"at most {allowed['maximum']}": value > _or(allowed["maximum"], math.inf),
@@ -220,6 +230,21 @@ def _or(limit: float | None, otherwise: float) -> float:
     return otherwise if limit is None else limit
 
 
+def parse_object(text: str, path: str) -> dict[str, Any]:
+    """The JSON object that `text`, the content of the file `path`, holds.
+
+    Raises:
+      UsageError: it holds none.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold a JSON object")
+    return values
+
+
 def from_json(text: str, path: str) -> Config:
     """The configuration in a run directory's `config.json`.
 
@@ -230,12 +255,7 @@ def from_json(text: str, path: str) -> Config:
     Raises:
       UsageError: not JSON, or a field is missing or bad.
     """
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold a JSON object")
+    values = parse_object(text, path)
     missing = [name for name in FIELDS if name not in values]
     if missing:
         raise UsageError(f"{path} lacks {', '.join(missing)}")

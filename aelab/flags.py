@@ -48,6 +48,7 @@ class CommandLine:
         self.inputs: list[str] = []
         self._description = description
         self._required: list[str] = []
+        self._paths: list[str] = []
         self._texts: dict[str, str] = {}
         self.add_text("flagfile", _FLAGFILE_HELP, "FILE")
 
@@ -64,6 +65,13 @@ class CommandLine:
         if required:
             self._required.append(name)
         self._texts[f"--{name}={default or shown}"] = help
+
+    def add_path(
+        self, name: str, help: str, shown: str, required: bool = False
+    ) -> None:
+        """Adds a flag of a file or folder, in which `~` is the home folder."""
+        self.add_text(name, help, shown, required=required)
+        self._paths.append(name)
 
     def add_choice(self, name: str, help: str, choices: Sequence[str]) -> None:
         """Adds a flag with the given values, of which the first is the default."""
@@ -103,11 +111,14 @@ class CommandLine:
             print(self.help(argv[0]))
             raise SystemExit(0)
         try:
+            "".join(argv).encode()  # what is no text can't be written to a file
             self.inputs = self.values(list(argv))[1:]
         except flags.Error as error:
             raise UsageError(_plain(str(error))) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--flagfile can't be read: {error}") from None
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the command line is not UTF-8: {error}") from None
         if self.inputs and not inputs:
             raise UsageError(
                 f"unexpected argument {self.inputs[0]!r}: flags begin with --"
@@ -115,6 +126,8 @@ class CommandLine:
         for name in self._required:
             if not self.values[name].value:
                 raise UsageError(f"--{name} is missing")
+        for name in self._paths:
+            self.values[name].value = os.path.expanduser(self.values[name].value)
         return self.values
 
     def config(self) -> Config:
@@ -156,6 +169,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         code, message = 2, f"error: {error}"
     except (TrainingError, OSError) as error:
         code, message = 1, f"error: {error}"
+    except MemoryError as error:
+        code, message = 1, f"error: not enough memory: {error}"
     except Stopped as stopped:
         code, message = 128 + stopped.signal_number, str(stopped)
     except KeyboardInterrupt:

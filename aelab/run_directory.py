@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 import aelab
-from aelab.config import Config, differences, from_json
+from aelab.config import Config, differences, from_json, parse_object
 from aelab.errors import UsageError
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
@@ -58,12 +58,14 @@ class RunDirectory:
         Raises:
           UsageError: the directory holds no run, or its `config.json` is bad.
         """
-        try:
-            height, width, channels = self._read_data()["image_shape"]
-            return int(height), int(width), int(channels)
-        except (KeyError, TypeError, ValueError):
-            message = f"{self.config_json} lacks the image shape"
-            raise UsageError(message) from None
+        shape = self._read_data().get("image_shape")
+        if isinstance(shape, list) and len(shape) == 3:
+            height, width, channels = shape
+            if all(isinstance(size, int) and size > 0 for size in shape):
+                return height, width, channels
+        raise UsageError(
+            f"{self.config_json} has no image shape of three sizes, but {shape}"
+        )
 
     def _read_config_json(self) -> str:
         try:
@@ -73,7 +75,7 @@ class RunDirectory:
             raise UsageError(f"--run_dir={self.path} holds no run: {error}") from None
 
     def _read_data(self) -> dict[str, Any]:
-        data = json.loads(self._read_config_json()).get("data")
+        data = parse_object(self._read_config_json(), self.config_json).get("data")
         return data if isinstance(data, dict) else {}
 
     def check(self, config: Config, data: Mapping[str, Any]) -> None:
@@ -143,7 +145,7 @@ class RunDirectory:
 def _flagfile(config: Config, run_dir: str) -> str:
     """A flagfile that runs `config` again, in `run_dir` unless told otherwise."""
     lines = [f"--{name}={value}" for name, value in asdict(config).items()]
-    return "\n".join([*lines, f"--run_dir={run_dir}", ""])
+    return "\n".join([*lines, f"--run_dir={os.path.abspath(run_dir)}", ""])
 
 
 def write_bytes(path: str, content: bytes) -> None:

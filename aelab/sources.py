@@ -3,7 +3,6 @@
 Nothing outside a source knows how large an image is or where it comes from.
 """
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -78,46 +77,63 @@ class Splits(NamedTuple):
         }
 
 
-_PREFIXES = {"train": "train", "eval": "t10k"}
-# Which synthetic set is meant; it is one set, as a download would be, so `--seed`, by
-# which runs on the same set are told apart, does not change it.
-_SYNTHETIC = {"train": (60_000, 1), "eval": (10_000, 2)}
+Parts = tuple[Arrays, Arrays]  # to train on, and to evaluate on
+
+# Of the embedded set: how many images if no number is asked for, and the seed. It is
+# one set, as a download would be, so `--seed`, by which runs on one set are told apart,
+# does not change it.
+_SYNTHETIC_TRAIN = (60_000, 1)
+_SYNTHETIC_EVAL = (10_000, 2)
+
+_OFFICIAL_FILES = tuple(
+    f"{part}-{kind}-ubyte.gz"
+    for part in ("train", "t10k")
+    for kind in ("images-idx3", "labels-idx1")
+)
 
 
-def _synthetic(config: Config, split: str, examples: int) -> Arrays:
-    """The embedded set: as many images as asked for, 60,000 and 10,000 otherwise."""
-    count, seed = _SYNTHETIC[split]
-    return Arrays(*synthetic.draw_images(examples or count, seed))
+def _synthetic(config: Config) -> Parts:
+    """The embedded set: as many images as asked for."""
+    asked = (config.train_examples, config.eval_examples)
+    train, held_out = (
+        Arrays(*synthetic.draw_images(examples or count, seed))
+        for examples, (count, seed) in zip(
+            asked, (_SYNTHETIC_TRAIN, _SYNTHETIC_EVAL), strict=True
+        )
+    )
+    return train, held_out
 
 
-def _idx(config: Config, split: str, examples: int) -> Arrays:
-    return read_idx_split(config.data_dir, split)
-
-
-def _fashion_mnist(config: Config, split: str, examples: int) -> Arrays:
+def _fashion_mnist(config: Config) -> Parts:
     """Fashion-MNIST (Xiao et al. 2017) from Keras' cache, downloaded if need be."""
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    folder = os.path.join(home, "datasets", "fashion-mnist")
+    if all(os.path.exists(os.path.join(folder, name)) for name in _OFFICIAL_FILES):
+        return _read_folder(folder)
     import keras
 
-    folder = os.path.join(keras.config.keras_home(), "datasets", "fashion-mnist")
-    names = [
-        f"{prefix}-{kind}-ubyte.gz"
-        for prefix in _PREFIXES.values()
-        for kind in ("images-idx3", "labels-idx1")
-    ]
-    if not all(os.path.exists(os.path.join(folder, name)) for name in names):
-        try:
-            with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
-                keras.datasets.fashion_mnist.load_data()
-        except Exception as error:  # Keras raises bare `Exception` when offline
-            raise UsageError(
-                "--dataset=fashion_mnist: Keras could not download the set "
-                f"({error}). Put {', '.join(names)} into {folder}, or use "
-                "--dataset=synthetic, which needs no files"
-            ) from None
-    return read_idx_split(folder, split)
+    try:
+        parts = keras.datasets.fashion_mnist.load_data()
+    except Exception as error:  # Keras raises nothing narrower
+        raise UsageError(
+            f"--dataset=fashion_mnist: Keras could not download the set ({error}). Put "
+            f"{', '.join(_OFFICIAL_FILES)} into {folder}, or use --dataset=synthetic, "
+            "which needs no files"
+        ) from None
+    train, held_out = (Arrays(images[..., np.newaxis], y) for images, y in parts)
+    return train, held_out
 
 
-SOURCES: dict[str, Callable[[Config, str, int], Arrays]] = {
+def _idx(config: Config) -> Parts:
+    """The four official files of MNIST and its successors, in `data_dir`."""
+    return _read_folder(config.data_dir)
+
+
+def _read_folder(folder: str) -> Parts:
+    return read_idx_split(folder, "train"), read_idx_split(folder, "t10k")
+
+
+SOURCES: dict[str, Callable[[Config], Parts]] = {
     "synthetic": _synthetic,
     "fashion_mnist": _fashion_mnist,
     "idx": _idx,
@@ -131,36 +147,38 @@ def load_splits(config: Config) -> Splits:
       UsageError: files are missing or bad, the two parts differ in image size, or
         fewer images are there than asked for.
     """
-    parts = [
-        _load(config, "train", config.train_examples),
-        _load(config, "eval", config.eval_examples),
-    ]
-    shapes = [part.image_shape for part in parts]
-    if shapes[0] != shapes[1]:
+    train, held_out = SOURCES[config.dataset](config)
+    splits = Splits(
+        _first(train, config.train_examples, "train_examples", config),
+        _first(held_out, config.eval_examples, "eval_examples", config),
+    )
+    if splits.train.image_shape != splits.eval.image_shape:
         raise UsageError(
-            f"training images are {shapes[0]} and evaluation images {shapes[1]} "
-            f"(height, width, channels) in {config.data_dir}: they must be alike"
+            f"training images are {splits.train.image_shape} and evaluation images "
+            f"{splits.eval.image_shape} (height, width, channels) in "
+            f"--data_dir={config.data_dir}: they must be alike"
         )
-    return Splits(*parts)
+    return splits
 
 
-def _load(config: Config, split: str, examples: int) -> ArraySource:
-    images, labels = SOURCES[config.dataset](config, split, examples)
+def _first(part: Arrays, examples: int, flag: str, config: Config) -> ArraySource:
+    """The first `examples` images of a part, or all if it is 0."""
+    images, labels = part
     if examples > len(images):
         raise UsageError(
-            f"--{split}_examples={examples} is more than the {len(images)} images "
-            f"that --dataset={config.dataset} has"
+            f"--{flag}={examples} is more than the {len(images)} images that "
+            f"--dataset={config.dataset} has"
         )
     count = examples or len(images)
     return ArraySource(images[:count], None if labels is None else labels[:count])
 
 
-def read_idx_split(folder: str, split: str) -> Arrays:
+def read_idx_split(folder: str, prefix: str) -> Arrays:
     """Reads one part of a set in the four official files, gzipped or not.
 
     Args:
       folder: where `{train,t10k}-images-idx3-ubyte[.gz]` are, and the labels if any.
-      split: `train` or `eval`.
+      prefix: with which the files' names begin, `train` or `t10k`.
 
     Returns:
       Images uint8 [n, H, W, 1], labels uint8 [n] or None.
@@ -171,7 +189,6 @@ def read_idx_split(folder: str, split: str) -> Arrays:
     """
     if not os.path.isdir(folder):
         raise UsageError(f"--data_dir={folder} is not a folder")
-    prefix = _PREFIXES[split]
     path = _find(folder, f"{prefix}-images-idx3-ubyte")
     if path is None:
         raise UsageError(

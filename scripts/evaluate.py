@@ -12,9 +12,9 @@ from aelab import flags
 def main(argv: Sequence[str]) -> None:
     """Parses the command line, evaluates and prints the table."""
     command_line = flags.CommandLine(__doc__)
-    command_line.add_text("run_dir", "Folder of the run.", "DIR", required=True)
+    command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
     command_line.add_choice("checkpoint", "Which weights.", ("best", "latest"))
-    command_line.add_text("data_dir", "Where the run's data files are now.", "DIR")
+    command_line.add_path("data_dir", "Where the run's data files are now.", "DIR")
     values = command_line.parse(argv)
 
     from aelab.startup import start_tensorflow

@@ -12,8 +12,8 @@ from aelab import flags
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and exports."""
     command_line = flags.CommandLine(__doc__)
-    command_line.add_text("run_dir", "Folder of the run.", "DIR", required=True)
-    command_line.add_text("output", "File to write.", "FILE.keras", required=True)
+    command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
+    command_line.add_path("output", "File to write.", "FILE.keras", required=True)
     command_line.add_choice("checkpoint", "Which weights.", ("best", "latest"))
     values = command_line.parse(argv)
 

@@ -12,7 +12,7 @@ from aelab import flags
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and trains."""
     command_line = flags.CommandLine(__doc__)
-    command_line.add_text("run_dir", "Folder of the run.", "DIR", required=True)
+    command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
     command_line.add_config()
     values = command_line.parse(argv)
     config = command_line.config()

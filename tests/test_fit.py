@@ -3,10 +3,10 @@
 The reference is stock Keras: its layers, its loss, its regularizer and its loop.
 """
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from compare_with_fit import STOCK_MODELS, compile_stock
 
 from aelab import synthetic
 from aelab.config import Config
@@ -31,42 +31,6 @@ CONV = Config(
 )
 
 
-def stock_dense(config):
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(
-                32,
-                activation="relu",
-                activity_regularizer=keras.regularizers.L1(config.l1_activity),
-            ),
-            keras.layers.Dense(784, activation="sigmoid"),
-            keras.layers.Reshape((28, 28, 1)),
-        ]
-    )
-
-
-def stock_conv(config):
-    def conv(filters, activation):
-        return keras.layers.Conv2D(filters, 3, padding="same", activation=activation)
-
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            conv(32, "relu"),
-            keras.layers.MaxPooling2D(2),
-            conv(32, "relu"),
-            keras.layers.MaxPooling2D(2),
-            conv(32, "relu"),
-            keras.layers.UpSampling2D(2),
-            conv(32, "relu"),
-            keras.layers.UpSampling2D(2),
-            conv(1, "sigmoid"),
-        ]
-    )
-
-
 def train_with_our_loop(config, source, model):
     state = TrainState(model, build_optimizer(config, STEPS))
     train_loop = build_train_loop(state, config)
@@ -81,10 +45,7 @@ def train_with_our_loop(config, source, model):
 
 def train_with_fit(config, source, model):
     """An epoch of one step each, so that the history is the loss of each step."""
-    loss = {"bce": "binary_crossentropy", "mse": "mean_squared_error"}[config.loss]
-    optimizer = keras.optimizers.get(config.optimizer)
-    optimizer.learning_rate = config.learning_rate
-    model.compile(optimizer=optimizer, loss=loss)
+    compile_stock(model, config, STEPS)
     dataset = make_train_dataset(source, config, 0, STEPS)
     history = model.fit(
         dataset, epochs=STEPS, steps_per_epoch=1, shuffle=False, verbose=0
@@ -93,18 +54,14 @@ def train_with_fit(config, source, model):
 
 
 @pytest.mark.parametrize(
-    ("config", "build_stock"),
-    [
-        (DENSE, stock_dense),
-        (CONV, stock_conv),
-        (Config(model="dense", batch_size=64, loss="mse"), stock_dense),
-    ],
+    "config",
+    [DENSE, CONV, Config(model="dense", batch_size=64, loss="mse")],
     ids=["dense", "conv", "dense-mse-adam"],
 )
-def test_losses_agree_with_fit_step_by_step(config, build_stock):
+def test_losses_agree_with_fit_step_by_step(config):
     source = ArraySource(synthetic.draw_images(300, seed=3)[0])
     ours = build_model(config, source.image_shape)
-    stock = build_stock(config)
+    stock = STOCK_MODELS[config.model](config, source.image_shape)
     stock.set_weights(ours.get_weights())
     initial = [weight.copy() for weight in ours.get_weights()]
 

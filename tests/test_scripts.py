@@ -1,0 +1,214 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_script, write_idx
+
+from aelab.config import FIELDS
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+TINY = ("--dataset=idx", "--model=dense", "--encoding_dim=4", "--train_steps=3")
+TINY += ("--batch_size=8",)
+IMPORTED = 86
+
+
+@pytest.fixture(scope="session")
+def without_tensorflow(tmp_path_factory):
+    """An environment in which importing TensorFlow or Keras ends the process."""
+    folder = tmp_path_factory.mktemp("stubs")
+    for name in ("tensorflow", "keras"):
+        (folder / f"{name}.py").write_text(f"import os\nos._exit({IMPORTED})\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run of three steps on 16 x 12 images. Not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    images = np.random.default_rng(0).integers(0, 256, (50, 16, 12), dtype=np.uint8)
+    write_idx(folder / "train-images-idx3-ubyte", images)
+    write_idx(folder / "t10k-images-idx3-ubyte", images[:9])
+    run_dir = folder / "run"
+    result = run_script("train", *TINY, f"--data_dir={folder}", f"--run_dir={run_dir}")
+    assert (result.returncode, result.stderr) == (0, "")
+    return run_dir
+
+
+@pytest.fixture
+def run_dir(trained, tmp_path):
+    """A copy of the finished run, to be damaged."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def content(folder):
+    """Every file and folder below `folder`, by its name."""
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def refusal(script, *arguments, env=None):
+    """What a script says that exits with 2, having said nothing else."""
+    result = run_script(script, *map(str, arguments), env=env)
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ") and result.stderr.count("error: ") == 1
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def newest(folder):
+    """The one checkpoint in a folder."""
+    (path,) = folder.glob("step-*.npz")
+    return path
+
+
+def test_the_scripts_of_the_contract_are_there():
+    assert {"train", "evaluate", "export"} <= set(SCRIPTS)
+    for name in SCRIPTS:
+        path = ROOT / "scripts" / f"{name}.py"
+        assert os.access(path, os.X_OK)
+        assert path.read_text().startswith("#!/usr/bin/env python3\n")
+
+
+def test_the_stub_notices_tensorflow(without_tensorflow, idx_folder, tmp_path):
+    good = (*TINY, f"--data_dir={idx_folder}", f"--run_dir={tmp_path / 'run'}")
+    assert run_script("train", *good, env=without_tensorflow).returncode == IMPORTED
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help(name, without_tensorflow):
+    result = run_script(name, "--help", env=without_tensorflow)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"scripts/{name}.py" in result.stdout
+    assert "--flagfile=FILE" in result.stdout
+    if name == "train":
+        assert all(f"--{field}=" in result.stdout for field in FIELDS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_unknown_flag_is_named(name, without_tensorflow):
+    assert "nonesuch" in refusal(name, "--nonesuch=3", env=without_tensorflow)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "names"),
+    [
+        ("train", [], ["--run_dir"]),
+        ("train", ["--run_dir=RUN", "--epochs=ten"], ["--epochs", "'ten'"]),
+        ("train", ["--run_dir=RUN", "--batch_size=0"], ["--batch_size", "at least 1"]),
+        ("train", ["--run_dir=RUN", "--learning_rate"], ["--learning_rate"]),
+        ("train", ["--run_dir=RUN", "--dataset=mnist"], ["--dataset", "synthetic"]),
+        ("train", ["--run_dir=RUN", "--dataset=idx"], ["--data_dir"]),
+        ("train", ["--run_dir=RUN", "--encoding_dim=8"], ["--encoding_dim", "conv"]),
+        ("train", ["--run_dir=RUN", "--flagfile=RUN.flags"], ["RUN.flags"]),
+        ("train", ["--run_dir=RUN", "stray"], ["'stray'"]),
+        ("evaluate", [], ["--run_dir"]),
+        ("evaluate", ["--run_dir=RUN", "--checkpoint=newest"], ["--checkpoint"]),
+        ("evaluate", ["--run_dir=RUN", "--epochs=3"], ["epochs"]),
+        ("export", ["--run_dir=RUN"], ["--output"]),
+        ("export", ["--output=a.keras"], ["--run_dir"]),
+        (
+            "export",
+            ["--run_dir=RUN", "--output=a.keras", "--checkpoint=newest"],
+            ["--checkpoint", "newest", "best", "latest"],
+        ),
+    ],
+)
+def test_bad_flags(script, arguments, names, without_tensorflow, tmp_path):
+    run = str(tmp_path / "run")
+    arguments = [argument.replace("RUN", run) for argument in arguments]
+    message = refusal(script, *arguments, env=without_tensorflow)
+    assert all(name.replace("RUN", run) in message for name in names)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_missing_data_folder(tmp_path):
+    arguments = (f"--data_dir={tmp_path / 'none'}", f"--run_dir={tmp_path / 'run'}")
+    assert f"--data_dir={tmp_path / 'none'}" in refusal("train", *TINY, *arguments)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_damaged_data_file(idx_folder, tmp_path):
+    path = idx_folder / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:1000])
+    arguments = (f"--data_dir={idx_folder}", f"--run_dir={tmp_path / 'run'}")
+    assert str(path) in refusal("train", *TINY, *arguments)
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_an_image_size_that_conv_cannot_take(idx_folder, tmp_path):
+    for prefix in ("train", "t10k"):
+        images = np.zeros((9, 13, 30), np.uint8)
+        write_idx(idx_folder / f"{prefix}-images-idx3-ubyte.gz", images)
+        (idx_folder / f"{prefix}-labels-idx1-ubyte.gz").unlink()
+    arguments = (f"--data_dir={idx_folder}", f"--run_dir={tmp_path / 'run'}")
+    message = refusal("train", "--dataset=idx", "--model=conv", *arguments)
+    assert "--model=conv" in message and "13 x 30" in message
+    assert "multiples of 4" in message and "16 x 32" in message
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_a_run_directory_that_cannot_be_written(idx_folder, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    arguments = (f"--data_dir={idx_folder}", f"--run_dir={file / 'run'}")
+    message = refusal("train", *TINY, *arguments)
+    assert f"--run_dir={file / 'run'} can't be written" in message
+    assert file.read_text() == "mine"
+
+
+def test_a_run_of_another_configuration_stays_as_it_is(run_dir, trained):
+    before = content(run_dir)
+    flagfile = f"--flagfile={run_dir / 'run.flags'}"
+    arguments = (f"--run_dir={run_dir}", "--noise_stddev=0.5", "--seed=7")
+    message = refusal("train", flagfile, *arguments, "--train_steps=9")
+    assert f"--run_dir={run_dir}" in message
+    assert "--noise_stddev: 0.0 -> 0.5" in message and "--seed: 0 -> 7" in message
+    assert "train_steps" not in message
+    assert content(run_dir) == before
+
+
+def test_a_damaged_checkpoint_is_not_trained_on(run_dir):
+    path = newest(run_dir / "checkpoints" / "latest")
+    path.write_bytes(path.read_bytes()[:-200])
+    before = content(run_dir)
+    flagfile = f"--flagfile={run_dir / 'run.flags'}"
+    assert str(path) in refusal("train", flagfile, f"--run_dir={run_dir}")
+    assert content(run_dir) == before
+
+
+def test_evaluating_a_damaged_checkpoint(run_dir):
+    path = newest(run_dir / "checkpoints" / "best")
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x10
+    path.write_bytes(damaged)
+    assert str(path) in refusal("evaluate", f"--run_dir={run_dir}")
+    assert not (run_dir / "evaluation.json").exists()
+
+
+def test_evaluating_what_is_no_run(tmp_path):
+    (tmp_path / "images").mkdir()
+    message = refusal("evaluate", f"--run_dir={tmp_path}")
+    assert f"--run_dir={tmp_path} holds no run" in message
+    assert os.listdir(tmp_path) == ["images"]
+
+
+def test_exporting_a_run_without_a_checkpoint(run_dir, tmp_path):
+    newest(run_dir / "checkpoints" / "best").unlink()
+    output = tmp_path / "model.keras"
+    message = refusal("export", f"--run_dir={run_dir}", f"--output={output}")
+    assert f"--run_dir={run_dir}" in message and "best checkpoint" in message
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("output", "names"),
+    [("model.h5", ["model.h5", ".keras"]), ("none/model.keras", ["folder", "none"])],
+)
+def test_exporting_to_a_bad_name(trained, tmp_path, output, names):
+    output = tmp_path / output
+    message = refusal("export", f"--run_dir={trained}", f"--output={output}")
+    assert f"--output={output}" in message
+    assert all(name in message for name in names)
+    assert os.listdir(tmp_path) == []
