@@ -204,7 +204,9 @@ class Trainer:
             self._fail("the loss or its gradient is not finite")
         self._seconds += time.monotonic() - started
         self._timed_steps += next_step - step
-        self._console.progress(next_step, figures_text(means(self._state.totals)))
+        figures = means(self._state.totals)
+        shown = {name: figures[name] for name in ("loss", "psnr")}
+        self._console.progress(next_step, figures_text(shown))
 
     def _handle_events(self) -> None:
         """Does what is due at this step and was not done before a restart."""

@@ -79,7 +79,6 @@ def test_the_core_does_not_know_its_applications():
 def test_every_module_has_its_test_file():
     tests = {path.name for path in (ROOT / "tests").glob("test_*.py")}
     for path in modules():
-        parts = path.removeprefix("aelab/").removesuffix(".py").split("/")
-        name = parts[0].removeprefix("_")
-        if name and name not in ("init__", "errors"):
+        name = path.removeprefix("aelab/").removesuffix(".py").split("/")[0]
+        if name not in ("__init__", "errors"):
             assert f"test_{name}.py" in tests, path
