@@ -2,9 +2,9 @@
 
 import dataclasses
 import math
+import os
 import signal
 import sys
-import threading
 import time
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from aelab.optimizers import LearningRate, build_optimizer
 from aelab.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
 from aelab.plan import Plan, build_plan
 from aelab.run_directory import RunDirectory
+from aelab.signals import SignalNote
 from aelab.sources import Source, Splits, load_splits
 from aelab.steps import (
     TrainState,
@@ -68,10 +69,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
             summaries.describe(config, model)
         trainer = Trainer(config, plan, splits, state, run, summaries, console)
         figures = trainer.train(note)
-    print(f"""
-Pictures   {run.images}
-Curves     tensorboard --host=localhost --logdir={run.tensorboard}
-Weights    {run.best} (step {state.progress.best_step}), {run.latest}""")
+    _say_where_to_look(run, state.progress.best_step)
     return figures
 
 
@@ -119,6 +117,15 @@ Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
     sys.stdout.flush()
 
 
+def _say_where_to_look(run: RunDirectory, best_step: int) -> None:
+    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
+    print(f"""
+Pictures   {run.images}
+Figures    {run.metrics_jsonl}
+Weights    {run.best} (step {best_step}), {run.latest}
+Curves     {python} -m tensorboard.main --host=localhost --logdir={run.tensorboard}""")
+
+
 class Trainer:
     """Runs the inner loop from event to event."""
 
@@ -150,7 +157,7 @@ class Trainer:
         self._train_figures: dict[str, float] = {}
         self._figures: dict[str, float] = {}
 
-    def train(self, note: "SignalNote") -> dict[str, float]:
+    def train(self, note: SignalNote) -> dict[str, float]:
         """Trains until the plan ends or early stopping says so.
 
         Args:
@@ -262,7 +269,7 @@ class Trainer:
         except TrainingError as error:
             self._fail(str(error))
 
-    def _stop_if_asked(self, note: "SignalNote") -> None:
+    def _stop_if_asked(self, note: SignalNote) -> None:
         """Saves and raises `Stopped` if a signal came."""
         if note.signal_number:
             self._save(self._run.latest)
@@ -291,29 +298,3 @@ def _first_images(source: Source, config: Config) -> tuple[np.ndarray, np.ndarra
     few = dataclasses.replace(config, batch_size=min(_PANEL_COLUMNS, len(source)))
     corrupted, clean, _ = next(iter(make_eval_dataset(source, few)))
     return corrupted.numpy(), clean.numpy()
-
-
-class SignalNote:
-    """Takes note of SIGTERM and SIGINT instead of dying of them, in a `with` statement.
-
-    Attributes:
-      signal_number: the signal that came, 0 before. A second one acts as ever.
-    """
-
-    def __init__(self) -> None:
-        self.signal_number = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "SignalNote":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.signal_number = number
-        signal.signal(number, signal.SIG_DFL)

@@ -175,17 +175,23 @@ def build_train_loop(state: TrainState, config: Config) -> TrainLoop:
 
     def train_loop(iterator: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
         last = state.step + num_steps
-        finite = tf.constant(True)
-        while state.step < last and finite:
+
+        def is_going_on(finite: tf.Tensor) -> tf.Tensor:
+            return finite & (state.step < last)
+
+        def take_step(finite: tf.Tensor) -> tf.Tensor:
             step_totals = train_step(state, config, next(iterator))
             for name, total in step_totals.items():
                 state.totals[name].assign_add(total)
             state.step.assign_add(1)
             sums = tf.stack([step_totals["loss"][0], step_totals["gradient_norm"][0]])
-            finite = tf.reduce_all(tf.math.is_finite(sums))
+            return tf.reduce_all(tf.math.is_finite(sums))
+
+        (finite,) = tf.while_loop(is_going_on, take_step, [tf.constant(True)])
         return finite
 
-    compiled: TrainLoop = tf.function(train_loop)
+    # AutoGraph, which reads source code, does not work with Python 3.13.
+    compiled: TrainLoop = tf.function(train_loop, autograph=False)
     return compiled
 
 
@@ -230,7 +236,7 @@ def build_evaluate(
         values = example_metrics(corrupted, clean)
         return {name: _total(v, weights) for name, v in values.items()}
 
-    compiled_step = tf.function(eval_step)
+    compiled_step = tf.function(eval_step, autograph=False)
 
     def evaluate(dataset: Iterable[Any], num_batches: int) -> dict[str, float]:
         # Stopping before the end keeps TensorFlow from logging that it was reached.

@@ -61,7 +61,7 @@ class Summaries:
             f"| {name} | {value} |" for name, value in asdict(config).items()
         )
         spec = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "images")
-        graph = tf.function(lambda images: model(images)).get_concrete_function(spec)
+        graph = tf.function(model.call, autograph=False).get_concrete_function(spec)
         with self._writers["train"].as_default(step=0):
             tf.summary.text("config", f"| field | value |\n|---|---|\n{rows}")
             tf.summary.graph(graph.graph)

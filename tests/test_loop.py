@@ -1,8 +1,10 @@
 """A whole run, in this process: what it writes, when, and how it ends."""
 
+import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,6 +64,37 @@ def test_lines_hold_the_contracts_figures(run_dir):
         assert set(line) == common | figures[line["split"]]
         assert line["epoch"] == pytest.approx(line["step"] * 16 / 100)
         assert all(math.isfinite(line[n]) for n in set(line) - {"split"})
+
+
+def test_a_training_line_is_the_mean_since_the_line_before(tmp_path):
+    """And its learning rate that of its last step."""
+    fields = {"warmup_steps": 20, "learning_rate": 0.02, "train_steps": 12}
+    train(tmp_path / "each", log_every_steps=1, **fields)
+    train(tmp_path / "some", log_every_steps=5, **fields)
+    each, some = (
+        [n for n in read_lines(tmp_path / name) if n["split"] == "train"]
+        for name in ("each", "some")
+    )
+    assert [line["step"] for line in some] == [5, 7, 10, 12]
+    first = 0
+    for line in some:
+        window = each[first : line["step"]]
+        for name in ("loss", "psnr", "gradient_norm"):
+            mean = np.mean([step[name] for step in window])
+            assert line[name] == pytest.approx(mean, rel=1e-6), name
+        assert line["learning_rate"] == pytest.approx(0.001 * line["step"])
+        first = line["step"]
+
+
+def test_speed_is_images_by_the_time_of_the_inner_loop(tmp_path, monkeypatch):
+    """By a clock that moves on a second each time that it is looked at."""
+    clock = SimpleNamespace(monotonic=itertools.count(0.0).__next__)
+    monkeypatch.setattr(loop, "time", clock)
+    train(tmp_path / "run", log_every_steps=5, steps_per_loop=2, train_steps=10)
+    lines = [n for n in read_lines(tmp_path / "run") if n["split"] == "train"]
+    speeds = [line["images_per_second"] for line in lines]
+    # Steps 1 to 5 take three calls, 6 and 7 one, 8 to 10 two.
+    assert speeds == pytest.approx([5 * 16 / 3, 2 * 16 / 1, 3 * 16 / 2], abs=0.1)
 
 
 def test_it_learns(run_dir):

@@ -98,6 +98,8 @@ def test_stopped_by_a_signal(tmp_path, twin, number):
         assert process.returncode == 128 + number, errors
         assert "the same command goes on" in errors
         assert len(errors.splitlines()) == 1
+        latest = checkpoints.newest(RunDirectory(str(run_dir)).latest)
+        assert f"at step {int(checkpoints.load(latest)['step'])}," in errors
     process = start(run_dir)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
