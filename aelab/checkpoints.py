@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 
 from aelab.errors import TrainingError, UsageError
+from aelab.writing import remove_leftovers, written_aside
 
 # What `zipfile` and NumPy raise for damaged files; RuntimeError for bits of the index
 # that would ask for a password or another compression.
@@ -51,16 +52,12 @@ def save(folder: str, step: int, arrays: dict[str, np.ndarray]) -> str:
             raise TrainingError(f"{name} is not finite at step {step}")
     os.makedirs(folder, exist_ok=True)
     path = path_of(folder, step)
-    aside = f"{path}.tmp"
-    with open(aside, "wb") as file:
+    with written_aside(path) as aside, open(aside, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    remove_leftovers(folder)
     for name in os.listdir(folder):
-        other = os.path.join(folder, name)
-        if other != path and _NAME.fullmatch(name.removesuffix(".tmp")):
-            os.remove(other)
+        if _NAME.fullmatch(name) and name != os.path.basename(path):
+            os.remove(os.path.join(folder, name))
     return path
 
 

@@ -209,9 +209,9 @@ def _check_field(field: "dataclasses.Field[Any]", value: Any) -> None:
         if allowed["choices"] and value not in allowed["choices"]:
             known = ", ".join(allowed["choices"])
             raise UsageError(f"--{field.name} must be one of {known}; not {value!r}")
-        if len(value.splitlines()) > 1 or value != value.strip():
+        if not value.isprintable() or value != value.strip():
             raise UsageError(
-                f"--{field.name} must be one line without spaces around it, "
+                f"--{field.name} must be printable, without spaces around it, "
                 f"not {value!r}"
             )
         return

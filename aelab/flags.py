@@ -127,7 +127,10 @@ class CommandLine:
             if not self.values[name].value:
                 raise UsageError(f"--{name} is missing")
         for name in self._paths:
-            self.values[name].value = os.path.expanduser(self.values[name].value)
+            path = os.path.expanduser(self.values[name].value)
+            if not path.isprintable():
+                raise UsageError(f"--{name} must be a printable path, not {path!r}")
+            self.values[name].value = path
         return self.values
 
     def config(self) -> Config:
@@ -174,7 +177,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except Stopped as stopped:
         code, message = 128 + stopped.signal_number, str(stopped)
     except KeyboardInterrupt:
-        code, message = 128 + signal.SIGINT, "stopped before the first step"
+        code, message = 128 + signal.SIGINT, "interrupted"
     if message:
         print(message, file=sys.stderr)
     sys.exit(code)

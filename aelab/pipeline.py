@@ -90,9 +90,9 @@ def make_eval_dataset(source: Source, config: Config) -> tf.data.Dataset:
     so that two evaluations are comparable.
 
     Returns:
-      A dataset of `num_eval_batches` times `(corrupted, clean, weights)`: float32
-      [batch_size, H, W, C] in [0, 1] twice, float32 [batch_size] of 1, and of 0 in the
-      rows that fill up the last batch.
+      A dataset of `(corrupted, clean, weights)`: float32 [batch_size, H, W, C] in
+      [0, 1] twice, and float32 [batch_size] of 1, or 0 in the rows that fill up the
+      last batch.
     """
     corrupt = CORRUPTIONS[config.corruption]
 
@@ -104,10 +104,5 @@ def make_eval_dataset(source: Source, config: Config) -> tf.data.Dataset:
         corrupted = corrupt(clean, Key(stream, first_example), config)
         return corrupted, clean, tf.cast(examples < len(source), tf.float32)
 
-    numbers = tf.data.Dataset.range(num_eval_batches(source, config))
+    numbers = tf.data.Dataset.range(-(-len(source) // config.batch_size))
     return numbers.map(batch, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
-
-
-def num_eval_batches(source: Source, config: Config) -> int:
-    """The number of batches that `make_eval_dataset` gives."""
-    return -(-len(source) // config.batch_size)

@@ -11,6 +11,7 @@ from typing import Any
 import aelab
 from aelab.config import Config, differences, from_json, parse_object
 from aelab.errors import UsageError
+from aelab.writing import write_bytes
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
@@ -58,7 +59,7 @@ class RunDirectory:
         Raises:
           UsageError: the directory holds no run, or its `config.json` is bad.
         """
-        shape = self._read_data().get("image_shape")
+        shape = self.read_data().get("image_shape")
         if isinstance(shape, list) and len(shape) == 3:
             height, width, channels = shape
             if all(isinstance(size, int) and size > 0 for size in shape):
@@ -74,7 +75,12 @@ class RunDirectory:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--run_dir={self.path} holds no run: {error}") from None
 
-    def _read_data(self) -> dict[str, Any]:
+    def read_data(self) -> dict[str, Any]:
+        """What `Splits.describe` said of the run's data.
+
+        Raises:
+          UsageError: the directory holds no run, or its `config.json` is bad.
+        """
         data = parse_object(self._read_config_json(), self.config_json).get("data")
         return data if isinstance(data, dict) else {}
 
@@ -99,7 +105,7 @@ class RunDirectory:
             )
 
     def write(self, config: Config, data: Mapping[str, Any]) -> None:
-        """Makes the directory and writes `config.json` and `run.flags`.
+        """Makes the directory and its folders, writes `config.json` and `run.flags`.
 
         Args:
           config: what is to run.
@@ -113,10 +119,13 @@ class RunDirectory:
         content = asdict(config) | {"data": dict(data), "versions": versions}
         try:
             os.makedirs(self.path, exist_ok=True)
+            # First of all, as without it the rest would be taken for somebody else's.
+            text = json.dumps(content, indent=2) + "\n"
+            write_bytes(self.config_json, text.encode())
             write_bytes(self.run_flags, _flagfile(config, self.path).encode())
-            write_bytes(
-                self.config_json, (json.dumps(content, indent=2) + "\n").encode()
-            )
+            for folder in (self.images, self.tensorboard, self.latest, self.best):
+                os.makedirs(folder, exist_ok=True)
+            open(self.metrics_jsonl, "ab").close()
         except OSError as error:
             raise UsageError(
                 f"--run_dir={self.path} can't be written: {error}"
@@ -124,11 +133,12 @@ class RunDirectory:
 
     def _results(self) -> list[str]:
         checkpoints = os.path.dirname(self.latest)
-        return [self.metrics_jsonl, checkpoints, self.tensorboard, self.images]
+        files = [self.metrics_jsonl, self.run_flags]
+        return [*files, checkpoints, self.tensorboard, self.images]
 
     def _check_same(self, config: Config, data: Mapping[str, Any]) -> None:
         lines = differences(self.read_config(), config)
-        old = self._read_data()
+        old = self.read_data()
         lines += [
             f"{name} data: {old.get(name)} -> {value}"
             for name, value in data.items()
@@ -146,11 +156,3 @@ def _flagfile(config: Config, run_dir: str) -> str:
     """A flagfile that runs `config` again, in `run_dir` unless told otherwise."""
     lines = [f"--{name}={value}" for name, value in asdict(config).items()]
     return "\n".join([*lines, f"--run_dir={os.path.abspath(run_dir)}", ""])
-
-
-def write_bytes(path: str, content: bytes) -> None:
-    """Writes a file aside and renames it, so that a reader never sees half of it."""
-    aside = f"{path}.tmp"
-    with open(aside, "wb") as file:
-        file.write(content)
-    os.replace(aside, path)

@@ -3,6 +3,7 @@
 Nothing outside a source knows how large an image is or where it comes from.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -21,17 +22,22 @@ class Source(Protocol):
 
     Attributes:
       image_shape: (height, width, channels) of every image.
-      fingerprint: a short text that is equal for equal images in equal order.
     """
 
     image_shape: tuple[int, int, int]
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that is equal for equal images in equal order."""
 
     def __len__(self) -> int:
         """The number of images, at least 1."""
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
+
+    def first(self, count: int) -> "Source":
+        """A source of the first `count` images, at least 1 and no more than all."""
 
 
 class ArraySource:
@@ -42,9 +48,13 @@ class ArraySource:
         self._images = images
         self.labels = labels
         self.image_shape: tuple[int, int, int] = images.shape[1:]
-        digest = hashlib.sha256(repr(images.shape).encode())
-        digest.update(np.ascontiguousarray(images).data)
-        self.fingerprint = f"{len(images)} images, sha256 {digest.hexdigest()[:16]}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A short text that is equal for equal images in equal order."""
+        digest = hashlib.sha256(repr(self._images.shape).encode())
+        digest.update(np.ascontiguousarray(self._images).data)
+        return f"{len(self)} images, sha256 {digest.hexdigest()[:16]}"
 
     def __len__(self) -> int:
         return len(self._images)
@@ -54,12 +64,10 @@ class ArraySource:
         chosen: np.ndarray = self._images[indices]
         return chosen
 
-
-class Arrays(NamedTuple):
-    """One part of a data set: uint8 [n, H, W, C], and uint8 [n] or None."""
-
-    images: np.ndarray
-    labels: np.ndarray | None
+    def first(self, count: int) -> "ArraySource":
+        """A source of the first `count` images, at least 1 and no more than all."""
+        labels = None if self.labels is None else self.labels[:count]
+        return ArraySource(self._images[:count], labels)
 
 
 class Splits(NamedTuple):
@@ -77,81 +85,82 @@ class Splits(NamedTuple):
         }
 
 
-Parts = tuple[Arrays, Arrays]  # to train on, and to evaluate on
-
-# Of the embedded set: how many images if no number is asked for, and the seed. It is
-# one set, as a download would be, so `--seed`, by which runs on one set are told apart,
-# does not change it.
-_SYNTHETIC_TRAIN = (60_000, 1)
-_SYNTHETIC_EVAL = (10_000, 2)
-
+# The embedded sets: how many images if no number is asked for, and their seed. They are
+# as fixed as a download would be: `--seed` tells apart runs on one set.
+_SYNTHETIC = {"train": (60_000, 1), "eval": (10_000, 2)}
+_PREFIXES = {"train": "train", "eval": "t10k"}
 _OFFICIAL_FILES = tuple(
-    f"{part}-{kind}-ubyte.gz"
-    for part in ("train", "t10k")
+    f"{prefix}-{kind}-ubyte.gz"
+    for prefix in _PREFIXES.values()
     for kind in ("images-idx3", "labels-idx1")
 )
 
 
-def _synthetic(config: Config) -> Parts:
+def _synthetic(config: Config, split: str) -> Source:
     """The embedded set: as many images as asked for."""
-    asked = (config.train_examples, config.eval_examples)
-    train, held_out = (
-        Arrays(*synthetic.draw_images(examples or count, seed))
-        for examples, (count, seed) in zip(
-            asked, (_SYNTHETIC_TRAIN, _SYNTHETIC_EVAL), strict=True
-        )
-    )
-    return train, held_out
+    count, seed = _SYNTHETIC[split]
+    return ArraySource(*synthetic.draw_images(_examples(config, split) or count, seed))
 
 
-def _fashion_mnist(config: Config) -> Parts:
+def _fashion_mnist(config: Config, split: str) -> Source:
     """Fashion-MNIST (Xiao et al. 2017) from Keras' cache, downloaded if need be."""
     home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     folder = os.path.join(home, "datasets", "fashion-mnist")
     if all(os.path.exists(os.path.join(folder, name)) for name in _OFFICIAL_FILES):
-        return _read_folder(folder)
+        return read_idx_split(folder, split)
     import keras
 
     try:
-        parts = keras.datasets.fashion_mnist.load_data()
+        train, held_out = keras.datasets.fashion_mnist.load_data()
     except Exception as error:  # Keras raises nothing narrower
         raise UsageError(
             f"--dataset=fashion_mnist: Keras could not download the set ({error}). Put "
             f"{', '.join(_OFFICIAL_FILES)} into {folder}, or use --dataset=synthetic, "
             "which needs no files"
         ) from None
-    train, held_out = (Arrays(images[..., np.newaxis], y) for images, y in parts)
-    return train, held_out
+    images, labels = train if split == "train" else held_out
+    return ArraySource(images[..., np.newaxis], labels)
 
 
-def _idx(config: Config) -> Parts:
+def _idx(config: Config, split: str) -> Source:
     """The four official files of MNIST and its successors, in `data_dir`."""
-    return _read_folder(config.data_dir)
+    return read_idx_split(config.data_dir, split)
 
 
-def _read_folder(folder: str) -> Parts:
-    return read_idx_split(folder, "train"), read_idx_split(folder, "t10k")
-
-
-SOURCES: dict[str, Callable[[Config], Parts]] = {
+SOURCES: dict[str, Callable[[Config, str], Source]] = {
     "synthetic": _synthetic,
     "fashion_mnist": _fashion_mnist,
     "idx": _idx,
 }
 
 
-def load_splits(config: Config) -> Splits:
-    """The two sources that `config` names.
+def _examples(config: Config, split: str) -> int:
+    """How many images of a split are asked for, 0 for all."""
+    return {"train": config.train_examples, "eval": config.eval_examples}[split]
+
+
+def load_split(config: Config, split: str) -> Source:
+    """The `train` or the `eval` part of the data that `config` names.
 
     Raises:
-      UsageError: files are missing or bad, the two parts differ in image size, or
-        fewer images are there than asked for.
+      UsageError: files are missing or bad, or fewer images are there than asked for.
     """
-    train, held_out = SOURCES[config.dataset](config)
-    splits = Splits(
-        _first(train, config.train_examples, "train_examples", config),
-        _first(held_out, config.eval_examples, "eval_examples", config),
-    )
+    source, examples = SOURCES[config.dataset](config, split), _examples(config, split)
+    if examples > len(source):
+        raise UsageError(
+            f"--{split}_examples={examples} is more than the {len(source)} images that "
+            f"--dataset={config.dataset} has"
+        )
+    return source.first(examples) if examples else source
+
+
+def load_splits(config: Config) -> Splits:
+    """Both parts of the data that `config` names.
+
+    Raises:
+      UsageError: what `load_split` raises, or the parts differ in image size.
+    """
+    splits = Splits(load_split(config, "train"), load_split(config, "eval"))
     if splits.train.image_shape != splits.eval.image_shape:
         raise UsageError(
             f"training images are {splits.train.image_shape} and evaluation images "
@@ -161,27 +170,15 @@ def load_splits(config: Config) -> Splits:
     return splits
 
 
-def _first(part: Arrays, examples: int, flag: str, config: Config) -> ArraySource:
-    """The first `examples` images of a part, or all if it is 0."""
-    images, labels = part
-    if examples > len(images):
-        raise UsageError(
-            f"--{flag}={examples} is more than the {len(images)} images that "
-            f"--dataset={config.dataset} has"
-        )
-    count = examples or len(images)
-    return ArraySource(images[:count], None if labels is None else labels[:count])
-
-
-def read_idx_split(folder: str, prefix: str) -> Arrays:
+def read_idx_split(folder: str, split: str) -> ArraySource:
     """Reads one part of a set in the four official files, gzipped or not.
 
     Args:
       folder: where `{train,t10k}-images-idx3-ubyte[.gz]` are, and the labels if any.
-      prefix: with which the files' names begin, `train` or `t10k`.
+      split: `train`, or `eval`, whose files' names begin with t10k.
 
     Returns:
-      Images uint8 [n, H, W, 1], labels uint8 [n] or None.
+      Images of one channel, with their labels if there are any.
 
     Raises:
       UsageError: no such folder or file, or a file that `read_idx` refuses, or not a
@@ -189,6 +186,7 @@ def read_idx_split(folder: str, prefix: str) -> Arrays:
     """
     if not os.path.isdir(folder):
         raise UsageError(f"--data_dir={folder} is not a folder")
+    prefix = _PREFIXES[split]
     path = _find(folder, f"{prefix}-images-idx3-ubyte")
     if path is None:
         raise UsageError(
@@ -203,7 +201,7 @@ def read_idx_split(folder: str, prefix: str) -> Arrays:
             f"{labels_path} has {len(labels)} labels for the {len(images)} images "
             f"of {path}"
         )
-    return Arrays(images[..., np.newaxis], labels)
+    return ArraySource(images[..., np.newaxis], labels)
 
 
 def _find(folder: str, name: str) -> str | None:

@@ -16,7 +16,7 @@ def _held_back_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(real, held.read())
             raise
@@ -31,11 +31,15 @@ def start_tensorflow() -> None:
 
     TensorFlow 2.21 writes a dozen lines about oneDNN and CUDA while it starts, whatever
     `TF_CPP_MIN_LOG_LEVEL` says (tensorflow#100442), so the file descriptor itself is
-    held back. Warnings that come later are shown as ever.
+    held back. What comes later is shown, C++ messages from errors up.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _held_back_stderr():
+        import keras
         import tensorflow as tf
 
         tf.config.list_logical_devices()
+    # Whatever the user's keras.json says, this code means these.
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")

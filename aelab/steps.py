@@ -7,7 +7,7 @@ effects. What happens between its calls is the outer loop's business (`aelab.loo
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,10 @@ class TrainState:
     def _variables(self) -> dict[str, Any]:
         named = {"step": self.step}
         named |= {f"model/{v.path}": v for v in self.model.variables}
-        named |= {f"optimizer/{v.path}": v for v in self.optimizer.variables}
+        # By position, as some of Keras' optimizers give several variables one path, or
+        # a path that counts what the process has built before.
+        slots = enumerate(self.optimizer.variables)
+        named |= {f"optimizer/{number:03}": v for number, v in slots}
         return named | {f"totals/{name}": v for name, v in self.totals.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -209,27 +212,27 @@ def model_metrics(model: Any, config: Config) -> ExampleMetrics:
     def example_metrics(corrupted: tf.Tensor, clean: tf.Tensor) -> Values:
         output, code = autoencode(model, corrupted, training=False)
         losses = example_losses(config, clean, output, code)
-        return {"loss": losses} | image_metrics(output, clean)
+        return {"loss": losses} | image_metrics(clean, output)
 
     return example_metrics
 
 
-def image_metrics(image: tf.Tensor, clean: tf.Tensor) -> Values:
-    """The evaluation figures of any picture beside the clean one: float32 [n] each."""
-    return {name: metric(clean, image) for name, metric in EVAL_METRICS.items()}
+def image_metrics(clean: tf.Tensor, output: tf.Tensor) -> Values:
+    """The evaluation figures of any output beside the clean image: float32 [n] each."""
+    return {name: metric(clean, output) for name, metric in EVAL_METRICS.items()}
 
 
 def build_evaluate(
     example_metrics: ExampleMetrics,
-) -> Callable[[Iterable[Any], int], dict[str, float]]:
+) -> Callable[[tf.data.Dataset], dict[str, float]]:
     """Compiles an evaluation.
 
     Args:
       example_metrics: `(corrupted, clean) -> {name: float32 [n]}`.
 
     Returns:
-      `evaluate(dataset, num_batches)`: the means over all examples of a dataset of
-      `(corrupted, clean, weights)`.
+      `evaluate(dataset)`: the means over all examples of a dataset, of known length,
+      of `(corrupted, clean, weights)`.
     """
 
     def eval_step(corrupted: Any, clean: Any, weights: Any) -> Values:
@@ -238,9 +241,9 @@ def build_evaluate(
 
     compiled_step = tf.function(eval_step, autograph=False)
 
-    def evaluate(dataset: Iterable[Any], num_batches: int) -> dict[str, float]:
+    def evaluate(dataset: tf.data.Dataset) -> dict[str, float]:
         # Stopping before the end keeps TensorFlow from logging that it was reached.
-        batches = itertools.islice(dataset, num_batches)
+        batches = itertools.islice(dataset, int(dataset.cardinality()))
         totals: Values = {}
         for batch in batches:
             batch_totals = compiled_step(*batch)

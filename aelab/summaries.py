@@ -11,8 +11,9 @@ from tensorboard.plugins.hparams import api as hparams
 
 from aelab.config import Config
 from aelab.panels import draw_panel, encode_png
-from aelab.run_directory import RunDirectory, write_bytes
+from aelab.run_directory import RunDirectory
 from aelab.steps import Progress
+from aelab.writing import write_bytes
 
 _PANEL = "Rows from the top: clean, corrupted (the model's input), output."
 _DESCRIPTIONS = {
@@ -38,7 +39,6 @@ class Summaries:
           progress: up to where lines count; a killed run may have gone further.
         """
         self._run = run
-        os.makedirs(run.images, exist_ok=True)
         keep_before = {"train": progress.logged_step, "eval": progress.evaluated_step}
         _drop_lines(run.metrics_jsonl, keep_before)
         self._metrics = open(run.metrics_jsonl, "a", encoding="utf-8")  # noqa: SIM115
@@ -72,11 +72,15 @@ class Summaries:
     ) -> None:
         """Writes the figures of a split, `train` or `eval`, at a step."""
         line = {"step": step, "epoch": round(epoch, 4), "split": split} | values
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
+        try:
+            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.flush()
+        except OSError as error:
+            error.filename = self._run.metrics_jsonl
+            raise
         with self._writers[split].as_default(step=step):
             for name, value in values.items():
-                tf.summary.scalar(name, value, description=_DESCRIPTIONS[name])
+                tf.summary.scalar(name, value, description=_DESCRIPTIONS.get(name))
         self._writers[split].flush()
 
     def panel(

@@ -8,6 +8,7 @@ from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.models import build_model
 from aelab.run_directory import RunDirectory
+from aelab.writing import written_aside
 
 _SUFFIX = ".keras"
 
@@ -52,6 +53,8 @@ def load_trained(run: RunDirectory, checkpoint: str) -> Trained:
         if array is None or array.shape != tuple(variable.shape):
             raise UsageError(f"{path} is of another model: no fitting {variable.path}")
         variable.assign(array)
+    if "step" not in arrays or arrays["step"].shape:
+        raise UsageError(f"{path} does not say at which step it was saved")
     return Trained(config, model, image_shape, int(arrays["step"]))
 
 
@@ -78,13 +81,9 @@ def export(run_dir: str, output: str, checkpoint: str = "best") -> int:
     if os.path.isdir(output):
         raise UsageError(f"--output={output} is a folder; a file is to be written")
     trained = load_trained(RunDirectory(run_dir), checkpoint)
-    aside = os.path.join(folder, f".{os.getpid()}-{name}")
     try:
-        trained.model.save(aside)
-        os.replace(aside, output)
+        with written_aside(os.path.join(folder, name)) as aside:
+            trained.model.save(aside)
     except OSError as error:
         raise UsageError(f"--output={output} can't be written: {error}") from None
-    finally:
-        if os.path.exists(aside):
-            os.remove(aside)
     return trained.step

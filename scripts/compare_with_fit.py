@@ -80,7 +80,7 @@ def psnr_of_fit(config: Config) -> float:
     """Trains with `Model.fit`; returns the last evaluation PSNR, in dB."""
     import keras
 
-    from aelab.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
+    from aelab.pipeline import make_eval_dataset, make_train_dataset
     from aelab.plan import build_plan
     from aelab.sources import load_splits
     from aelab.steps import build_evaluate, image_metrics
@@ -92,11 +92,8 @@ def psnr_of_fit(config: Config) -> float:
     compile_stock(model, config, total_steps)
     dataset = make_train_dataset(train, config, 0, total_steps)
     model.fit(dataset, shuffle=False, verbose=0)
-    evaluate = build_evaluate(lambda x, y: image_metrics(model(x, training=False), y))
-    figures = evaluate(
-        make_eval_dataset(held_out, config), num_eval_batches(held_out, config)
-    )
-    return figures["psnr"]
+    evaluate = build_evaluate(lambda x, y: image_metrics(y, model(x, training=False)))
+    return evaluate(make_eval_dataset(held_out, config))["psnr"]
 
 
 def psnr_of_loop(config: Config) -> float:

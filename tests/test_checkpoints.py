@@ -90,7 +90,7 @@ def test_newest_of_no_folder(tmp_path):
 @pytest.mark.parametrize("first", [3, 7, 12])
 def test_one_is_kept_and_leftovers_go(tmp_path, first):
     checkpoints.save(str(tmp_path), first, {"old": np.ones(2)})
-    leftovers = ["step-00000007.npz.tmp", "step-00000099.npz.tmp"]
+    leftovers = [".tmp-step-00000007.npz", ".tmp-step-00000099.npz"]
     for name in ("notes.txt", *leftovers):
         (tmp_path / name).write_text("half")
     path = checkpoints.save(str(tmp_path), 7, STATE)

@@ -172,7 +172,7 @@ def test_help_names_every_flag_and_choice(word, capsys):
         (OSError(28, "No space left", "a/b"), 1, "a/b"),
         (Stopped(signal.SIGTERM, "stopped at 3"), 128 + 15, "stopped at 3\n"),
         (Stopped(signal.SIGINT, "stopped at 3"), 128 + 2, "stopped at 3\n"),
-        (KeyboardInterrupt(), 128 + 2, "stopped"),
+        (KeyboardInterrupt(), 128 + 2, "interrupted"),
     ],
 )
 def test_run_turns_exceptions_into_exit_codes(raised, code, message, capsys):

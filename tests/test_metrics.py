@@ -60,6 +60,16 @@ def test_psnr_clamps_the_output():
     np.testing.assert_array_equal(psnr(clean, wild), psnr(clean, clamped))
 
 
+def test_ssim_clamps_the_output():
+    clean, output = pair()
+    wild = tf.constant(output) * 4 - 1.5
+    clamped = tf.clip_by_value(wild, 0.0, 1.0)
+    np.testing.assert_array_equal(ssim(tf.constant(clean), wild), ssim(clean, clamped))
+    assert not np.allclose(
+        ssim(tf.constant(clean), tf.constant(output)), ssim(clean, clamped)
+    )
+
+
 def test_an_exact_copy_has_100_db_and_an_ssim_of_1():
     clean, _ = map(tf.constant, pair())
     np.testing.assert_allclose(psnr(clean, clean), 100.0, rtol=1e-6)

@@ -9,7 +9,6 @@ from aelab.pipeline import (
     example_indices,
     make_eval_dataset,
     make_train_dataset,
-    num_eval_batches,
 )
 from aelab.sources import ArraySource
 
@@ -142,7 +141,7 @@ def test_evaluation_holds_each_image_once_with_frozen_noise(batch_size):
     source = numbered_source(50)
     config = dataclasses.replace(CONFIG, batch_size=batch_size, seed=batch_size)
     parts = [tuple(map(np.array, b)) for b in make_eval_dataset(source, config)]
-    assert len(parts) == num_eval_batches(source, config)
+    assert len(parts) == -(-50 // batch_size)
     corrupted, clean, weights = (np.concatenate(p) for p in zip(*parts, strict=True))
     assert weights.sum() == 50
     real = weights == 1

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import pytest
 
@@ -43,7 +44,9 @@ def parse_flagfile(path):
 
 
 def test_write_and_read(run):
-    assert sorted(os.listdir(run.path)) == ["config.json", "run.flags"]
+    files = ["config.json", "metrics.jsonl", "run.flags"]
+    folders = ["checkpoints", "images", "tensorboard"]
+    assert sorted(os.listdir(run.path)) == sorted(files + folders)
     assert run.read_config() == CONFIG
     assert run.read_image_shape() == (12, 16, 1)
     with open(run.config_json, encoding="utf-8") as file:
@@ -235,3 +238,15 @@ def test_the_flagfile_gives_the_same_run_back(tmp_path, name):
 def test_the_flagfile_of_the_defaults(run):
     run.write(Config(), DATA)
     assert parse_flagfile(run.run_flags) == (Config(), run.path)
+
+
+@pytest.mark.parametrize("name", ["images", "checkpoints", "tensorboard"])
+def test_a_file_in_the_place_of_a_folder_is_named(run, name):
+    folder = os.path.join(run.path, name)
+    shutil.rmtree(folder)
+    with open(folder, "w") as file:
+        file.write("mine")
+    with pytest.raises(UsageError, match=name):
+        run.write(CONFIG, DATA)
+    with open(folder) as file:
+        assert file.read() == "mine"

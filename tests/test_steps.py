@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from aelab import steps as steps_module
 from aelab.config import Config
 from aelab.metrics import bce, psnr
 from aelab.models import MODELS, build_model
-from aelab.optimizers import build_optimizer
-from aelab.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
+from aelab.optimizers import OPTIMIZERS, build_optimizer
+from aelab.pipeline import make_eval_dataset, make_train_dataset
 from aelab.sources import ArraySource
 from aelab.steps import (
     Progress,
@@ -146,6 +147,24 @@ def test_the_loop_stops_after_the_step_that_is_not_finite(bad):
     assert int(state.step) == 4
 
 
+def test_a_gradient_that_is_not_finite_stops_the_loop_as_well(monkeypatch):
+    """The loss of a corrupt pixel is finite; its gradient is not."""
+
+    @tf.custom_gradient
+    def explode(values):
+        return values, lambda upstream: upstream * math.inf
+
+    losses = steps_module.example_losses
+    monkeypatch.setattr(
+        steps_module, "example_losses", lambda *inputs: explode(losses(*inputs))
+    )
+    state = new_state()
+    batches = iter(make_train_dataset(source(), CONFIG, 0, 5))
+    assert not build_train_loop(state, CONFIG)(batches, steps(5))
+    assert int(state.step) == 1
+    assert math.isfinite(means(state.totals)["loss"])
+
+
 def test_state_goes_through_arrays():
     state, _ = train(CONFIG, 5, 5)
     state.progress.record(5, 0.25, 0.0)
@@ -156,13 +175,24 @@ def test_state_goes_through_arrays():
     assert other.progress == state.progress
 
 
-def test_a_resumed_state_trains_on_as_if_nothing_happened():
-    whole, _ = train(CONFIG, 20, 20)
-    part, _ = train(CONFIG, 9, 9)
-    resumed = new_state()
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_a_resumed_state_trains_on_as_if_nothing_happened(optimizer):
+    config = dataclasses.replace(CONFIG, optimizer=optimizer, warmup_steps=3)
+    whole, _ = train(config, 12, 12)
+    part, _ = train(config, 5, 5)
+    resumed = new_state(config)
     resumed.assign(part.arrays())
-    resumed, _ = train(CONFIG, 11, 11, resumed)
+    resumed, _ = train(config, 7, 7, resumed)
     assert_same(resumed.arrays(), whole.arrays())
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_every_variable_is_in_the_state(optimizer):
+    config = dataclasses.replace(CONFIG, model="conv", encoding_dim=32)
+    state = new_state(dataclasses.replace(config, optimizer=optimizer))
+    variables = len(state.model.variables) + len(state.optimizer.variables)
+    others = 1 + len(state.totals) + len(dataclasses.fields(Progress))
+    assert len(state.arrays()) == variables + others
 
 
 @pytest.mark.parametrize(
@@ -206,7 +236,7 @@ def test_evaluation_is_exact_over_a_partial_last_batch(batch_size):
     model = build_model(config, SHAPE)
     evaluate = build_evaluate(model_metrics(model, config))
     dataset = make_eval_dataset(source(), config)
-    found = evaluate(dataset, num_eval_batches(source(), config))
+    found = evaluate(dataset)
 
     whole = dataclasses.replace(config, batch_size=50)
     corrupted, clean, _ = next(iter(make_eval_dataset(source(), whole)))
@@ -220,4 +250,4 @@ def test_evaluation_is_exact_over_a_partial_last_batch(batch_size):
 def test_padding_that_is_not_finite_does_not_count():
     evaluate = build_evaluate(lambda corrupted, clean: {"value": corrupted})
     batch = (tf.constant([1.0, math.nan]), tf.zeros(2), tf.constant([1.0, 0.0]))
-    assert evaluate([batch], 1) == {"value": 1.0}
+    assert evaluate(tf.data.Dataset.from_tensors(batch)) == {"value": 1.0}

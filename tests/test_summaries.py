@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from aelab.config import Config
 from aelab.run_directory import RunDirectory
 from aelab.steps import Progress
 from aelab.summaries import Summaries
@@ -17,7 +18,9 @@ def line(step, split="train"):
 
 @pytest.fixture
 def run(tmp_path):
-    return RunDirectory(str(tmp_path))
+    run = RunDirectory(str(tmp_path))
+    run.write(Config(), {})
+    return run
 
 
 def resumed(run, text, logged_step, evaluated_step):

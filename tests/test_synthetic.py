@@ -145,3 +145,11 @@ def test_bytes_are_the_same_on_every_machine():
     digest = hashlib.sha256(images.tobytes() + kinds.tobytes()).hexdigest()
     expected = "97e7e5cb613fca435c54382ca8c831718b3a0d91d1cb474bd581939b363727a0"
     assert digest == expected
+
+
+def test_other_seeds_share_no_picture():
+    """So what is evaluated on was never seen."""
+    one, two = (synthetic.draw_images(2000, seed)[0] for seed in (1, 2))
+    seen = {image.tobytes() for image in one}
+    assert len(seen) == 2000
+    assert not seen & {image.tobytes() for image in two}

@@ -7,11 +7,12 @@ from typing import Any
 
 from aelab.config import Config
 from aelab.errors import UsageError
-from aelab.pipeline import make_eval_dataset, num_eval_batches
-from aelab.run_directory import RunDirectory, write_bytes
-from aelab.sources import Source, load_splits
+from aelab.pipeline import make_eval_dataset
+from aelab.run_directory import RunDirectory
+from aelab.sources import load_split
 from aelab.steps import build_evaluate, image_metrics, model_metrics
 from aelab.trained import load_trained
+from aelab.writing import write_bytes
 
 _COLUMNS = ("psnr", "ssim", "mse", "bce")
 
@@ -27,8 +28,9 @@ def evaluate_run(
       data_dir: where the run's data files are now, if they were moved.
 
     Returns:
-      What was written: checkpoint, step, examples, the model's `metrics`, and those of
-      its uncorrected `input`, the floor that a denoiser must beat.
+      What was written: checkpoint, step, examples, `data` (the images' fingerprint, and
+      whether they are those that the run was evaluated on), the model's `metrics`, and
+      those of its uncorrected `input`, the floor that a denoiser must beat.
 
     Raises:
       UsageError: no such run or checkpoint, or the data can't be read or do not fit.
@@ -36,32 +38,39 @@ def evaluate_run(
     run = RunDirectory(run_dir)
     config, model, image_shape, step = load_trained(run, checkpoint)
     if data_dir:
-        if not config.data_dir:
-            raise UsageError(
-                f"--data_dir={data_dir} contradicts the run's "
-                f"--dataset={config.dataset}, which reads no folder"
-            )
-        config = dataclasses.replace(config, data_dir=os.path.abspath(data_dir))
-    source = load_splits(config).eval
+        config = _moved(config, data_dir)
+    source = load_split(config, "eval")
     if source.image_shape != image_shape:
         raise UsageError(
             f"the images in {config.data_dir} are {source.image_shape}, and those of "
             f"the run {image_shape} (height, width, channels)"
         )
+    dataset = make_eval_dataset(source, config)
+    evaluate_model = build_evaluate(model_metrics(model, config))
+    evaluate_input = build_evaluate(lambda x, clean: image_metrics(clean, x))
     result = {
         "checkpoint": checkpoint,
         "step": step,
         "examples": len(source),
-        "metrics": _evaluate(config, source, model_metrics(model, config)),
-        "input": _evaluate(config, source, image_metrics),
+        "data": {
+            "fingerprint": source.fingerprint,
+            "as_in_training": source.fingerprint == run.read_data().get("eval"),
+        },
+        "metrics": evaluate_model(dataset),
+        "input": evaluate_input(dataset),
     }
     write_bytes(run.evaluation_json, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
-def _evaluate(config: Config, source: Source, example_metrics: Any) -> dict[str, float]:
-    dataset = make_eval_dataset(source, config)
-    return build_evaluate(example_metrics)(dataset, num_eval_batches(source, config))
+def _moved(config: Config, data_dir: str) -> Config:
+    """The configuration with its data in another folder."""
+    if not config.data_dir:
+        raise UsageError(
+            f"--data_dir={data_dir} contradicts the run's "
+            f"--dataset={config.dataset}, which reads no folder"
+        )
+    return dataclasses.replace(config, data_dir=os.path.abspath(data_dir))
 
 
 def table(result: dict[str, Any]) -> str:
@@ -69,12 +78,16 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"{result['checkpoint']} checkpoint, step {result['step']}, "
         f"{result['examples']:,} images that the model never saw",
-        "",
-        f"{'':<8}{'PSNR, dB':>10}{'SSIM':>10}{'MSE':>10}{'BCE':>10}",
     ]
+    if not result["data"]["as_in_training"]:
+        lines.append("They are not the images that the run was evaluated on.")
+    lines += ["", f"{'':<8}{'PSNR, dB':>10}{'SSIM':>10}{'MSE':>10}{'BCE':>10}"]
     for row, name in (("input", "input"), ("output", "metrics")):
-        figures = [result[name][column] for column in _COLUMNS]
+        psnr, *others = (result[name][column] for column in _COLUMNS)
+        cells = "".join(f"{figure:>10.4f}" for figure in others)
+        lines.append(f"{row:<8}{psnr:>10.2f}{cells}")
+    if result["input"]["mse"] == 0:
         lines.append(
-            f"{row:<8}{figures[0]:>10.2f}" + "".join(f"{f:>10.4f}" for f in figures[1:])
+            "The input is the clean image itself: there is no noise to take out."
         )
     return "\n".join(lines)

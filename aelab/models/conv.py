@@ -1,5 +1,6 @@
 """The convolutional autoencoder: takes noise out of images."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -30,23 +31,12 @@ def build_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
             f"these are {height} x {width}"
         )
     seeds = glorot_uniform(config.seed)
-
-    def conv(name: str) -> Any:
-        return keras.layers.Conv2D(
-            _FILTERS,
-            3,
-            padding="same",
-            activation="relu",
-            kernel_initializer=next(seeds),
-            name=name,
-        )
-
     encoder = keras.Sequential(
         [
             keras.Input(image_shape),
-            conv("conv1"),
+            _conv("conv1", _FILTERS, "relu", seeds),
             keras.layers.MaxPooling2D(2, name="pool1"),
-            conv("conv2"),
+            _conv("conv2", _FILTERS, "relu", seeds),
             keras.layers.MaxPooling2D(2, name="pool2"),
         ],
         name="encoder",
@@ -54,22 +44,27 @@ def build_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
     decoder = keras.Sequential(
         [
             keras.Input((height // _POOLING, width // _POOLING, _FILTERS)),
-            conv("conv3"),
+            _conv("conv3", _FILTERS, "relu", seeds),
             keras.layers.UpSampling2D(2, name="upsample1"),
-            conv("conv4"),
+            _conv("conv4", _FILTERS, "relu", seeds),
             keras.layers.UpSampling2D(2, name="upsample2"),
-            keras.layers.Conv2D(
-                channels,
-                3,
-                padding="same",
-                kernel_initializer=next(seeds),
-                name="pixels",
-            ),
+            _conv("pixels", channels, "linear", seeds),
             keras.layers.Activation("sigmoid", dtype="float32", name="output"),
         ],
         name="decoder",
     )
     return compose(encoder, decoder, image_shape, name="conv")
+
+
+def _conv(name: str, filters: int, activation: str, seeds: Iterator[Any]) -> Any:
+    return keras.layers.Conv2D(
+        filters,
+        3,
+        padding="same",
+        activation=activation,
+        kernel_initializer=next(seeds),
+        name=name,
+    )
 
 
 def _nearest(size: int) -> int:

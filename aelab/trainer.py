@@ -1,0 +1,206 @@
+"""Runs the compiled loop from event to event: figures, evaluations, checkpoints."""
+
+import dataclasses
+import math
+import signal
+import time
+from typing import NoReturn
+
+import numpy as np
+import tensorflow as tf
+
+from aelab import checkpoints
+from aelab.config import Config
+from aelab.console import Console, figures_text
+from aelab.errors import Stopped, TrainingError
+from aelab.optimizers import LearningRate
+from aelab.pipeline import make_eval_dataset, make_train_dataset
+from aelab.plan import Plan
+from aelab.run_directory import RunDirectory
+from aelab.signals import SignalNote
+from aelab.sources import Source, Splits
+from aelab.steps import (
+    TrainState,
+    autoencode,
+    build_evaluate,
+    build_train_loop,
+    means,
+    model_metrics,
+)
+from aelab.summaries import Summaries
+
+_PANEL_COLUMNS = 12
+
+
+class Trainer:
+    """Runs the inner loop from event to event."""
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        splits: Splits,
+        state: TrainState,
+        run: RunDirectory,
+        summaries: Summaries,
+        console: Console,
+    ):
+        """Takes what a run consists of; `state` may be a resumed one."""
+        self._config, self._plan, self._state, self._run = config, plan, state, run
+        self._summaries, self._console = summaries, console
+        self._learning_rate = LearningRate(config, plan.total_steps)
+        dataset = make_train_dataset(
+            splits.train, config, int(state.step), plan.total_steps
+        )
+        self._batches = iter(dataset)
+        self._train_loop = build_train_loop(state, config)
+        self._evaluate = build_evaluate(model_metrics(state.model, config))
+        self._eval_dataset = make_eval_dataset(splits.eval, config)
+        self._panel = _first_images(splits.eval, config)
+        self._seconds = 0.0
+        self._timed_steps = 0
+        self._train_text = ""
+        self._figures: dict[str, float] = {}
+
+    def train(self, note: SignalNote) -> dict[str, float]:
+        """Trains until the plan ends or early stopping says so.
+
+        Args:
+          note: tells whether a signal came.
+
+        Returns:
+          The figures of the last evaluation of this call, empty if there was none.
+
+        Raises:
+          TrainingError: a loss, gradient or weight is not finite, or a file can't be
+            written.
+          Stopped: a signal came; the state is saved.
+        """
+        try:
+            self._train_loop(self._batches, tf.constant(0, tf.int64))  # only compiles
+            self._evaluate_if_due()
+            while not self._is_finished():
+                self._stop_if_asked(note)
+                self._advance()
+                self._write_training_line_if_due()
+                self._stop_if_asked(note)
+                self._evaluate_if_due()
+        except (OSError, tf.errors.OpError) as error:
+            self._fail(f"training failed: {error},")
+        return self._figures
+
+    @property
+    def _step(self) -> int:
+        return int(self._state.step)
+
+    def _is_finished(self) -> bool:
+        """Whether the plan is at its end, or the loss has not fallen for too long."""
+        plan, progress = self._plan, self._state.progress
+        if self._step >= plan.total_steps:
+            return True
+        patience = self._config.early_stopping_patience
+        reference = plan.completed_epochs(progress.reference_step)
+        waited = plan.completed_epochs(progress.evaluated_step) - reference
+        if not patience or waited < patience:
+            return False
+        self._console.line(
+            f"Stopped early: in {waited} epochs no evaluation loss below "
+            f"{progress.reference_loss:.6g} - {self._config.early_stopping_min_delta}"
+        )
+        return True
+
+    def _advance(self) -> None:
+        """Trains up to the next event, or for `steps_per_loop` steps."""
+        step = self._step
+        next_step = min(self._plan.next_event(step), step + self._config.steps_per_loop)
+        started = time.monotonic()
+        finite = self._train_loop(
+            self._batches, tf.constant(next_step - step, tf.int64)
+        )
+        if not finite:
+            self._fail("the loss or its gradient is not finite")
+        self._seconds += time.monotonic() - started
+        self._timed_steps += next_step - step
+        figures = means(self._state.totals)
+        shown = {name: figures[name] for name in ("loss", "psnr")}
+        self._console.progress(next_step, figures_text(shown))
+
+    def _write_training_line_if_due(self) -> None:
+        """Writes the training figures since the last such line, and starts anew."""
+        step, progress = self._step, self._state.progress
+        if not self._plan.is_event(step):
+            return
+        images = self._timed_steps * self._config.batch_size
+        rate = self._learning_rate(tf.constant(step - 1, tf.int64))
+        values = means(self._state.totals) | {
+            "learning_rate": float(rate),
+            "images_per_second": round(images / max(self._seconds, 1e-9), 1),
+        }
+        self._summaries.scalars("train", step, self._plan.epoch(step), values)
+        for total in self._state.totals.values():
+            total.assign([0.0, 0.0])
+        progress.logged_step = step
+        self._seconds, self._timed_steps = 0.0, 0
+        loss, speed = values["loss"], values["images_per_second"]
+        self._train_text = f"train loss {loss:.4f}  {speed:,.0f} images/s  |  "
+
+    def _evaluate_if_due(self) -> None:
+        """Evaluates, writes figures and panel, and saves the checkpoints."""
+        step, progress = self._step, self._state.progress
+        if not self._plan.is_evaluation(step) or progress.evaluated_step == step:
+            return
+        figures = self._evaluate(self._eval_dataset)
+        if not math.isfinite(figures["loss"]):
+            self._fail("the evaluation loss is not finite")
+        epoch = self._plan.epoch(step)
+        self._summaries.scalars("eval", step, epoch, figures)
+        corrupted, clean = self._panel
+        output, _ = autoencode(self._state.model, corrupted, training=False)
+        self._summaries.panel(step, clean, corrupted, output.numpy())
+        min_delta = self._config.early_stopping_min_delta
+        is_best = progress.record(step, figures["loss"], min_delta)
+        if is_best:
+            self._save(self._run.best)
+        self._save(self._run.latest)
+        self._console.line(
+            f"epoch {epoch:.2f}  step {step}/{self._plan.total_steps}  "
+            f"{self._train_text}eval {figures_text(figures)}"
+            f"{'  best' if is_best else ''}"
+        )
+        self._figures = figures
+
+    def _save(self, folder: str) -> None:
+        try:
+            checkpoints.save(folder, self._step, self._state.arrays())
+        except TrainingError as error:
+            self._fail(str(error))
+
+    def _stop_if_asked(self, note: SignalNote) -> None:
+        """Saves and raises `Stopped` if a signal came."""
+        if note.signal_number:
+            self._save(self._run.latest)
+            name = signal.Signals(note.signal_number).name
+            raise Stopped(
+                note.signal_number,
+                f"{name}: stopped at step {self._step}, which is saved in "
+                f"{self._run.latest}; the same command goes on",
+            )
+
+    def _fail(self, what: str) -> NoReturn:
+        """Raises `TrainingError`, saying where it is and what is safe on disk."""
+        step, safe = self._step, checkpoints.newest(self._run.latest)
+        raise TrainingError(
+            f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}). "
+            + (
+                f"The last good checkpoint is {safe}"
+                if safe
+                else "Nothing was saved yet"
+            )
+        )
+
+
+def _first_images(source: Source, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """The first evaluation images, float32 [n, H, W, C]: (corrupted, clean)."""
+    few = dataclasses.replace(config, batch_size=min(_PANEL_COLUMNS, len(source)))
+    corrupted, clean, _ = next(iter(make_eval_dataset(source, few)))
+    return corrupted.numpy(), clean.numpy()
