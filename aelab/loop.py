@@ -94,7 +94,7 @@ Task       noise {config.noise_stddev}, loss {config.loss}, \
 Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
 {plan.epoch(plan.total_steps):.2f} epochs""")
     if resumed == plan.total_steps:
-        print(f"Complete   {run.path}; a longer --epochs goes on with it")
+        print(f"Complete   {run.path}: nothing is left to do")
     elif resumed:
         print(f"Goes on    at step {resumed} of {run.path}")
     else:
