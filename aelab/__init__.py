@@ -1,3 +1,3 @@
-"""aelab: autoencoders trained with a loop of your own."""
+"""aelab: autoencoders with a training loop to read and change."""
 
 __version__ = "0.1.0"

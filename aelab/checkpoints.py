@@ -36,6 +36,12 @@ def newest(folder: str) -> str | None:
     return path_of(folder, max(steps)) if steps else None
 
 
+def what_is_safe(folder: str) -> str:
+    """A sentence on what a failed run leaves behind in `folder`."""
+    path = newest(folder)
+    return f"The last good checkpoint is {path}" if path else "Nothing was saved yet"
+
+
 def save(folder: str, step: int, arrays: dict[str, np.ndarray]) -> str:
     """Writes `arrays` as the checkpoint of `step`, then removes the others.
 

@@ -165,6 +165,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     0: done. 1: training or writing failed. 2: bad flag, configuration, data or file.
     128 + n: stopped by signal n. Each with one message on standard error.
     """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     code, message = 0, ""
     try:
         main(sys.argv)

@@ -4,10 +4,12 @@ import os
 import sys
 from typing import Any
 
+import tensorflow as tf
+
 from aelab import checkpoints
 from aelab.config import Config
 from aelab.console import Console
-from aelab.errors import UsageError
+from aelab.errors import TrainingError, UsageError
 from aelab.models import build_model
 from aelab.optimizers import build_optimizer
 from aelab.plan import Plan, build_plan
@@ -42,16 +44,23 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
     run.check(config, splits.describe())
     resumed = _restore(state, run, plan)
     run.write(config, splits.describe())
-    _announce(config, plan, splits, model, run, resumed)
-    with (
-        SignalNote() as note,
-        Summaries(run, state.progress) as summaries,
-        Console(resumed, plan.total_steps) as console,
-    ):
-        if not resumed:
-            summaries.describe(config, model)
-        trainer = Trainer(config, plan, splits, state, run, summaries, console)
-        figures = trainer.train(note)
+    _announce(config, plan, splits, model, _status(run, state, plan))
+    try:
+        with (
+            SignalNote() as note,
+            Summaries(run, state.progress) as summaries,
+            Console(resumed, plan.total_steps) as console,
+        ):
+            if not resumed:
+                summaries.describe(config, model)
+            trainer = Trainer(config, plan, splits, state, run, summaries, console)
+            figures = trainer.train(note)
+    except (OSError, tf.errors.OpError) as error:
+        step, reason = int(state.step), getattr(error, "message", None) or error
+        raise TrainingError(
+            f"training failed at step {step} (epoch {plan.epoch(step):.2f}): {reason}. "
+            + checkpoints.what_is_safe(run.latest)
+        ) from None
     _say_where_to_look(run, state.progress.best_step)
     return figures
 
@@ -75,13 +84,18 @@ def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> int:
     return step
 
 
+def _status(run: RunDirectory, state: TrainState, plan: Plan) -> str:
+    """A line on where the run stands."""
+    step = int(state.step)
+    if step == plan.total_steps == state.progress.evaluated_step:
+        return f"Complete   {run.path}: nothing is left to do"
+    return (
+        f"Goes on    at step {step} of {run.path}" if step else f"Run        {run.path}"
+    )
+
+
 def _announce(
-    config: Config,
-    plan: Plan,
-    splits: Splits,
-    model: Any,
-    run: RunDirectory,
-    resumed: int,
+    config: Config, plan: Plan, splits: Splits, model: Any, status: str
 ) -> None:
     """Prints what will be done."""
     model.summary(expand_nested=True, line_length=80)
@@ -92,13 +106,8 @@ Data       {config.dataset}: {len(splits.train):,} images to train, \
 Task       noise {config.noise_stddev}, loss {config.loss}, \
 {config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
 Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
-{plan.epoch(plan.total_steps):.2f} epochs""")
-    if resumed == plan.total_steps:
-        print(f"Complete   {run.path}: nothing is left to do")
-    elif resumed:
-        print(f"Goes on    at step {resumed} of {run.path}")
-    else:
-        print(f"Run        {run.path}")
+{plan.epoch(plan.total_steps):.2f} epochs
+{status}""")
     sys.stdout.flush()
 
 

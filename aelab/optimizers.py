@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.errors import UsageError
 
 # Left out: wrappers (LossScaleOptimizer, MultiOptimizer), and ScheduleFreeAdamW, whose
 # weights must be exchanged for others before each evaluation.
@@ -57,8 +58,12 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
 def build_optimizer(config: Config, total_steps: int) -> Any:
     """The Keras optimizer that `config` names; all but the rate is Keras' default.
 
-    It has a name of its own, as Keras would count up (`adam_1`), and its variables,
-    which a checkpoint knows by their paths, with it.
+    Raises:
+      UsageError: the installed Keras has a fault in this optimizer.
     """
-    schedule = LearningRate(config, total_steps)
-    return OPTIMIZERS[config.optimizer](learning_rate=schedule, name=config.optimizer)
+    if config.optimizer == "muon" and keras.__version__.startswith("3.12."):
+        raise UsageError(
+            f"--optimizer=muon fails in Keras {keras.__version__} with TensorFlow; "
+            "newer ones, from Python 3.11 on, have it right"
+        )
+    return OPTIMIZERS[config.optimizer](learning_rate=LearningRate(config, total_steps))

@@ -13,6 +13,7 @@ from aelab.config import Config, differences, from_json, parse_object
 from aelab.errors import UsageError
 from aelab.writing import write_bytes
 
+SPLITS = ("train", "eval")
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
@@ -123,7 +124,8 @@ class RunDirectory:
             text = json.dumps(content, indent=2) + "\n"
             write_bytes(self.config_json, text.encode())
             write_bytes(self.run_flags, _flagfile(config, self.path).encode())
-            for folder in (self.images, self.tensorboard, self.latest, self.best):
+            events = [os.path.join(self.tensorboard, name) for name in SPLITS]
+            for folder in (self.images, self.latest, self.best, *events):
                 os.makedirs(folder, exist_ok=True)
             open(self.metrics_jsonl, "ab").close()
         except OSError as error:

@@ -9,8 +9,9 @@ class SignalNote:
     """Takes note of SIGTERM and SIGINT instead of dying of them, in a `with` statement.
 
     Attributes:
-      signal_number: the signal that came, 0 before. A second one then acts as
-        ever. Python is told of a signal between two compiled calls, not during one.
+      signal_number: the signal that came, 0 before. The same signal again
+        ends the process at once. Python is told of a signal between two compiled
+        calls, not during one.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """The state of a run, one training step, and the compiled loops around it.
 
 The inner loop knows nothing but batches: no summaries, no intervals, no Python side
-effects. What happens between its calls is the outer loop's business (`aelab.loop`).
+effects. What happens between its calls is the outer loop's business (`aelab.trainer`).
 """
 
 import dataclasses

@@ -1,5 +1,6 @@
 """What a run writes to be looked at: `metrics.jsonl`, TensorBoard, panels as PNG."""
 
+import errno
 import json
 import os
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from aelab.config import Config
 from aelab.panels import draw_panel, encode_png
-from aelab.run_directory import RunDirectory
+from aelab.run_directory import SPLITS, RunDirectory
 from aelab.steps import Progress
 from aelab.writing import write_bytes
 
@@ -41,11 +42,12 @@ class Summaries:
         self._run = run
         keep_before = {"train": progress.logged_step, "eval": progress.evaluated_step}
         _drop_lines(run.metrics_jsonl, keep_before)
-        self._metrics = open(run.metrics_jsonl, "a", encoding="utf-8")  # noqa: SIM115
         self._writers = {
             split: tf.summary.create_file_writer(os.path.join(run.tensorboard, split))
-            for split in ("train", "eval")
+            for split in SPLITS
         }
+        # Unbuffered: what could not be written is not tried again when it is closed.
+        self._metrics = open(run.metrics_jsonl, "ab", buffering=0)  # noqa: SIM115
 
     def __enter__(self) -> "Summaries":
         return self
@@ -72,16 +74,20 @@ class Summaries:
     ) -> None:
         """Writes the figures of a split, `train` or `eval`, at a step."""
         line = {"step": step, "epoch": round(epoch, 4), "split": split} | values
-        try:
-            self._metrics.write(json.dumps(line) + "\n")
-            self._metrics.flush()
-        except OSError as error:
-            error.filename = self._run.metrics_jsonl
-            raise
+        self._write_line(json.dumps(line).encode() + b"\n")
         with self._writers[split].as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value, description=_DESCRIPTIONS.get(name))
         self._writers[split].flush()
+
+    def _write_line(self, line: bytes) -> None:
+        path = self._run.metrics_jsonl
+        try:
+            written = self._metrics.write(line)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+        if written != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def panel(
         self, step: int, clean: np.ndarray, corrupted: np.ndarray, output: np.ndarray

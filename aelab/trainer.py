@@ -72,21 +72,18 @@ class Trainer:
           The figures of the last evaluation of this call, empty if there was none.
 
         Raises:
-          TrainingError: a loss, gradient or weight is not finite, or a file can't be
-            written.
+          TrainingError: a loss, gradient or weight is not finite.
+          OSError, tf.errors.OpError: a file can't be written.
           Stopped: a signal came; the state is saved.
         """
-        try:
-            self._train_loop(self._batches, tf.constant(0, tf.int64))  # only compiles
+        self._train_loop(self._batches, tf.constant(0, tf.int64))  # only compiles
+        self._evaluate_if_due()
+        while not self._is_finished():
+            self._stop_if_asked(note)
+            self._advance()
+            self._write_training_line_if_due()
+            self._stop_if_asked(note)
             self._evaluate_if_due()
-            while not self._is_finished():
-                self._stop_if_asked(note)
-                self._advance()
-                self._write_training_line_if_due()
-                self._stop_if_asked(note)
-                self._evaluate_if_due()
-        except (OSError, tf.errors.OpError) as error:
-            self._fail(f"training failed: {error},")
         return self._figures
 
     @property
@@ -188,14 +185,10 @@ class Trainer:
 
     def _fail(self, what: str) -> NoReturn:
         """Raises `TrainingError`, saying where it is and what is safe on disk."""
-        step, safe = self._step, checkpoints.newest(self._run.latest)
+        step = self._step
         raise TrainingError(
             f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}). "
-            + (
-                f"The last good checkpoint is {safe}"
-                if safe
-                else "Nothing was saved yet"
-            )
+            + checkpoints.what_is_safe(self._run.latest)
         )
 
 

@@ -27,9 +27,11 @@ def written_aside(path: str) -> Iterator[str]:
             os.close(descriptor)
         os.replace(aside, path)
     except OSError as error:
+        if error.errno is None:  # h5py and zipfile give a message alone
+            raise OSError(f"{path}: {error}") from None
         raise OSError(error.errno, error.strerror, path) from None
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.remove(aside)
 
 

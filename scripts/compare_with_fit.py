@@ -26,7 +26,11 @@ def build_stock_dense(config: Config, image_shape: tuple[int, int, int]) -> Any:
     import keras
 
     size = image_shape[0] * image_shape[1] * image_shape[2]
-    penalty = keras.regularizers.L1(config.l1_activity) if config.l1_activity else None
+    # Keras divides the penalty of a batch by its size since 3.14.
+    weight = config.l1_activity
+    if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 14):
+        weight /= config.batch_size
+    penalty = keras.regularizers.L1(weight) if weight else None
     return keras.Sequential(
         [
             keras.Input(image_shape),

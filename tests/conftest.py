@@ -13,7 +13,10 @@ from aelab.startup import start_tensorflow
 start_tensorflow()
 
 ROOT = Path(__file__).parents[1]
-REAL_DATA = ROOT.parent / "shared" / "data" / "fashion-mnist-6k"
+REAL_DATA = Path(
+    os.environ.get("AELAB_REAL_DATA")
+    or ROOT.parent / "shared" / "data" / "fashion-mnist-6k"
+)
 
 
 def run_script(name, *arguments, env=None, timeout=300):
@@ -40,7 +43,7 @@ def write_idx(path, array):
 def real_data():
     """The folder of real images, where the machine has it."""
     if not REAL_DATA.is_dir():
-        pytest.skip("needs ../shared/data/fashion-mnist-6k")
+        pytest.skip("needs real images: set AELAB_REAL_DATA to their folder")
     return str(REAL_DATA)
 
 

@@ -7,7 +7,10 @@ import pytest
 import tensorflow as tf
 
 from aelab.config import FIELDS, Config
+from aelab.errors import UsageError
 from aelab.optimizers import OPTIMIZERS, LearningRate, build_optimizer
+
+FAULTY = {"muon"} if keras.__version__.startswith("3.12.") else set()
 
 
 def rates(config, total_steps):
@@ -38,6 +41,10 @@ def test_names_are_the_classes_names(name):
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_every_optimizer_lowers_a_loss(name):
+    if name in FAULTY:
+        with pytest.raises(UsageError, match="--optimizer=muon fails"):
+            build_optimizer(Config(optimizer=name), 60)
+        return
     optimizer = build_optimizer(Config(optimizer=name, learning_rate=0.02), 60)
     weights = keras.Variable(np.full((4, 4), 0.5, np.float32), name="weights")
     optimizer.build([weights])

@@ -8,7 +8,8 @@ import pytest
 from aelab import flags, run_directory
 from aelab.config import Config
 from aelab.errors import UsageError
-from aelab.run_directory import RunDirectory, write_bytes
+from aelab.run_directory import RunDirectory
+from aelab.writing import write_bytes
 
 CONFIG = Config(model="dense", encoding_dim=3, seed=4)
 DATA = {"train": "50 images, sha256 a", "eval": "21 images, sha256 b"}
@@ -240,7 +241,9 @@ def test_the_flagfile_of_the_defaults(run):
     assert parse_flagfile(run.run_flags) == (Config(), run.path)
 
 
-@pytest.mark.parametrize("name", ["images", "checkpoints", "tensorboard"])
+@pytest.mark.parametrize(
+    "name", ["images", "checkpoints", "checkpoints/best", "tensorboard/train"]
+)
 def test_a_file_in_the_place_of_a_folder_is_named(run, name):
     folder = os.path.join(run.path, name)
     shutil.rmtree(folder)

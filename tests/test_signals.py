@@ -44,3 +44,15 @@ def test_in_another_thread_nothing_is_noted_and_nothing_breaks():
     thread.start()
     thread.join()
     assert notes == [0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_script_that_is_stopped_before_training_says_so_by_its_exit_code(number):
+    code = (
+        "import os\n"
+        "from aelab import flags\n"
+        f"flags.run(lambda argv: os.kill(os.getpid(), {int(number)}))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 128 + number
+    assert "Traceback" not in found.stderr

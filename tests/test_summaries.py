@@ -44,6 +44,15 @@ def test_a_line_is_json_and_in_the_file_at_once(run):
     assert list(found)[:3] == ["step", "epoch", "split"]
 
 
+def test_a_full_disk_names_the_file_once(run):
+    with Summaries(run, Progress()) as summaries:
+        summaries._metrics.close()
+        summaries._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
+        with pytest.raises(OSError, match="No space left") as error:
+            summaries.scalars("train", 7, 1.0, {"loss": 0.1})
+    assert error.value.filename == run.metrics_jsonl
+
+
 def test_lines_up_to_the_state_are_kept(run):
     text = line(5) + line(10) + line(10, "eval")
     assert resumed(run, text, logged_step=10, evaluated_step=10) == text

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from test_loop import read_lines, train
 
 from aelab import checkpoints, trainer
@@ -126,7 +127,7 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path, monkeypatc
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(TrainingError) as error:
         train(run_dir)
-    for words in ("No space left", "step-00000013.npz", "at step 13", str(good)):
+    for words in ("No space left", "step-00000013.npz", "at step 13 (", str(good)):
         assert words in str(error.value)
     assert good.read_bytes() == content
     monkeypatch.undo()
@@ -139,7 +140,7 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path, monkeypatc
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch):
+def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, capsys):
     """Stopped at step 5, which is no evaluation; then 5 steps are all that is asked."""
 
     class Stop(SimpleNamespace):
@@ -156,5 +157,21 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch):
     with pytest.raises(Stopped, match="at step 5"):
         train(tmp_path / "run")
     monkeypatch.undo()
+    capsys.readouterr()
     assert train(tmp_path / "run", train_steps=5)["psnr"] > 0
+    assert "Goes on    at step 5" in capsys.readouterr().out
     assert [n["split"] for n in read_lines(tmp_path / "run")] == ["train", "eval"]
+
+
+def test_a_failing_event_file_ends_the_run_with_what_is_safe(tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    train(run_dir, epochs=1)
+
+    def fail(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.summary, "image", fail)
+    with pytest.raises(TrainingError) as error:
+        train(run_dir)
+    for words in ("at step 13 (epoch 2.08)", "No space left", "step-00000007.npz"):
+        assert words in str(error.value)

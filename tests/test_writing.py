@@ -52,3 +52,18 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     remove_leftovers(str(tmp_path))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "tmp-file"]
+
+
+def test_a_message_without_a_number_is_kept(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"file: unable to write$"),
+        written_aside(str(tmp_path / "file")),
+    ):
+        raise OSError("unable to write")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "folder").touch()
+    with pytest.raises(NotADirectoryError) as error:
+        write_bytes(str(tmp_path / "folder" / "file"), b"new")
+    assert error.value.filename == str(tmp_path / "folder" / "file")

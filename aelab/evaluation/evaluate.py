@@ -42,8 +42,9 @@ def evaluate_run(
     source = load_split(config, "eval")
     if source.image_shape != image_shape:
         raise UsageError(
-            f"the images in {config.data_dir} are {source.image_shape}, and those of "
-            f"the run {image_shape} (height, width, channels)"
+            f"the images of {config.data_dir or config.dataset} are "
+            f"{source.image_shape}, and those of the run {image_shape} "
+            "(height, width, channels)"
         )
     dataset = make_eval_dataset(source, config)
     evaluate_model = build_evaluate(model_metrics(model, config))

@@ -27,7 +27,7 @@ def build_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
     if height % _POOLING or width % _POOLING:
         raise UsageError(
             f"--model=conv halves images twice, so height and width must be multiples "
-            f"of {_POOLING} ({_nearest(height)} x {_nearest(width)}, say); "
+            f"of {_POOLING} ({_next_size(height)} x {_next_size(width)}, say); "
             f"these are {height} x {width}"
         )
     seeds = glorot_uniform(config.seed)
@@ -67,6 +67,6 @@ def _conv(name: str, filters: int, activation: str, seeds: Iterator[Any]) -> Any
     )
 
 
-def _nearest(size: int) -> int:
-    """The size that pooling divides and that is nearest to `size`, rounded up."""
+def _next_size(size: int) -> int:
+    """The smallest size, at least `size`, that pooling divides."""
     return -(-size // _POOLING) * _POOLING
