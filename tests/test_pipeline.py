@@ -118,6 +118,13 @@ def test_noise_is_fresh_in_every_epoch_and_follows_from_the_seed():
     assert np.abs(noises[0] - noises[2]).mean() > 0.1
 
 
+def test_no_two_examples_share_their_noise():
+    source = ArraySource(np.full((50, 4, 4, 1), 128, np.uint8))
+    config = dataclasses.replace(CONFIG, noise_stddev=0.05)
+    corrupted = np.concatenate([b[0] for b in batches(source, config, 0, 100)])
+    assert len({image.tobytes() for image in corrupted}) == 1600
+
+
 def test_without_noise_the_input_is_the_clean_image():
     config = dataclasses.replace(CONFIG, noise_stddev=0.0)
     for corrupted, clean in batches(numbered_source(50), config, 0, 3):
