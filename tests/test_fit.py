@@ -70,8 +70,8 @@ def test_losses_agree_with_fit_step_by_step(config):
 
     assert len(fit_losses) == STEPS
     assert fit_losses[-1] < 0.95 * fit_losses[0]
-    np.testing.assert_allclose(our_losses, fit_losses, rtol=1e-5)
+    np.testing.assert_allclose(our_losses, fit_losses, rtol=2e-6)
     weights = zip(ours.get_weights(), stock.get_weights(), initial, strict=True)
     for mine, theirs, start in weights:
         moved = np.linalg.norm(theirs - start)
-        assert np.linalg.norm(mine - theirs) <= 1e-3 * moved
+        assert np.linalg.norm(mine - theirs) <= 1e-5 * moved
