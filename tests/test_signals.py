@@ -49,8 +49,10 @@ def test_in_another_thread_nothing_is_noted_and_nothing_breaks():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_script_that_is_stopped_before_training_says_so_by_its_exit_code(number):
     code = (
-        "import os\n"
+        "import os, signal\n"
         "from aelab import flags\n"
+        # A shell's background job is born with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"flags.run(lambda argv: os.kill(os.getpid(), {int(number)}))\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
