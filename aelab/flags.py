@@ -26,11 +26,13 @@ class _FieldParser(flags.ArgumentParser[Any]):
         self._name = name
 
     def parse(self, argument: Any) -> Any:
+        """The field's value; what is no text is the default, taken as it is."""
         return (
             parse_field(self._name, argument) if isinstance(argument, str) else argument
         )
 
     def flag_type(self) -> str:
+        """The name of the field's type, as absl asks for it."""
         return field_type(self._name).__name__
 
 

@@ -25,7 +25,7 @@ def assert_same(arrays, expected):
         assert found.tobytes() == array.tobytes(), name
 
 
-def refusal(path):
+def assert_refused(path):
     with pytest.raises(UsageError) as caught:
         checkpoints.load(str(path))
     assert str(path) in str(caught.value)
@@ -152,7 +152,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
     cut = tmp_path / "cut.npz"
     for length in range(len(whole)):
         cut.write_bytes(whole[:length])
-        refusal(cut)
+        assert_refused(cut)
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x02, 0x04, 0x10, 0x80, 0xFF])
@@ -201,7 +201,7 @@ def test_nothing_is_unpickled(tmp_path, kind):
             np.save(file, objects)
         else:
             pickle.dump(objects, file)
-    refusal(path)
+    assert_refused(path)
     assert not sprung.exists()
     pickle.loads(pickle.dumps(objects))
     assert sprung.exists()  # so the trap works
@@ -214,15 +214,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content):
         path.mkdir()
     else:
         path.write_bytes(content)
-    refusal(path)
+    assert_refused(path)
 
 
 def test_a_bare_array_is_refused(tmp_path):
     path = tmp_path / "step-00000001.npz"
     with open(path, "wb") as file:
         np.save(file, np.ones(3))
-    refusal(path)
+    assert_refused(path)
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    refusal(tmp_path / "step-00000001.npz")
+    assert_refused(tmp_path / "step-00000001.npz")
