@@ -116,6 +116,12 @@ class Config:
     warmup_steps: int = _field(
         0, "Steps in which the learning rate rises linearly from 0.", minimum=0
     )
+    gradient_clip_norm: float = _field(
+        0.0,
+        "Scale the whole gradient down to this Euclidean norm where it is longer; "
+        "0 = never.",
+        minimum=0,
+    )
     batch_size: int = _field(
         128, "Images a training step, over all devices.", minimum=1, maximum=2**20
     )
@@ -140,6 +146,39 @@ class Config:
     seed: int = _field(
         0, "All that is random follows from it.", minimum=0, maximum=2**31 - 1
     )
+    precision: str = _field(
+        "float32",
+        "Arithmetic of the network; weights and loss are float32 in any case.",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    strategy: str = _field(
+        "single",
+        "Devices: one, all of this machine, or those of several workers (TF_CONFIG or "
+        "Slurm).",
+        choices=("single", "mirrored", "multi_worker"),
+        changes_numbers=False,  # beyond rounding
+    )
+    devices: str = _field(
+        "",
+        "Devices of --strategy=mirrored, as GPU:0,GPU:1; empty = all GPUs, or all CPUs "
+        "where there is none.",
+        changes_numbers=False,
+    )
+    virtual_cpus: int = _field(
+        0,
+        "Split the CPU into N logical devices and leave GPUs alone, to rehearse "
+        "--strategy=mirrored; 0 = do not.",
+        minimum=0,
+        maximum=64,
+        changes_numbers=False,
+    )
+    jit_compile: str = _field(
+        "auto",
+        "Compile forward and backward pass with XLA; auto = where it was measured to "
+        "be faster.",
+        choices=("auto", "true", "false"),
+        changes_numbers=False,
+    )
     steps_per_loop: int = _field(
         20, "Training steps a compiled call.", minimum=1, changes_numbers=False
     )
@@ -162,6 +201,16 @@ class Config:
             raise UsageError(
                 f"--data_dir={self.data_dir} contradicts --dataset={self.dataset}, "
                 "which reads no folder; with --dataset=idx it does"
+            )
+        if self.devices and self.strategy != "mirrored":
+            raise UsageError(
+                f"--devices={self.devices} contradicts --strategy={self.strategy}: "
+                "only --strategy=mirrored takes it"
+            )
+        if self.virtual_cpus and self.strategy == "multi_worker":
+            raise UsageError(
+                f"--virtual_cpus={self.virtual_cpus} contradicts "
+                "--strategy=multi_worker, whose workers use their GPUs or one CPU each"
             )
         if self.model != "dense":
             for name in ("encoding_dim", "code_activation"):

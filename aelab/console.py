@@ -1,9 +1,16 @@
 """What a run says: a progress bar on a terminal, plain lines elsewhere."""
 
+import contextlib
+import os
 import sys
 import time
+from collections.abc import Iterator
 
 from tqdm import tqdm
+
+from aelab.cluster import Cluster
+from aelab.errors import UsageError
+from aelab.startup import redirected
 
 _QUIET_SECONDS = 15.0  # without a terminal: at least so long between training lines
 
@@ -49,3 +56,32 @@ def figures_text(values: dict[str, float]) -> str:
     """`loss 0.2981  psnr 16.52  ...`, each in the digits that it deserves."""
     digits = {"psnr": ".2f", "learning_rate": ".2g", "images_per_second": ",.0f"}
     return "  ".join(f"{n} {v:{digits.get(n, '.4f')}}" for n, v in values.items())
+
+
+@contextlib.contextmanager
+def own_log(cluster: Cluster | None, run_dir: str) -> Iterator[None]:
+    """Sends what a worker that is not the chief says to a file of its own.
+
+    Args:
+      cluster: the workers, None if there is one.
+      run_dir: the run's folder; the file stands beside it.
+
+    Raises:
+      UsageError: the file can't be written.
+    """
+    if cluster is None or cluster.is_chief:
+        yield
+        return
+    path = f"{os.path.abspath(run_dir)}.worker-{cluster.index}.log"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        file = open(path, "ab")  # noqa: SIM115
+    except OSError as error:
+        raise UsageError(f"the log {path} can't be written: {error}") from None
+    with file, redirected((1, 2), file):
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), flush=True)
+        try:
+            yield
+        except Exception as error:
+            print(error, flush=True)
+            raise

@@ -1,5 +1,6 @@
 """A whole run: from a configuration to a trained model."""
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import tensorflow as tf
 
 from aelab import checkpoints
+from aelab.cluster import find_cluster
 from aelab.config import Config
-from aelab.console import Console
+from aelab.console import Console, own_log
+from aelab.distribution import Distribution, alike
 from aelab.errors import TrainingError, UsageError
-from aelab.models import build_model
-from aelab.optimizers import build_optimizer
 from aelab.plan import Plan, build_plan
 from aelab.run_directory import RunDirectory
 from aelab.signals import SignalNote
@@ -26,43 +27,98 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
 
     Args:
       config: the run.
-      run_dir: its folder; made if need be.
+      run_dir: its folder; made if need be. Of several workers the first writes it.
 
     Returns:
       The figures of the last evaluation of this call, empty if nothing was left to do.
 
     Raises:
-      UsageError: the data, the configuration and the folder do not fit together.
-      TrainingError: a loss or gradient is not finite, or a file can't be written.
+      UsageError: the data, the configuration, the devices and the folder do not fit
+        together.
+      TrainingError: a loss or gradient is not finite, a file can't be written, or
+        another worker is gone.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
+    cluster = find_cluster() if config.strategy == "multi_worker" else None
+    with own_log(cluster, run_dir):
+        distribution = Distribution(config, cluster)
+        run = RunDirectory(run_dir)
+        try:
+            return _train(config, distribution, run)
+        except tf.errors.OpError as error:
+            # Outside training: the workers tell each other how they were started.
+            if distribution.workers == 1:
+                raise
+            raise TrainingError(
+                f"{_reason(error, distribution)}. "
+                + checkpoints.what_is_safe(run.latest)
+            ) from None
+
+
+def _train(
+    config: Config, distribution: Distribution, run: RunDirectory
+) -> dict[str, float]:
     splits = load_splits(config)
+    distribution.check_alike(alike(config, splits.describe()))
     plan = build_plan(config, len(splits.train))
-    model = build_model(config, splits.train.image_shape)
-    state = TrainState(model, build_optimizer(config, plan.total_steps))
-    run = RunDirectory(run_dir)
-    run.check(config, splits.describe())
-    resumed = _restore(state, run, plan)
-    run.write(config, splits.describe())
-    _announce(config, plan, splits, model, _status(run, state, plan))
+    state = TrainState(
+        config, splits.train.image_shape, plan.total_steps, distribution.strategy
+    )
+    if distribution.is_chief:
+        run.check(config, splits.describe())
+        _restore(state, run, plan)
+    state.assign(distribution.from_chief(state.arrays()))
+    first_step, status = int(state.step), _status(run, state, plan)
+    if distribution.is_chief:
+        if first_step:
+            status += _change(run.read_machine(), distribution.describe())
+        run.write(config, splits.describe(), distribution.describe())
+    _announce(config, plan, splits, state, distribution, status)
     try:
         with (
             SignalNote() as note,
-            Summaries(run, state.progress) as summaries,
-            Console(resumed, plan.total_steps) as console,
+            _summaries(distribution, run, state) as summaries,
+            Console(first_step, plan.total_steps) as console,
         ):
-            if not resumed:
-                summaries.describe(config, model)
-            trainer = Trainer(config, plan, splits, state, run, summaries, console)
+            if summaries and not first_step:
+                summaries.describe(config, state.model)
+            trainer = Trainer(
+                config, plan, splits, state, distribution, run, summaries, console
+            )
             figures = trainer.train(note)
+            distribution.largest(0)  # who leaves early looks dead to the others
     except (OSError, tf.errors.OpError) as error:
-        step, reason = int(state.step), getattr(error, "message", None) or error
+        step, reason = int(state.step), _reason(error, distribution)
         raise TrainingError(
             f"training failed at step {step} (epoch {plan.epoch(step):.2f}): {reason}. "
             + checkpoints.what_is_safe(run.latest)
         ) from None
-    _say_where_to_look(run, state.progress.best_step)
+    if distribution.is_chief:
+        _say_where_to_look(run, state.progress.best_step)
     return figures
+
+
+def _summaries(
+    distribution: Distribution, run: RunDirectory, state: TrainState
+) -> contextlib.AbstractContextManager[Summaries | None]:
+    """What the chief writes figures with; the other workers write none."""
+    if not distribution.is_chief:
+        return contextlib.nullcontext()
+    return Summaries(run, state.progress)
+
+
+def _reason(error: Exception, distribution: Distribution) -> str:
+    """What went wrong, in a sentence."""
+    if isinstance(error, OSError):
+        return str(error)
+    message = str(getattr(error, "message", error))
+    if distribution.workers > 1 and isinstance(error, _LOST):
+        detail = next((t for t in message.splitlines() if "Collective" in t), message)
+        return (
+            f"another worker is gone or can't be reached ({detail}); start all of them "
+            "again with the same commands"
+        )
+    return message
 
 
 def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> int:
@@ -84,6 +140,13 @@ def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> int:
     return step
 
 
+# What a worker that waits for another one gets when that one dies.
+_LOST = (
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
+    *(tf.errors.InternalError, tf.errors.DeadlineExceededError),
+)
+
+
 def _status(run: RunDirectory, state: TrainState, plan: Plan) -> str:
     """A line on where the run stands."""
     step = int(state.step)
@@ -94,11 +157,26 @@ def _status(run: RunDirectory, state: TrainState, plan: Plan) -> str:
     )
 
 
+def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What a resumed run's user must know if its devices are not those of before."""
+    if before == now:
+        return ""
+    return (
+        f", on other devices than before ({before.get('replicas')} replicas then, XLA "
+        f"{'on' if before.get('xla') else 'off'}): equal up to rounding from here on"
+    )
+
+
 def _announce(
-    config: Config, plan: Plan, splits: Splits, model: Any, status: str
+    config: Config,
+    plan: Plan,
+    splits: Splits,
+    state: TrainState,
+    distribution: Distribution,
+    status: str,
 ) -> None:
     """Prints what will be done."""
-    model.summary(expand_nested=True, line_length=80)
+    state.model.summary(expand_nested=True, line_length=80)
     shape = " x ".join(map(str, splits.train.image_shape))
     print(f"""\
 Data       {config.dataset}: {len(splits.train):,} images to train, \
@@ -107,6 +185,7 @@ Task       noise {config.noise_stddev}, loss {config.loss}, \
 {config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
 Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
 {plan.epoch(plan.total_steps):.2f} epochs
+Devices    {distribution.line()}
 {status}""")
     sys.stdout.flush()
 

@@ -4,7 +4,13 @@ A run counts examples. Example g is image `permutation(g mod N)` of epoch `g // 
 carries the noise of example g. So every epoch shows each image once, every batch is
 full, batches run across the borders of epochs, and to resume at step k is to begin at
 example k * batch_size: there is no state to save.
+
+On several replicas each makes its own rows of the global batch. They are the same rows,
+bit for bit, whatever the number of replicas and workers.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,6 +24,41 @@ _TRAIN_NOISE_STREAM = 1 << 32
 _EVAL_NOISE_STREAM = 2 << 32
 
 _SHUFFLE_ROUNDS = 4
+
+
+class Share(NamedTuple):
+    """Which rows of every global batch a worker makes: those of its replicas.
+
+    Attributes:
+      replicas: how many there are; each has an equal part of the rows.
+      first_replica: number of the worker's first replica.
+      local_replicas: how many the worker has.
+    """
+
+    replicas: int = 1
+    first_replica: int = 0
+    local_replicas: int = 1
+
+    def place(self, element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(batch, replica) that the worker's n-th element is for."""
+        batch, local = element // self.local_replicas, element % self.local_replicas
+        return batch, self.first_replica + local
+
+
+_WHOLE = Share()
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, make: Callable[[Share], tf.data.Dataset]
+) -> Any:
+    """A dataset over the replicas of `strategy`, of which `make` gives a share."""
+
+    def from_context(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        replicas = context.num_replicas_in_sync
+        local = replicas // context.num_input_pipelines
+        return make(Share(replicas, context.input_pipeline_id * local, local))
+
+    return strategy.distribute_datasets_from_function(from_context)
 
 
 def example_indices(
@@ -61,48 +102,66 @@ def read_images(source: Source, indices: tf.Tensor) -> tf.Tensor:
 
 
 def make_train_dataset(
-    source: Source, config: Config, first_step: int, last_step: int
+    source: Source, config: Config, first_step: int, share: Share = _WHOLE
 ) -> tf.data.Dataset:
-    """The batches of steps `first_step` (included) to `last_step` (excluded).
+    """The batches from step `first_step` on, without end.
 
     Returns:
-      A dataset of `(corrupted, clean)`, both float32 [batch_size, H, W, C] in [0, 1].
+      A dataset of `(corrupted, clean)`, both float32 [rows, H, W, C] in [0, 1]: for one
+      replica of `share` after the other, with `batch_size / replicas` rows each.
     """
     corrupt = CORRUPTIONS[config.corruption]
+    rows = config.batch_size // share.replicas
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        first_example = step * config.batch_size
-        indices = example_indices(
-            first_example, config.batch_size, len(source), config.seed
-        )
+    def batch(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        step, replica = share.place(element)
+        first_example = step * config.batch_size + replica * rows
+        indices = example_indices(first_example, rows, len(source), config.seed)
         clean = read_images(source, indices)
         stream = tf.constant(_TRAIN_NOISE_STREAM + config.seed, tf.int64)
         return corrupt(clean, Key(stream, first_example), config), clean
 
-    steps = tf.data.Dataset.range(first_step, last_step)
-    return steps.map(batch, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    elements = tf.data.Dataset.counter(first_step * share.local_replicas)
+    return _mapped(elements, batch, share)
 
 
-def make_eval_dataset(source: Source, config: Config) -> tf.data.Dataset:
+def num_eval_batches(source: Source, config: Config) -> int:
+    """How many global batches hold all images of `source`."""
+    return -(-len(source) // config.batch_size)
+
+
+def make_eval_dataset(
+    source: Source, config: Config, share: Share = _WHOLE
+) -> tf.data.Dataset:
     """All images of `source` in order, with noise that is the same in every run.
 
     The noise depends on the image's position alone, not on `--seed` or `--batch_size`,
     so that two evaluations are comparable.
 
     Returns:
-      A dataset of `(corrupted, clean, weights)`: float32 [batch_size, H, W, C] in
-      [0, 1] twice, and float32 [batch_size] of 1, or 0 in the rows that fill up the
-      last batch.
+      A dataset of `(corrupted, clean, weights)`: float32 [rows, H, W, C] in [0, 1]
+      twice, and float32 [rows] of 1, or 0 in the rows that fill up the last batch; for
+      one replica of `share` after the other, with `batch_size / replicas` rows each.
     """
     corrupt = CORRUPTIONS[config.corruption]
+    rows = config.batch_size // share.replicas
 
-    def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        first_example = number * config.batch_size
-        examples = first_example + tf.range(config.batch_size, dtype=tf.int64)
+    def batch(element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        number, replica = share.place(element)
+        first_example = number * config.batch_size + replica * rows
+        examples = first_example + tf.range(rows, dtype=tf.int64)
         clean = read_images(source, tf.minimum(examples, len(source) - 1))
         stream = tf.constant(_EVAL_NOISE_STREAM, tf.int64)
         corrupted = corrupt(clean, Key(stream, first_example), config)
         return corrupted, clean, tf.cast(examples < len(source), tf.float32)
 
-    numbers = tf.data.Dataset.range(-(-len(source) // config.batch_size))
-    return numbers.map(batch, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    number = num_eval_batches(source, config) * share.local_replicas
+    return _mapped(tf.data.Dataset.range(number), batch, share)
+
+
+def _mapped(
+    elements: tf.data.Dataset, batch: Callable[[tf.Tensor], Any], share: Share
+) -> tf.data.Dataset:
+    """`batch` of each element, in order, a few steps ahead of who takes them."""
+    dataset = elements.map(batch, tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(2 * share.local_replicas)

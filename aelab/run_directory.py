@@ -82,8 +82,19 @@ class RunDirectory:
         Raises:
           UsageError: the directory holds no run, or its `config.json` is bad.
         """
-        data = parse_object(self._read_config_json(), self.config_json).get("data")
-        return data if isinstance(data, dict) else {}
+        return self._read_object("data")
+
+    def read_machine(self) -> dict[str, Any]:
+        """What `Distribution.describe` said of what the run was last trained on.
+
+        Raises:
+          UsageError: the directory holds no run, or its `config.json` is bad.
+        """
+        return self._read_object("machine")
+
+    def _read_object(self, key: str) -> dict[str, Any]:
+        value = parse_object(self._read_config_json(), self.config_json).get(key)
+        return value if isinstance(value, dict) else {}
 
     def check(self, config: Config, data: Mapping[str, Any]) -> None:
         """Checks that `config` may run here; writes nothing.
@@ -105,19 +116,26 @@ class RunDirectory:
                 "give a new directory, or move what is there away"
             )
 
-    def write(self, config: Config, data: Mapping[str, Any]) -> None:
+    def write(
+        self, config: Config, data: Mapping[str, Any], machine: Mapping[str, Any]
+    ) -> None:
         """Makes the directory and its folders, writes `config.json` and `run.flags`.
 
         Args:
           config: what is to run.
           data: what tells its data from others, see `Splits.describe`.
+          machine: what it runs on, see `Distribution.describe`.
 
         Raises:
           UsageError: the directory can't be written.
         """
         versions = {"python": platform.python_version(), "aelab": aelab.__version__}
         versions |= {name: metadata.version(name) for name in _PACKAGES}
-        content = asdict(config) | {"data": dict(data), "versions": versions}
+        content = asdict(config) | {
+            "data": dict(data),
+            "machine": dict(machine),
+            "versions": versions,
+        }
         try:
             os.makedirs(self.path, exist_ok=True)
             # First of all, as without it the rest would be taken for somebody else's.

@@ -1,8 +1,12 @@
 """Signals that ask a run to stop."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
+
+_ASKING = (signal.SIGTERM, signal.SIGINT)
 
 
 class SignalNote:
@@ -20,7 +24,7 @@ class SignalNote:
 
     def __enter__(self) -> "SignalNote":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _ASKING:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -31,3 +35,20 @@ class SignalNote:
     def _note(self, number: int, frame: object) -> None:
         self.signal_number = number
         signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def signals_that_end_at_once() -> Iterator[None]:
+    """Lets signals end the process while it waits in C++ code, deaf to Python's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ASKING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

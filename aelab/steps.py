@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.metrics import EVAL_METRICS, LOSSES, TRAIN_METRICS
+from aelab.models import build_model
+from aelab.optimizers import LossScale, build_optimizer
 
 Values = dict[str, tf.Tensor]
 
@@ -54,19 +56,31 @@ class TrainState:
     """All that a run needs to go on, and nothing else.
 
     Attributes:
-      step: int64 variable, how many training steps were taken.
+      step: int64 variable, how many training steps were taken, skipped ones included.
       model: the Keras model.
       optimizer: the Keras optimizer, built.
+      loss_scale: for float16.
       totals: float32 [2] variables, sum and count of each training metric since the
         last training line.
       progress: what the outer loop remembers.
+      strategy: whose replicas hold the model and the optimizer; not part of the arrays.
     """
 
-    def __init__(self, model: Any, optimizer: Any):
-        optimizer.build(model.trainable_variables)
+    def __init__(
+        self,
+        config: Config,
+        image_shape: tuple[int, int, int],
+        total_steps: int,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        """Builds what `config` names, at its first step, on one device by default."""
+        self.strategy = strategy or tf.distribute.get_strategy()
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
-        self.model = model
-        self.optimizer = optimizer
+        with self.strategy.scope():
+            self.model = build_model(config, image_shape)
+            self.optimizer = build_optimizer(config, total_steps, self.step)
+            self.optimizer.build(self.model.trainable_variables)
+            self.loss_scale = LossScale(config)
         names = ("loss", *TRAIN_METRICS, "gradient_norm")
         self.totals = {n: tf.Variable(tf.zeros([2]), name=n) for n in names}
         self.progress = Progress()
@@ -78,11 +92,13 @@ class TrainState:
         # a path that counts what the process has built before.
         slots = enumerate(self.optimizer.variables)
         named |= {f"optimizer/{number:03}": v for number, v in slots}
+        scale = self.loss_scale.variables()
+        named |= {f"loss_scale/{name}": v for name, v in scale.items()}
         return named | {f"totals/{name}": v for name, v in self.totals.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The whole state as named arrays."""
-        values = {name: np.asarray(v) for name, v in self._variables().items()}
+        values = {name: np.asarray(v.numpy()) for name, v in self._variables().items()}
         progress = dataclasses.asdict(self.progress)
         return values | {f"progress/{n}": np.asarray(v) for n, v in progress.items()}
 
@@ -129,31 +145,101 @@ def example_losses(
     return losses + config.l1_activity * tf.reduce_sum(tf.abs(code), axis=1)
 
 
-def train_step(state: TrainState, config: Config, batch: tuple[Any, Any]) -> Values:
-    """One update of the weights.
+def replica_gradients(
+    state: TrainState, config: Config, corrupted: tf.Tensor, clean: tf.Tensor
+) -> tuple[list[tf.Tensor], Values]:
+    """Forward and backward pass over the rows of one replica.
 
     Args:
-      state: changed in place; `step` is left to the loop.
+      state: only read.
       config: loss and global batch size, by which the sum of losses is divided.
-      batch: (corrupted, clean), float32 [n, H, W, C] each.
+      corrupted: float32 [rows, H, W, C], the model's input.
+      clean: the same, what it should give.
 
     Returns:
-      For each training metric float32 [2]: the sum over examples and their count; for
-      the gradient's norm, a property of the step, the norm and 1.
+      This replica's share of the scaled loss' gradient, and of each training metric
+      float32 [2]: the sum over examples and their count.
     """
-    corrupted, clean = batch
     with tf.GradientTape() as tape:
         output, code = autoencode(state.model, corrupted, training=True)
         losses = example_losses(config, clean, output, code)
-        loss = tf.reduce_sum(losses) / config.batch_size
-    variables = state.model.trainable_variables
-    gradients = tape.gradient(loss, variables)
-    state.optimizer.apply(gradients, variables)
+        loss = state.loss_scale.scaled(tf.reduce_sum(losses) / config.batch_size)
+    gradients = tape.gradient(loss, state.model.trainable_variables)
     values = {"loss": losses} | {
         name: metric(clean, output) for name, metric in TRAIN_METRICS.items()
     }
-    totals = {name: _total(v, tf.ones_like(v)) for name, v in values.items()}
-    return totals | {"gradient_norm": tf.stack([tf.linalg.global_norm(gradients), 1.0])}
+    return gradients, {n: _total(v, tf.ones_like(v)) for n, v in values.items()}
+
+
+def sum_over_replicas(tensors: Any) -> Any:
+    """The sums over all replicas of float32 tensors in any nest, in one all-reduce."""
+    replicas = tf.distribute.get_replica_context()
+    if replicas.num_replicas_in_sync == 1:
+        return tensors
+    flat = tf.nest.flatten(tensors)
+    whole = tf.concat([tf.reshape(tensor, [-1]) for tensor in flat], axis=0)
+    whole = replicas.all_reduce(tf.distribute.ReduceOp.SUM, whole)
+    pieces = tf.split(whole, [tensor.shape.num_elements() for tensor in flat])
+    pieces = [tf.reshape(p, t.shape) for p, t in zip(pieces, flat, strict=True)]
+    return tf.nest.pack_sequence_as(tensors, pieces)
+
+
+Gradients = Callable[[tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], Values]]
+
+
+def build_gradients(state: TrainState, config: Config, use_xla: bool) -> Gradients:
+    """`replica_gradients` as a function of (corrupted, clean), compiled or not."""
+
+    def gradients(corrupted: Any, clean: Any) -> tuple[list[tf.Tensor], Values]:
+        return replica_gradients(state, config, corrupted, clean)
+
+    if not use_xla:
+        return gradients
+    compiled: Gradients = tf.function(gradients, jit_compile=True, autograph=False)
+    return compiled
+
+
+def train_step(
+    state: TrainState, config: Config, gradients: Gradients, batch: Any
+) -> tuple[Values, tf.Tensor]:
+    """One update of the weights, unless loss or gradient are not finite on any replica.
+
+    Args:
+      state: changed in place; `step`, `totals` and `loss_scale` are left to the loop.
+      config: what the gradient is clipped to.
+      gradients: see `build_gradients`.
+      batch: (corrupted, clean), float32 [rows, H, W, C] for each replica.
+
+    Returns:
+      For each training metric float32 [2], over all replicas: the sum over examples and
+      their count; for the gradient's norm, a property of the step, the norm and 1. And
+      whether the weights were changed, a bool scalar.
+    """
+
+    def sum_gradients(corrupted: Any, clean: Any) -> tuple[list[tf.Tensor], Values]:
+        summed, totals = sum_over_replicas(gradients(corrupted, clean))
+        summed = state.loss_scale.unscaled(summed)
+        norm = tf.linalg.global_norm(summed)
+        if config.gradient_clip_norm:
+            limit = config.gradient_clip_norm
+            summed, _ = tf.clip_by_global_norm(summed, limit, use_norm=norm)
+        return summed, totals | {"gradient_norm": tf.stack([norm, 1.0])}
+
+    def update(summed: list[tf.Tensor]) -> None:
+        state.optimizer.apply(summed, state.model.trainable_variables)
+
+    summed, totals = state.strategy.run(sum_gradients, args=batch)
+    totals = _first(state.strategy, totals)
+    sums = tf.stack([totals["loss"][0], totals["gradient_norm"][0]])
+    finite = tf.reduce_all(tf.math.is_finite(sums))
+    tf.cond(finite, lambda: state.strategy.run(update, args=(summed,)), lambda: None)
+    return totals, finite
+
+
+def _first(strategy: tf.distribute.Strategy, values: Values) -> Values:
+    """The first replica's values, where all have the same."""
+    of_replicas = strategy.experimental_local_results
+    return {name: of_replicas(value)[0] for name, value in values.items()}
 
 
 def _total(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
@@ -166,32 +252,35 @@ def _total(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 TrainLoop = Callable[[Iterator[Any], tf.Tensor], tf.Tensor]
 
 
-def build_train_loop(state: TrainState, config: Config) -> TrainLoop:
+def build_train_loop(
+    state: TrainState, config: Config, use_xla: bool = False
+) -> TrainLoop:
     """Compiles the inner loop.
 
     Returns:
-      `train_loop(iterator, num_steps)`: takes `num_steps` (int64 scalar, a tensor, as
-      Python numbers would compile anew) training steps and adds to `state.totals`. It
-      stops after a step whose loss or gradient is not finite, and returns whether all
-      were finite (bool scalar).
+      `train_loop(batches, num_steps)`: takes `num_steps` (int64 scalar, a tensor, as
+      Python numbers would compile anew) training steps and adds to `state.totals`.
+      A step whose loss or gradient is not finite changes neither weights nor totals.
+      With float16 it is skipped and lowers the loss scale; otherwise, and at the
+      smallest scale, the loop stops after it. Returns whether it did not (bool scalar).
     """
+    gradients = build_gradients(state, config, use_xla)
 
-    def train_loop(iterator: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
+    def train_loop(batches: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
         last = state.step + num_steps
 
-        def is_going_on(finite: tf.Tensor) -> tf.Tensor:
-            return finite & (state.step < last)
+        def is_going_on(going_on: tf.Tensor) -> tf.Tensor:
+            return going_on & (state.step < last)
 
-        def take_step(finite: tf.Tensor) -> tf.Tensor:
-            step_totals = train_step(state, config, next(iterator))
-            for name, total in step_totals.items():
-                state.totals[name].assign_add(total)
+        def take_step(going_on: tf.Tensor) -> tf.Tensor:
+            totals, finite = train_step(state, config, gradients, next(batches))
+            for name, total in totals.items():
+                state.totals[name].assign_add(tf.where(finite, total, 0.0))
             state.step.assign_add(1)
-            sums = tf.stack([step_totals["loss"][0], step_totals["gradient_norm"][0]])
-            return tf.reduce_all(tf.math.is_finite(sums))
+            return state.loss_scale.update(finite)
 
-        (finite,) = tf.while_loop(is_going_on, take_step, [tf.constant(True)])
-        return finite
+        (going_on,) = tf.while_loop(is_going_on, take_step, [tf.constant(True)])
+        return going_on
 
     # AutoGraph, which reads source code, does not work with Python 3.13.
     compiled: TrainLoop = tf.function(train_loop, autograph=False)
@@ -199,8 +288,9 @@ def build_train_loop(state: TrainState, config: Config) -> TrainLoop:
 
 
 def means(totals: Values) -> dict[str, float]:
-    """Sum over count, by name."""
-    return {name: float(total[0] / total[1]) for name, total in totals.items()}
+    """Sum over count, by name; what was counted nowhere is left out."""
+    pairs = {name: np.asarray(total) for name, total in totals.items()}
+    return {name: float(p[0] / p[1]) for name, p in pairs.items() if p[1] != 0}
 
 
 ExampleMetrics = Callable[[tf.Tensor, tf.Tensor], Values]
@@ -222,31 +312,41 @@ def image_metrics(clean: tf.Tensor, output: tf.Tensor) -> Values:
     return {name: metric(clean, output) for name, metric in EVAL_METRICS.items()}
 
 
+Evaluate = Callable[[Any, int], dict[str, float]]
+
+
 def build_evaluate(
     example_metrics: ExampleMetrics,
-) -> Callable[[tf.data.Dataset], dict[str, float]]:
+    strategy: tf.distribute.Strategy | None = None,
+) -> Evaluate:
     """Compiles an evaluation.
 
     Args:
       example_metrics: `(corrupted, clean) -> {name: float32 [n]}`.
+      strategy: over whose replicas the batches are spread, one device by default.
 
     Returns:
-      `evaluate(dataset)`: the means over all examples of a dataset, of known length,
-      of `(corrupted, clean, weights)`.
+      `evaluate(dataset, num_batches)`: the means over all examples of a dataset of
+      `(corrupted, clean, weights)`.
     """
+    where = strategy or tf.distribute.get_strategy()
 
-    def eval_step(corrupted: Any, clean: Any, weights: Any) -> Values:
+    def replica_totals(corrupted: Any, clean: Any, weights: Any) -> Values:
         values = example_metrics(corrupted, clean)
-        return {name: _total(v, weights) for name, v in values.items()}
+        totals = {n: _total(v, weights) for n, v in values.items()}
+        summed: Values = sum_over_replicas(totals)
+        return summed
+
+    def eval_step(batch: Any) -> Values:
+        return _first(where, where.run(replica_totals, args=batch))
 
     compiled_step = tf.function(eval_step, autograph=False)
 
-    def evaluate(dataset: tf.data.Dataset) -> dict[str, float]:
+    def evaluate(dataset: Any, num_batches: int) -> dict[str, float]:
         # Stopping before the end keeps TensorFlow from logging that it was reached.
-        batches = itertools.islice(dataset, int(dataset.cardinality()))
         totals: Values = {}
-        for batch in batches:
-            batch_totals = compiled_step(*batch)
+        for batch in itertools.islice(dataset, num_batches):
+            batch_totals = compiled_step(batch)
             totals = {n: totals.get(n, 0.0) + t for n, t in batch_totals.items()}
         return means(totals)
 

@@ -12,9 +12,15 @@ import tensorflow as tf
 from aelab import checkpoints
 from aelab.config import Config
 from aelab.console import Console, figures_text
-from aelab.errors import Stopped, TrainingError
+from aelab.distribution import Distribution
+from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.optimizers import LearningRate
-from aelab.pipeline import make_eval_dataset, make_train_dataset
+from aelab.pipeline import (
+    distribute,
+    make_eval_dataset,
+    make_train_dataset,
+    num_eval_batches,
+)
 from aelab.plan import Plan
 from aelab.run_directory import RunDirectory
 from aelab.signals import SignalNote
@@ -41,21 +47,34 @@ class Trainer:
         plan: Plan,
         splits: Splits,
         state: TrainState,
+        distribution: Distribution,
         run: RunDirectory,
-        summaries: Summaries,
+        summaries: Summaries | None,
         console: Console,
     ):
-        """Takes what a run consists of; `state` may be a resumed one."""
+        """Takes what a run consists of; `state` may be a resumed one.
+
+        `summaries` is None on a worker that writes no files.
+        """
         self._config, self._plan, self._state, self._run = config, plan, state, run
+        self._distribution = distribution
         self._summaries, self._console = summaries, console
         self._learning_rate = LearningRate(config, plan.total_steps)
-        dataset = make_train_dataset(
-            splits.train, config, int(state.step), plan.total_steps
+        strategy, first_step = distribution.strategy, int(state.step)
+        self._batches = iter(
+            distribute(
+                strategy,
+                lambda share: make_train_dataset(
+                    splits.train, config, first_step, share
+                ),
+            )
         )
-        self._batches = iter(dataset)
-        self._train_loop = build_train_loop(state, config)
-        self._evaluate = build_evaluate(model_metrics(state.model, config))
-        self._eval_dataset = make_eval_dataset(splits.eval, config)
+        self._eval_dataset = distribute(
+            strategy, lambda share: make_eval_dataset(splits.eval, config, share)
+        )
+        self._num_eval_batches = num_eval_batches(splits.eval, config)
+        self._train_loop = build_train_loop(state, config, distribution.use_xla)
+        self._evaluate = build_evaluate(model_metrics(state.model, config), strategy)
         self._panel = _first_images(splits.eval, config)
         self._seconds = 0.0
         self._timed_steps = 0
@@ -73,6 +92,7 @@ class Trainer:
 
         Raises:
           TrainingError: a loss, gradient or weight is not finite.
+          UsageError: XLA can't compile the model.
           OSError, tf.errors.OpError: a file can't be written.
           Stopped: a signal came; the state is saved.
         """
@@ -111,16 +131,30 @@ class Trainer:
         step = self._step
         next_step = min(self._plan.next_event(step), step + self._config.steps_per_loop)
         started = time.monotonic()
-        finite = self._train_loop(
-            self._batches, tf.constant(next_step - step, tf.int64)
-        )
-        if not finite:
+        if not self._run_loop(next_step - step):
             self._fail("the loss or its gradient is not finite")
         self._seconds += time.monotonic() - started
         self._timed_steps += next_step - step
         figures = means(self._state.totals)
-        shown = {name: figures[name] for name in ("loss", "psnr")}
+        shown = {n: v for n, v in figures.items() if n in ("loss", "psnr")}
         self._console.progress(next_step, figures_text(shown))
+
+    def _run_loop(self, num_steps: int) -> bool:
+        """Trains `num_steps` steps; returns whether all were finite."""
+        step, config = self._step, self._config
+        try:
+            count = tf.constant(num_steps, tf.int64)
+            return bool(self._train_loop(self._batches, count))
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            # XLA compiles when it is first needed, which is before any update.
+            if not self._distribution.use_xla or self._step > step:
+                raise
+            raise UsageError(
+                f"--jit_compile={config.jit_compile}: XLA can't compile "
+                f"--model={config.model} with --precision={config.precision} and "
+                f"--strategy={config.strategy} here; --jit_compile=false does without "
+                f"({error.message})"
+            ) from None
 
     def _write_training_line_if_due(self) -> None:
         """Writes the training figures since the last such line, and starts anew."""
@@ -133,12 +167,15 @@ class Trainer:
             "learning_rate": float(rate),
             "images_per_second": round(images / max(self._seconds, 1e-9), 1),
         }
-        self._summaries.scalars("train", step, self._plan.epoch(step), values)
+        if (scale := self._state.loss_scale).is_dynamic:
+            values |= {n: float(scale.variables()[n].numpy()) for n in ("scale",)}
+        if self._summaries:
+            self._summaries.scalars("train", step, self._plan.epoch(step), values)
         for total in self._state.totals.values():
             total.assign([0.0, 0.0])
         progress.logged_step = step
         self._seconds, self._timed_steps = 0.0, 0
-        loss, speed = values["loss"], values["images_per_second"]
+        loss, speed = values.get("loss", math.nan), values["images_per_second"]
         self._train_text = f"train loss {loss:.4f}  {speed:,.0f} images/s  |  "
 
     def _evaluate_if_due(self) -> None:
@@ -146,14 +183,15 @@ class Trainer:
         step, progress = self._step, self._state.progress
         if not self._plan.is_evaluation(step) or progress.evaluated_step == step:
             return
-        figures = self._evaluate(self._eval_dataset)
+        figures = self._evaluate(self._eval_dataset, self._num_eval_batches)
         if not math.isfinite(figures["loss"]):
             self._fail("the evaluation loss is not finite")
         epoch = self._plan.epoch(step)
-        self._summaries.scalars("eval", step, epoch, figures)
-        corrupted, clean = self._panel
-        output, _ = autoencode(self._state.model, corrupted, training=False)
-        self._summaries.panel(step, clean, corrupted, output.numpy())
+        if self._summaries:
+            self._summaries.scalars("eval", step, epoch, figures)
+            corrupted, clean = self._panel
+            output, _ = autoencode(self._state.model, corrupted, training=False)
+            self._summaries.panel(step, clean, corrupted, output.numpy())
         min_delta = self._config.early_stopping_min_delta
         is_best = progress.record(step, figures["loss"], min_delta)
         if is_best:
@@ -167,18 +205,21 @@ class Trainer:
         self._figures = figures
 
     def _save(self, folder: str) -> None:
+        if not self._distribution.is_chief:
+            return
         try:
             checkpoints.save(folder, self._step, self._state.arrays())
         except TrainingError as error:
             self._fail(str(error))
 
     def _stop_if_asked(self, note: SignalNote) -> None:
-        """Saves and raises `Stopped` if a signal came."""
-        if note.signal_number:
+        """Saves and raises `Stopped` if a signal came, to whichever worker."""
+        number = self._distribution.largest(note.signal_number)
+        if number:
             self._save(self._run.latest)
-            name = signal.Signals(note.signal_number).name
+            name = signal.Signals(number).name
             raise Stopped(
-                note.signal_number,
+                number,
                 f"{name}: stopped at step {self._step}, which is saved in "
                 f"{self._run.latest}; the same command goes on",
             )

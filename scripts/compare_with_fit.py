@@ -74,9 +74,12 @@ STOCK_MODELS = {"dense": build_stock_dense, "conv": build_stock_conv}
 
 def compile_stock(model: Any, config: Config, total_steps: int) -> None:
     """Compiles a stock model for `fit`, with the recipe's optimizer and loss."""
-    from aelab.optimizers import build_optimizer
+    from aelab.optimizers import OPTIMIZERS, LearningRate
 
-    optimizer = build_optimizer(config, total_steps)
+    rate = LearningRate(config, total_steps)
+    optimizer = OPTIMIZERS[config.optimizer](
+        learning_rate=lambda: rate(optimizer.iterations)
+    )
     model.compile(optimizer=optimizer, loss=_FIT_LOSSES[config.loss])
 
 
@@ -84,7 +87,7 @@ def psnr_of_fit(config: Config) -> float:
     """Trains with `Model.fit`; returns the last evaluation PSNR, in dB."""
     import keras
 
-    from aelab.pipeline import make_eval_dataset, make_train_dataset
+    from aelab.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
     from aelab.plan import build_plan
     from aelab.sources import load_splits
     from aelab.steps import build_evaluate, image_metrics
@@ -94,10 +97,11 @@ def psnr_of_fit(config: Config) -> float:
     keras.utils.set_random_seed(config.seed)
     model = STOCK_MODELS[config.model](config, train.image_shape)
     compile_stock(model, config, total_steps)
-    dataset = make_train_dataset(train, config, 0, total_steps)
+    dataset = make_train_dataset(train, config, 0).take(total_steps)
     model.fit(dataset, shuffle=False, verbose=0)
     evaluate = build_evaluate(lambda x, y: image_metrics(y, model(x, training=False)))
-    return evaluate(make_eval_dataset(held_out, config))["psnr"]
+    num_batches = num_eval_batches(held_out, config)
+    return evaluate(make_eval_dataset(held_out, config), num_batches)["psnr"]
 
 
 def psnr_of_loop(config: Config) -> float:

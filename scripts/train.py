@@ -19,7 +19,8 @@ def main(argv: Sequence[str]) -> None:
 
     from aelab.startup import start_tensorflow
 
-    start_tensorflow()
+    # Several workers must find each other first, so they find their devices later.
+    start_tensorflow(config.virtual_cpus, config.strategy != "multi_worker")
 
     from aelab.loop import train_and_evaluate
 

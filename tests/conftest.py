@@ -10,7 +10,8 @@ import pytest
 
 from aelab.startup import start_tensorflow
 
-start_tensorflow()
+LOGICAL_CPUS = 4
+start_tensorflow(LOGICAL_CPUS)
 
 ROOT = Path(__file__).parents[1]
 REAL_DATA = Path(

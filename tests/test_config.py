@@ -139,6 +139,15 @@ def test_refuses_text_that_a_flagfile_cannot_hold(text):
         ),
         ({"encoding_dim": 16}, ["--encoding_dim=16", "--model=conv"]),
         ({"code_activation": "linear"}, ["--code_activation=linear", "--model=conv"]),
+        ({"devices": "GPU:1"}, ["--devices=GPU:1", "--strategy=single", "mirrored"]),
+        (
+            {"devices": "GPU:1", "strategy": "multi_worker"},
+            ["--devices=GPU:1", "--strategy=multi_worker"],
+        ),
+        (
+            {"virtual_cpus": 2, "strategy": "multi_worker"},
+            ["--virtual_cpus=2", "--strategy=multi_worker"],
+        ),
     ],
 )
 def test_refuses_contradictions(values, names):

@@ -11,7 +11,9 @@ import pytest
 from conftest import ROOT
 
 from aelab import console
-from aelab.console import Console, figures_text
+from aelab.cluster import Cluster
+from aelab.console import Console, figures_text, own_log
+from aelab.errors import UsageError
 
 
 def test_figures_have_the_digits_they_deserve():
@@ -82,3 +84,46 @@ def test_a_terminal_shows_the_summary_and_both_evaluations(screen):
 @pytest.mark.parametrize("word", ["Warning", "WARNING", "oneDNN", "cuda", "Traceback"])
 def test_a_terminal_is_calm(screen, word):
     assert word not in screen
+
+
+LOG = """
+import os, sys
+from aelab.cluster import Cluster
+from aelab.console import own_log
+try:
+    with own_log(Cluster(("a:1", "b:1"), int(sys.argv[1])), sys.argv[2]):
+        print("hello")
+        os.write(2, b"from C++\\n")
+        raise ValueError("what is wrong")
+except ValueError as error:
+    print(error, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_log_of_a_worker(tmp_path, index):
+    """Holds all it says; an error is also for who started it."""
+    command = [sys.executable, "-c", LOG, str(index), tmp_path / "runs" / "run"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    log = tmp_path / "runs" / "run.worker-1.log"
+    if index == 0:
+        assert found.stdout == "hello\n"
+        assert found.stderr == "from C++\nwhat is wrong\n"
+        assert not log.exists()
+    else:
+        assert (found.stdout, found.stderr) == ("", "what is wrong\n")
+        assert log.read_text().splitlines()[1:] == [
+            "hello",
+            "from C++",
+            "what is wrong",
+        ]
+
+
+def test_a_log_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    cluster = Cluster(("a:1", "b:1"), 1)
+    with (
+        pytest.raises(UsageError, match="can't be written"),
+        own_log(cluster, str(tmp_path / "file" / "run")),
+    ):
+        pass

@@ -9,7 +9,6 @@ from conftest import ROOT
 from aelab.config import Config
 from aelab.metrics import bce
 from aelab.models import MODELS
-from aelab.optimizers import build_optimizer
 from aelab.pipeline import make_train_dataset
 from aelab.sources import ArraySource
 from aelab.steps import TrainState, build_train_loop, means
@@ -22,10 +21,12 @@ def test_the_new_model_in_ten_lines_trains(monkeypatch):
     exec(code, namespace)
     monkeypatch.setitem(MODELS, "tiny", namespace["build_tiny"])
     config = Config(batch_size=8, noise_stddev=0.3)
-    model = MODELS["tiny"](config, (28, 28, 1))
-    state = TrainState(model, build_optimizer(config, 20))
+    monkeypatch.setitem(MODELS, config.model, MODELS["tiny"])
+    state = TrainState(config, (28, 28, 1), 20)
+    model = state.model
+    assert model.name == "tiny"
     images = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), np.uint8)
-    batches = iter(make_train_dataset(ArraySource(images), config, 0, 20))
+    batches = iter(make_train_dataset(ArraySource(images), config, 0))
     losses = []
     for _ in range(2):
         assert build_train_loop(state, config)(batches, tf.constant(10, tf.int64))

@@ -10,8 +10,6 @@ from compare_with_fit import STOCK_MODELS, compile_stock
 
 from aelab import synthetic
 from aelab.config import Config
-from aelab.models import build_model
-from aelab.optimizers import build_optimizer
 from aelab.pipeline import make_train_dataset
 from aelab.sources import ArraySource
 from aelab.steps import TrainState, build_train_loop, means
@@ -31,10 +29,9 @@ CONV = Config(
 )
 
 
-def train_with_our_loop(config, source, model):
-    state = TrainState(model, build_optimizer(config, STEPS))
+def train_with_our_loop(config, source, state):
     train_loop = build_train_loop(state, config)
-    batches = iter(make_train_dataset(source, config, 0, STEPS))
+    batches = iter(make_train_dataset(source, config, 0))
     losses = []
     for _ in range(STEPS):
         assert train_loop(batches, tf.constant(1, tf.int64))
@@ -46,7 +43,7 @@ def train_with_our_loop(config, source, model):
 def train_with_fit(config, source, model):
     """An epoch of one step each, so that the history is the loss of each step."""
     compile_stock(model, config, STEPS)
-    dataset = make_train_dataset(source, config, 0, STEPS)
+    dataset = make_train_dataset(source, config, 0)
     history = model.fit(
         dataset, epochs=STEPS, steps_per_epoch=1, shuffle=False, verbose=0
     )
@@ -60,12 +57,13 @@ def train_with_fit(config, source, model):
 )
 def test_losses_agree_with_fit_step_by_step(config):
     source = ArraySource(synthetic.draw_images(300, seed=3)[0])
-    ours = build_model(config, source.image_shape)
+    state = TrainState(config, source.image_shape, STEPS)
+    ours = state.model
     stock = STOCK_MODELS[config.model](config, source.image_shape)
     stock.set_weights(ours.get_weights())
     initial = [weight.copy() for weight in ours.get_weights()]
 
-    our_losses = train_with_our_loop(config, source, ours)
+    our_losses = train_with_our_loop(config, source, state)
     fit_losses = train_with_fit(config, source, stock)
 
     assert len(fit_losses) == STEPS

@@ -8,9 +8,12 @@ import tensorflow as tf
 
 from aelab.config import FIELDS, Config
 from aelab.errors import UsageError
-from aelab.optimizers import OPTIMIZERS, LearningRate, build_optimizer
+from aelab.optimizers import OPTIMIZERS, LearningRate, LossScale, build_optimizer
 
 FAULTY = {"muon"} if keras.__version__.startswith("3.12.") else set()
+
+
+STEP = tf.Variable(0, dtype=tf.int64)
 
 
 def rates(config, total_steps):
@@ -43,9 +46,9 @@ def test_names_are_the_classes_names(name):
 def test_every_optimizer_lowers_a_loss(name):
     if name in FAULTY:
         with pytest.raises(UsageError, match="--optimizer=muon fails"):
-            build_optimizer(Config(optimizer=name), 60)
+            build_optimizer(Config(optimizer=name), 60, STEP)
         return
-    optimizer = build_optimizer(Config(optimizer=name, learning_rate=0.02), 60)
+    optimizer = build_optimizer(Config(optimizer=name, learning_rate=0.02), 60, STEP)
     weights = keras.Variable(np.full((4, 4), 0.5, np.float32), name="weights")
     optimizer.build([weights])
     for _ in range(60):
@@ -89,11 +92,71 @@ def test_steps_beyond_what_float32_can_count():
 
 def test_the_optimizer_follows_the_schedule():
     config = Config(optimizer="sgd", learning_rate=1, warmup_steps=4)
-    optimizer = build_optimizer(config, 10)
+    step = tf.Variable(0, dtype=tf.int64)
+    optimizer = build_optimizer(config, 10, step)
     weights = keras.Variable(np.zeros(1, np.float32), name="weights")
     optimizer.build([weights])
     values = []
     for _ in range(5):
         optimizer.apply([tf.constant([1.0])], [weights])
+        step.assign_add(1)
         values.append(float(weights[0]))
     np.testing.assert_allclose(-np.diff([0, *values]), [0.25, 0.5, 0.75, 1, 1])
+
+
+def test_the_rate_goes_on_where_an_update_was_skipped():
+    """By the run's step, not by Keras' count of updates."""
+    config = Config(optimizer="sgd", learning_rate=1, warmup_steps=4)
+    step = tf.Variable(2, dtype=tf.int64)
+    optimizer = build_optimizer(config, 10, step)
+    weights = keras.Variable(np.zeros(1, np.float32), name="weights")
+    optimizer.build([weights])
+    optimizer.apply([tf.constant([1.0])], [weights])
+    assert float(weights[0]) == -0.75
+
+
+def scale_after(finite, scale=None, good_steps=0):
+    """Loss scale and whether training goes on, after steps that were finite or not."""
+    loss_scale = LossScale(Config(precision="mixed_float16"))
+    if scale:
+        loss_scale.scale.assign(scale)
+    loss_scale.good_steps.assign(good_steps)
+    going_on = [bool(loss_scale.update(tf.constant(value))) for value in finite]
+    return loss_scale, going_on
+
+
+def test_loss_scale_is_halved_and_doubled():
+    loss_scale, going_on = scale_after([True, False, True, False])
+    assert going_on == [True] * 4
+    assert loss_scale.figures() == {"loss_scale": 2**13, "skipped_steps": 2}
+    assert int(loss_scale.good_steps) == 0
+    loss_scale, _ = scale_after([True], good_steps=1998)
+    assert (float(loss_scale.scale), int(loss_scale.good_steps)) == (2**15, 1999)
+    loss_scale, _ = scale_after([True], good_steps=1999)
+    assert (float(loss_scale.scale), int(loss_scale.good_steps)) == (2**16, 0)
+
+
+def test_loss_scale_has_limits():
+    loss_scale, going_on = scale_after([False, False], scale=2.0)
+    assert going_on == [True, False]
+    assert float(loss_scale.scale) == 1
+    loss_scale, _ = scale_after([True], scale=2.0**24, good_steps=1999)
+    assert float(loss_scale.scale) == 2**24
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_only_float16_has_a_loss_scale(precision):
+    loss_scale = LossScale(Config(precision=precision))
+    loss, gradients = tf.constant(3.0), [tf.constant([1.0, 2.0])]
+    assert loss_scale.scaled(loss) is loss
+    assert loss_scale.unscaled(gradients) is gradients
+    assert loss_scale.update(tf.constant(True))
+    assert not loss_scale.update(tf.constant(False))
+    assert loss_scale.figures() == {}
+
+
+def test_scaling_and_unscaling_is_exact():
+    loss_scale = LossScale(Config(precision="mixed_float16"))
+    values = tf.constant([1 / 3, -1e-30, 5e4])
+    (same,) = loss_scale.unscaled([loss_scale.scaled(values)])
+    np.testing.assert_array_equal(same, values)

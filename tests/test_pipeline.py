@@ -30,7 +30,9 @@ def indices(first, count, size, seed=5):
 def batches(source, config, first, last):
     return [
         (corrupted.numpy(), clean.numpy())
-        for corrupted, clean in make_train_dataset(source, config, first, last)
+        for corrupted, clean in make_train_dataset(source, config, first).take(
+            last - first
+        )
     ]
 
 
@@ -99,7 +101,7 @@ def test_batches_do_not_depend_on_threads():
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.deterministic = True
-    dataset = make_train_dataset(source, CONFIG, 0, 20).with_options(options)
+    dataset = make_train_dataset(source, CONFIG, 0).take(20).with_options(options)
     for (corrupted, clean), one in zip(dataset, expected, strict=True):
         np.testing.assert_array_equal(corrupted, one[0])
         np.testing.assert_array_equal(clean, one[1])

@@ -14,6 +14,7 @@ from aelab.writing import write_bytes
 CONFIG = Config(model="dense", encoding_dim=3, seed=4)
 DATA = {"train": "50 images, sha256 a", "eval": "21 images, sha256 b"}
 DATA |= {"image_shape": [12, 16, 1]}
+MACHINE = {"replicas": 1}
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def run(tmp_path):
     """A run directory with a run in it."""
     run = RunDirectory(str(tmp_path / "new" / "run"))
     run.check(CONFIG, DATA)
-    run.write(CONFIG, DATA)
+    run.write(CONFIG, DATA, MACHINE)
     return run
 
 
@@ -95,7 +96,7 @@ def test_check_takes_a_folder_without_a_run(tmp_path):
 def test_a_run_goes_on_with_what_changes_no_number(run, changes):
     config = dataclasses.replace(CONFIG, **changes)
     run.check(config, DATA)
-    run.write(config, DATA)
+    run.write(config, DATA, MACHINE)
     assert run.read_config() == config
 
 
@@ -104,7 +105,7 @@ def test_moved_data_are_the_same_data(run, tmp_path):
         dataclasses.replace(CONFIG, dataset="idx", data_dir=str(tmp_path / name))
         for name in ("before", "after")
     )
-    run.write(before, DATA)
+    run.write(before, DATA, MACHINE)
     run.check(after, DATA)
 
 
@@ -140,7 +141,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, name):
     file = tmp_path / "file"
     file.write_text("mine")
     run = RunDirectory(str(file / name) if name else str(file))
-    message = refusal(run.write, CONFIG, DATA)
+    message = refusal(run.write, CONFIG, DATA, MACHINE)
     assert f"--run_dir={run.path} can't be written" in message
     assert content(tmp_path) == {file: b"mine"}
 
@@ -148,7 +149,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, name):
 @pytest.mark.parametrize("name", ["config.json", "run.flags"])
 def test_a_file_that_cannot_be_written_is_named(tmp_path, name):
     (tmp_path / name).mkdir()
-    message = refusal(RunDirectory(str(tmp_path)).write, CONFIG, DATA)
+    message = refusal(RunDirectory(str(tmp_path)).write, CONFIG, DATA, MACHINE)
     assert "can't be written" in message and str(tmp_path / name) in message
 
 
@@ -157,7 +158,7 @@ def test_a_failing_write_keeps_the_old_file(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run_directory.os, "replace", fail)
-    refusal(run.write, dataclasses.replace(CONFIG, epochs=99), DATA)
+    refusal(run.write, dataclasses.replace(CONFIG, epochs=99), DATA, MACHINE)
     monkeypatch.undo()
     assert run.read_config() == CONFIG
     with pytest.raises(OSError):
@@ -232,12 +233,12 @@ def test_the_flagfile_gives_the_same_run_back(tmp_path, name):
         seed=2**31 - 1,
     )
     run = RunDirectory(str(tmp_path / name))
-    run.write(config, DATA)
+    run.write(config, DATA, MACHINE)
     assert parse_flagfile(run.run_flags) == (config, run.path)
 
 
 def test_the_flagfile_of_the_defaults(run):
-    run.write(Config(), DATA)
+    run.write(Config(), DATA, MACHINE)
     assert parse_flagfile(run.run_flags) == (Config(), run.path)
 
 
@@ -250,6 +251,6 @@ def test_a_file_in_the_place_of_a_folder_is_named(run, name):
     with open(folder, "w") as file:
         file.write("mine")
     with pytest.raises(UsageError, match=name):
-        run.write(CONFIG, DATA)
+        run.write(CONFIG, DATA, MACHINE)
     with open(folder) as file:
         assert file.read() == "mine"

@@ -15,8 +15,8 @@ def test_tensorflow_starts_without_a_word():
 def test_what_was_held_back_is_shown_after_a_failure():
     code = (
         "import os\n"
-        "from aelab.startup import _held_back_stderr\n"
-        "with _held_back_stderr():\n"
+        "from aelab.startup import held_back_stderr\n"
+        "with held_back_stderr():\n"
         "    os.write(2, b'the reason\\n')\n"
         "    raise OSError"
     )

@@ -19,7 +19,7 @@ def line(step, split="train"):
 @pytest.fixture
 def run(tmp_path):
     run = RunDirectory(str(tmp_path))
-    run.write(Config(), {})
+    run.write(Config(), {}, {})
     return run
 
 

@@ -79,6 +79,6 @@ def test_a_bad_output_is_refused(run, tmp_path, output, message):
 
 def test_a_run_without_checkpoints_is_refused(tmp_path):
     run = RunDirectory(str(tmp_path / "run"))
-    run.write(Config(), {"image_shape": [28, 28, 1]})
+    run.write(Config(), {"image_shape": [28, 28, 1]}, {})
     with pytest.raises(UsageError, match="no best checkpoint"):
         load_trained(run, "best")

@@ -7,7 +7,7 @@ from typing import Any
 
 from aelab.config import Config
 from aelab.errors import UsageError
-from aelab.pipeline import make_eval_dataset
+from aelab.pipeline import make_eval_dataset, num_eval_batches
 from aelab.run_directory import RunDirectory
 from aelab.sources import load_split
 from aelab.steps import build_evaluate, image_metrics, model_metrics
@@ -47,6 +47,7 @@ def evaluate_run(
             "(height, width, channels)"
         )
     dataset = make_eval_dataset(source, config)
+    num_batches = num_eval_batches(source, config)
     evaluate_model = build_evaluate(model_metrics(model, config))
     evaluate_input = build_evaluate(lambda x, clean: image_metrics(clean, x))
     result = {
@@ -57,8 +58,8 @@ def evaluate_run(
             "fingerprint": source.fingerprint,
             "as_in_training": source.fingerprint == run.read_data().get("eval"),
         },
-        "metrics": evaluate_model(dataset),
-        "input": evaluate_input(dataset),
+        "metrics": evaluate_model(dataset, num_batches),
+        "input": evaluate_input(dataset, num_batches),
     }
     write_bytes(run.evaluation_json, (json.dumps(result, indent=2) + "\n").encode())
     return result

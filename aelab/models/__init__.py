@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import keras
+
 from aelab.config import Config
 from aelab.models.conv import build_conv
 from aelab.models.dense import build_dense
@@ -23,9 +25,16 @@ def build_model(config: Config, image_shape: tuple[int, int, int]) -> Any:
     Returns:
       A functional `keras.Model` from float32 [n, H, W, C] in [0, 1] to the same, with
       two sub-models, `encoder` and `decoder`. Its last operation is the sigmoid, in
-      float32, so that the cross-entropy is computed from logits when compiled.
+      float32, so that the cross-entropy is computed from logits when compiled. With
+      mixed precision (Micikevicius et al. 2018) the layers in front of it compute in 16
+      bits, and weights are float32.
 
     Raises:
       UsageError: the model can't take images of this shape.
     """
-    return MODELS[config.model](config, image_shape)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        return MODELS[config.model](config, image_shape)
+    finally:
+        keras.config.set_dtype_policy(before)

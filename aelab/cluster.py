@@ -1,0 +1,173 @@
+"""Which workers a run has, as `TF_CONFIG` or Slurm tells each of them.
+
+The standard library only, so that a mistake is answered at once.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aelab.errors import UsageError
+
+_JOBS = ("chief", "worker")
+_FIRST_PORT, _PORTS = 20_000, 12_000  # below the ports that Linux gives to clients
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The workers of a run, and which of them this process is.
+
+    Attributes:
+      addresses: `host:port` of each worker, the chief first.
+      index: this worker's number among them.
+    """
+
+    addresses: tuple[str, ...]
+    index: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker writes the run directory and the console."""
+        return self.index == 0
+
+
+def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
+    """The cluster that `TF_CONFIG`, or else Slurm's variables, describe.
+
+    Raises:
+      UsageError: neither is there, or what is there is no such description.
+    """
+    if "TF_CONFIG" in environment:
+        return _from_tf_config(environment["TF_CONFIG"])
+    if "SLURM_PROCID" in environment:
+        return _from_slurm(environment)
+    raise UsageError(
+        "--strategy=multi_worker needs TF_CONFIG, or srun, to tell the workers of each "
+        'other: TF_CONFIG=\'{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+        '"task": {"type": "worker", "index": 0}}\''
+    )
+
+
+def _from_tf_config(text: str) -> Cluster:
+    """The workers of `TF_CONFIG`; its `chief`, if it has one, comes first."""
+    try:
+        values = json.loads(text)
+        jobs, (job, index) = _jobs(values["cluster"]), _task(values["task"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            'TF_CONFIG must be JSON with "cluster" (a list of addresses for each job) '
+            f'and "task" ("type" and "index"): {error!r} in {text[:500]!r}'
+        ) from None
+    if odd := sorted(set(jobs) - set(_JOBS)):
+        raise UsageError(
+            f"TF_CONFIG has the job {odd[0]}; aelab knows chief and worker alone"
+        )
+    if len(jobs.get("chief", [])) > 1:
+        raise UsageError("TF_CONFIG has more than one chief")
+    if job not in jobs or not 0 <= index < len(jobs[job]):
+        raise UsageError(f"TF_CONFIG has no address for its own task, {job} {index}")
+    addresses = [address for name in _JOBS for address in jobs.get(name, [])]
+    before = len(jobs.get("chief", [])) if job == "worker" else 0
+    return _cluster(addresses, before + index, "TF_CONFIG")
+
+
+def _jobs(cluster: dict[str, Any]) -> dict[str, list[str]]:
+    for name, addresses in cluster.items():
+        if not isinstance(addresses, list):
+            raise TypeError(f"{name} must be a list")
+        if not all(isinstance(address, str) for address in addresses):
+            raise TypeError(f"the addresses of {name} must be texts")
+    return cluster
+
+
+def _task(task: dict[str, Any]) -> tuple[str, int]:
+    job, index = task["type"], task["index"]
+    if not isinstance(job, str):
+        raise TypeError("type must be a text")
+    if isinstance(index, bool) or not isinstance(index, int | str):
+        raise TypeError("index must be a whole number")
+    return job, int(index)
+
+
+def _from_slurm(environment: Mapping[str, str]) -> Cluster:
+    """One worker a task of the job step, node after node.
+
+    A task's place is that on its node, as its rank depends on `srun --distribution`.
+    """
+    try:
+        hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
+        tasks = _tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
+        node, local = (int(environment[f"SLURM_{n}"]) for n in ("NODEID", "LOCALID"))
+        job, step = (int(environment[f"SLURM_{n}"]) for n in ("JOB_ID", "STEP_ID"))
+        if len(hosts) != len(tasks):
+            raise ValueError(f"{len(hosts)} nodes, but {len(tasks)} task counts")
+        if not (0 <= node < len(hosts) and 0 <= local < tasks[node]):
+            raise ValueError(f"no task {local} on node {node}")
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            "--strategy=multi_worker under Slurm needs the variables that srun sets "
+            f"for each task of a step: {error!r}"
+        ) from None
+    # So that two jobs on one node do not meet at one port.
+    port = _FIRST_PORT + (job * 64 + step) * 8 % _PORTS
+    addresses = [
+        f"{host}:{port + number}"
+        for host, count in zip(hosts, tasks, strict=True)
+        for number in range(count)
+    ]
+    return _cluster(addresses, sum(tasks[:node]) + local, "Slurm")
+
+
+def _cluster(addresses: list[str], index: int, source: str) -> Cluster:
+    for address in addresses:
+        if not re.fullmatch(r".+:\d+", address):
+            raise UsageError(f"{source}: {address!r} is no address; host:port is")
+        if addresses.count(address) > 1:
+            raise UsageError(f"{source} gives {address} to two workers")
+    return Cluster(tuple(addresses), index)
+
+
+def expand_hosts(nodelist: str) -> list[str]:
+    """The hosts of Slurm's shorthand: `a[1-2,09],b` is a1, a2, a09, b.
+
+    Raises:
+      ValueError: a range that is none.
+    """
+    words = re.findall(r"(?:\[[^\]]*\]|[^,\[\]])+", nodelist)
+    return [host for word in words for host in _expand(word)]
+
+
+def _expand(word: str) -> list[str]:
+    match = re.fullmatch(r"([^\[]*)\[([^\]]*)\](.*)", word)
+    if not match:
+        return [word]
+    head, ranges, tail = match.groups()
+    return [
+        f"{head}{number}{rest}"
+        for part in ranges.split(",")
+        for number in _numbers(*part.partition("-"))
+        for rest in _expand(tail)
+    ]
+
+
+def _numbers(first: str, dash: str, last: str) -> list[str]:
+    """`08`, `-`, `11` to 08, 09, 10, 11; without a dash, `first` alone."""
+    if not dash:
+        return [first]
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise ValueError(f"{first}-{last} is no range of nodes")
+    return [f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1)]
+
+
+def _tasks_per_node(text: str) -> list[int]:
+    """`2(x3),1` is 2, 2, 2, 1."""
+    counts: list[int] = []
+    for part in text.split(","):
+        match: Any = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if not match:
+            raise ValueError(f"{part!r} is no number of tasks")
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts

@@ -1,0 +1,243 @@
+"""Two processes train what one trains, and stop together. Real ones, over loopback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_resume import assert_same_run, lines_of, wait_for_lines
+
+from aelab import checkpoints
+from aelab.run_directory import RunDirectory
+
+FLAGS = [
+    "--model=dense",
+    "--batch_size=64",
+    "--train_examples=2000",
+    "--eval_examples=300",
+    "--noise_stddev=0.3",
+    "--steps_per_loop=5",
+    "--log_every_steps=1",
+    "--train_steps=50",
+]
+TIMEOUT_S = 120
+
+
+def free_ports(count):
+    """Ports of this machine that nobody listens at."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def start_worker(index, ports, command):
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "TF_CONFIG": json.dumps(config)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start(run_dir, *flags, flags_of_second=()):
+    """Starts both workers."""
+    command = [
+        sys.executable,
+        ROOT / "scripts/train.py",
+        f"--run_dir={run_dir}",
+        "--strategy=multi_worker",
+        *FLAGS,
+        *flags,
+    ]
+    ports = free_ports(2)
+    return [
+        start_worker(0, ports, command),
+        start_worker(1, ports, [*command, *flags_of_second]),
+    ]
+
+
+def outcomes(workers):
+    """(exit code, standard output, standard error) of each worker."""
+    try:
+        texts = [worker.communicate(timeout=TIMEOUT_S) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [
+        (worker.returncode, *text) for worker, text in zip(workers, texts, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """The run that nothing stops."""
+    run_dir = tmp_path_factory.mktemp("workers") / "run"
+    found = outcomes(start(run_dir))
+    assert [code for code, _, _ in found] == [0, 0], found
+    chief, other = found
+    assert chief[2] == ""
+    assert "2 x CPU, multi worker, 2 workers, float32" in chief[1]
+    assert other[1:] == ("", "")
+    return run_dir
+
+
+def test_the_chief_alone_writes_the_run_and_the_others_their_log(run_dir):
+    log = (run_dir.parent / "run.worker-1.log").read_text()
+    assert "Worker     1 of 2" in log
+    assert "step 50/50" in log
+    assert {p.name for p in run_dir.parent.iterdir()} == {"run", "run.worker-1.log"}
+    machine = json.loads((run_dir / "config.json").read_text())["machine"]
+    assert (machine["workers"], machine["replicas"]) == (2, 2)
+
+
+def test_two_workers_agree_with_one_device(run_dir, tmp_path):
+    alone = tmp_path / "alone"
+    script = [sys.executable, ROOT / "scripts/train.py", f"--run_dir={alone}", *FLAGS]
+    subprocess.run(script, check=True, capture_output=True, timeout=TIMEOUT_S)
+    mine, theirs = lines_of(run_dir), lines_of(alone)
+    assert len(mine) == len(theirs) == 50 + 2
+    assert theirs[-1]["loss"] < 0.9 * theirs[0]["loss"], "nothing was learnt"
+    for one, two in zip(mine, theirs, strict=True):
+        assert one["split"] == two["split"]
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+    arrays = [
+        checkpoints.load(checkpoints.newest(RunDirectory(str(path)).latest))
+        for path in (run_dir, alone)
+    ]
+    weights = [
+        np.concatenate([v.ravel() for n, v in a.items() if n.startswith("model/")])
+        for a in arrays
+    ]
+    difference = np.linalg.norm(weights[0] - weights[1])
+    assert difference <= 1e-4 * np.linalg.norm(weights[1])
+
+
+PROGRAM = """
+import sys
+from aelab import steps
+from aelab.config import Config
+from aelab.startup import start_tensorflow
+start_tensorflow(find_devices=False)
+from aelab import trainer
+from aelab.loop import train_and_evaluate
+
+traced = {"train": 0, "eval": 0}
+gradients, metrics = steps.replica_gradients, steps.image_metrics
+
+def counted_gradients(*arguments):
+    traced["train"] += 1
+    return gradients(*arguments)
+
+def counted_metrics(*arguments):
+    traced["eval"] += 1
+    return metrics(*arguments)
+
+steps.replica_gradients, steps.image_metrics = counted_gradients, counted_metrics
+dataset = trainer.make_train_dataset
+
+def written_dataset(source, config, first_step, share):
+    parts = dataset(source, config, first_step, share)
+    for number, (corrupted, clean) in enumerate(parts.take(3)):
+        name = f"{sys.argv[1]}-{share.first_replica}-{number}"
+        corrupted.numpy().tofile(name)
+    return parts
+
+trainer.make_train_dataset = written_dataset
+config = Config(
+    strategy="multi_worker", model="dense", batch_size=32, train_examples=100,
+    eval_examples=50, epochs=3, noise_stddev=0.3, steps_per_loop=3,
+)
+train_and_evaluate(config, sys.argv[1])
+sys.stderr.write(repr(traced))
+"""
+
+
+def test_compiled_once_and_each_worker_makes_its_own_rows(tmp_path):
+    run_dir, ports = tmp_path / "run", free_ports(2)
+    command = [sys.executable, "-c", PROGRAM, run_dir]
+    found = outcomes([start_worker(index, ports, command) for index in (0, 1)])
+    for code, _, errors in found:
+        assert code == 0, errors
+        assert errors.endswith("{'train': 1, 'eval': 1}")  # TensorFlow may talk before
+
+    from aelab.config import Config
+    from aelab.pipeline import make_train_dataset
+    from aelab.sources import load_split
+
+    config = Config(batch_size=32, train_examples=100, noise_stddev=0.3)
+    whole = make_train_dataset(load_split(config, "train"), config, 0)
+    for number, (corrupted, _) in enumerate(whole.take(3)):
+        parts = [
+            np.fromfile(f"{run_dir}-{worker}-{number}", np.float32) for worker in (0, 1)
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts), corrupted.numpy().ravel())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_ends_the_other_and_the_same_commands_go_on(
+    tmp_path, run_dir, victim
+):
+    """With the figures and weights, bit for bit, of the run that nothing stopped."""
+    mine = tmp_path / "run"
+    workers = start(mine)
+    wait_for_lines(mine, 38)
+    workers[victim].kill()
+    killed = time.monotonic()
+    code, _, message = outcomes(workers)[1 - victim]
+    assert time.monotonic() - killed < 60
+    assert code == 1
+    assert "another worker is gone" in message
+    assert "step" in message
+    assert "Traceback" not in message
+    saved = checkpoints.newest(RunDirectory(str(mine)).latest)
+    assert (saved or "Nothing was saved yet") in message
+    assert [code for code, _, _ in outcomes(start(mine))] == [0, 0]
+    assert_same_run(mine, run_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_signal_to_one_worker_stops_both_after_saving(tmp_path, run_dir, asked):
+    mine = tmp_path / "run"
+    workers = start(mine)
+    wait_for_lines(mine, 5)
+    workers[asked].send_signal(signal.SIGTERM)
+    found = outcomes(workers)
+    assert [code for code, _, _ in found] == [128 + signal.SIGTERM] * 2, found
+    assert "SIGTERM: stopped at step" in found[0][2]
+    assert checkpoints.newest(RunDirectory(str(mine)).latest)
+    assert [code for code, _, _ in outcomes(start(mine))] == [0, 0]
+    assert_same_run(mine, run_dir)
+
+
+def test_workers_that_were_started_differently_say_so(tmp_path):
+    found = outcomes(start(tmp_path / "run", flags_of_second=["--seed=1"]))
+    for code, _, message in found:
+        assert code == 2
+        assert "not started alike" in message
+        assert "--seed" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_that_waits_for_the_others_can_be_stopped(tmp_path):
+    command = [sys.executable, ROOT / "scripts/train.py", "--strategy=multi_worker"]
+    command += [f"--run_dir={tmp_path}/run", *FLAGS]
+    worker = start_worker(0, free_ports(2), command)
+    assert "waits for the others" in worker.stdout.readline()
+    time.sleep(2)
+    assert worker.poll() is None
+    worker.terminate()
+    (code, _, errors) = outcomes([worker])[0]
+    assert code == -signal.SIGTERM, errors
