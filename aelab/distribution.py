@@ -6,9 +6,11 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+import aelab
 from aelab.cluster import Cluster
 from aelab.config import Config
 from aelab.errors import UsageError
@@ -37,7 +39,12 @@ def _mirrored(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy
                 f"--devices={config.devices} must name some of {','.join(known)}, each "
                 "once; --virtual_cpus makes more CPUs"
             )
-    # Two of different sizes in one process would meet in one group otherwise.
+        if len({name.partition(":")[0] for name in names}) > 1:
+            raise UsageError(
+                f"--devices={config.devices} must name devices of one kind"
+            )
+    # Two of different sizes in one process (a sweep, a test) would meet in one group
+    # otherwise; TensorFlow's own tests do the same.
     tf.distribute.MirroredStrategy._collective_key_base += 1000
     return tf.distribute.MirroredStrategy(names)
 
@@ -137,16 +144,16 @@ class Distribution:
         return self._devices[0].partition(":")[0]
 
     def describe(self) -> dict[str, Any]:
-        """What was chosen, for `config.json`."""
-        is_gpu = self._kind == "GPU"
+        """What was chosen, for `config.json`; devices are those of this worker."""
+        details = [_gpu_details(n) for n in self._devices if n.startswith("GPU")]
         return {
             "workers": self.workers,
             "replicas": self.strategy.num_replicas_in_sync,
             "devices": self._devices,
-            "device_names": _gpu_names() if is_gpu else [],
+            "device_names": [gpu.get("device_name", "GPU") for gpu in details],
             "precision": self._config.precision,
             "xla": self.use_xla,
-            "tf32": is_gpu and _is_tf32_on(),
+            "tf32": any(_has_tf32(gpu) for gpu in details) and _is_tf32_on(),
         }
 
     def line(self) -> str:
@@ -156,11 +163,13 @@ class Distribution:
         parts = [
             f"{chosen['replicas']} x {self._kind}" + (f" ({names})" if names else ""),
             self._config.strategy.replace("_", " "),
-            *([f"{self.workers} workers"] if self.workers > 1 else []),
-            self._config.precision.replace("_", " "),
-            *([f"TF32 {'on' if chosen['tf32'] else 'off'}"] * (self._kind == "GPU")),
-            f"XLA {'on' if self.use_xla else 'off'}",
         ]
+        if self.workers > 1:
+            parts.append(f"{self.workers} workers")
+        parts.append(self._config.precision.replace("_", " "))
+        if self._kind == "GPU":
+            parts.append(f"TF32 {'on' if chosen['tf32'] else 'off'}")
+        parts.append(f"XLA {'on' if self.use_xla else 'off'}")
         return ", ".join(parts)
 
     def sum_over_workers(self, values: np.ndarray) -> np.ndarray:
@@ -169,9 +178,9 @@ class Distribution:
             return values
         local = self.strategy.num_replicas_in_sync // self.workers
 
-        def contribution(context: Any) -> np.ndarray:
+        def contribution(context: Any) -> tf.Tensor:
             is_first = context.replica_id_in_sync_group % local == 0
-            return values if is_first else np.zeros_like(values)
+            return tf.constant(values if is_first else np.zeros_like(values))
 
         each = self.strategy.experimental_distribute_values_from_function(contribution)
         return np.asarray(self.strategy.reduce("SUM", each, axis=None))
@@ -179,6 +188,10 @@ class Distribution:
     def largest(self, number: int) -> int:
         """The largest of the workers' numbers, on every worker."""
         return int(self._table(np.array([number])).max())
+
+    def wait_for_all(self) -> None:
+        """Returns when all workers have come here."""
+        self.largest(0)
 
     def _table(self, row: np.ndarray) -> np.ndarray:
         """The rows (int64 [n]) of all workers: int64 [workers, n]."""
@@ -217,10 +230,16 @@ class Distribution:
         return found
 
 
-def _gpu_names() -> list[str]:
-    details = tf.config.experimental.get_device_details
-    gpus = tf.config.get_visible_devices("GPU")
-    return [details(gpu).get("device_name", "GPU") for gpu in gpus]
+def _gpu_details(name: str) -> dict[str, Any]:
+    """What TensorFlow knows of `GPU:n`: name and compute capability."""
+    gpu = tf.config.get_visible_devices("GPU")[int(name.removeprefix("GPU:"))]
+    details: dict[str, Any] = tf.config.experimental.get_device_details(gpu)
+    return details
+
+
+def _has_tf32(details: dict[str, Any]) -> bool:
+    """From Ampere on, compute capability 8.0."""
+    return tuple(details.get("compute_capability", (0, 0))) >= (8, 0)
 
 
 def _is_tf32_on() -> bool:
@@ -231,7 +250,8 @@ def _is_tf32_on() -> bool:
 
 def alike(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
     """What all workers of a run must have in common."""
-    versions = {"TensorFlow": tf.__version__}
+    versions = {"TensorFlow": tf.__version__, "Keras": keras.__version__}
+    versions |= {"aelab": aelab.__version__}
     fields = dataclasses.asdict(config) | {"data_dir": ""}
     named = {f"--{name}": value for name, value in fields.items()}
     return named | {f"{name} data": value for name, value in data.items()} | versions

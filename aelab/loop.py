@@ -19,7 +19,7 @@ from aelab.signals import SignalNote
 from aelab.sources import Splits, load_splits
 from aelab.steps import TrainState
 from aelab.summaries import Summaries
-from aelab.trainer import Trainer
+from aelab.trainer import Trainer, what_is_safe
 
 
 def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
@@ -49,9 +49,9 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
             # Outside training: the workers tell each other how they were started.
             if distribution.workers == 1:
                 raise
+            reason = _reason(error, distribution)
             raise TrainingError(
-                f"{_reason(error, distribution)}. "
-                + checkpoints.what_is_safe(run.latest)
+                f"{reason}. {what_is_safe(run, distribution)}"
             ) from None
 
 
@@ -70,7 +70,7 @@ def _train(
     state.assign(distribution.from_chief(state.arrays()))
     first_step, status = int(state.step), _status(run, state, plan)
     if distribution.is_chief:
-        if first_step:
+        if 0 < first_step < plan.total_steps:
             status += _change(run.read_machine(), distribution.describe())
         run.write(config, splits.describe(), distribution.describe())
     _announce(config, plan, splits, state, distribution, status)
@@ -86,12 +86,12 @@ def _train(
                 config, plan, splits, state, distribution, run, summaries, console
             )
             figures = trainer.train(note)
-            distribution.largest(0)  # who leaves early looks dead to the others
+            distribution.wait_for_all()  # who leaves early looks dead to the others
     except (OSError, tf.errors.OpError) as error:
         step, reason = int(state.step), _reason(error, distribution)
         raise TrainingError(
             f"training failed at step {step} (epoch {plan.epoch(step):.2f}): {reason}. "
-            + checkpoints.what_is_safe(run.latest)
+            + what_is_safe(run, distribution)
         ) from None
     if distribution.is_chief:
         _say_where_to_look(run, state.progress.best_step)
@@ -107,25 +107,35 @@ def _summaries(
     return Summaries(run, state.progress)
 
 
+# Of a worker that waits for another one which dies, and of TensorFlow's message then.
+_LOST = (
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
+    tf.errors.DeadlineExceededError,
+)
+_ABORTED = "Collective ops is aborted by: "
+
+
 def _reason(error: Exception, distribution: Distribution) -> str:
     """What went wrong, in a sentence."""
-    if isinstance(error, OSError):
-        return str(error)
+    if isinstance(error, OSError) or distribution.workers == 1:
+        return str(getattr(error, "message", error))
     message = str(getattr(error, "message", error))
-    if distribution.workers > 1 and isinstance(error, _LOST):
-        detail = next((t for t in message.splitlines() if "Collective" in t), message)
-        return (
-            f"another worker is gone or can't be reached ({detail}); start all of them "
-            "again with the same commands"
-        )
-    return message
+    detail = (message.partition(_ABORTED)[2] or message).strip().partition("\n")[0]
+    if "group" in detail and "size" in detail:
+        return f"the workers must have the same number and kind of devices ({detail})"
+    if not isinstance(error, _LOST):
+        return message
+    return (
+        f"another worker is gone or can't be reached ({detail.rstrip(':')}); see what "
+        "it said, and start all of them again with the same commands"
+    )
 
 
-def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> int:
-    """Takes on the latest checkpoint, if there is one; returns its step or 0."""
+def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
+    """Takes on the latest checkpoint, if there is one."""
     path = checkpoints.newest(run.latest)
     if path is None:
-        return 0
+        return
     try:
         state.assign(checkpoints.load(path))
     except ValueError as error:
@@ -137,14 +147,6 @@ def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> int:
             f"({plan.epoch(step):.2f} epochs), more than the {plan.total_steps} "
             "that are asked for; give at least as many, or another directory"
         )
-    return step
-
-
-# What a worker that waits for another one gets when that one dies.
-_LOST = (
-    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
-    *(tf.errors.InternalError, tf.errors.DeadlineExceededError),
-)
 
 
 def _status(run: RunDirectory, state: TrainState, plan: Plan) -> str:
@@ -159,10 +161,11 @@ def _status(run: RunDirectory, state: TrainState, plan: Plan) -> str:
 
 def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What a resumed run's user must know if its devices are not those of before."""
-    if before == now:
+    if not before or before == now:
         return ""
     return (
-        f", on other devices than before ({before.get('replicas')} replicas then, XLA "
+        f", on other devices than before ({before.get('replicas')} replicas on "
+        f"{', '.join(before.get('devices', []))} then, XLA "
         f"{'on' if before.get('xla') else 'off'}): equal up to rounding from here on"
     )
 

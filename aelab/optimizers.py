@@ -78,7 +78,8 @@ def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
     rate = LearningRate(config, total_steps)
     optimizer = OPTIMIZERS[config.optimizer](learning_rate=lambda: rate(step))
     # Keras would sum over replicas as well, which makes them too large; what must be
-    # known first, the norm of the sum and whether it is finite, it does not tell.
+    # known first, the norm of the sum and whether it is finite, it does not tell. (Muon
+    # and Nadam still take means of what all replicas have alike.)
     optimizer._all_reduce_sum_gradients = list
     return optimizer
 

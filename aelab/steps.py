@@ -288,9 +288,9 @@ def build_train_loop(
 
 
 def means(totals: Values) -> dict[str, float]:
-    """Sum over count, by name; what was counted nowhere is left out."""
+    """Sum over count, by name; NaN of what was never counted."""
     pairs = {name: np.asarray(total) for name, total in totals.items()}
-    return {name: float(p[0] / p[1]) for name, p in pairs.items() if p[1] != 0}
+    return {n: float(p[0] / p[1]) if p[1] else math.nan for n, p in pairs.items()}
 
 
 ExampleMetrics = Callable[[tf.Tensor, tf.Tensor], Values]

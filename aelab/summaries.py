@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from dataclasses import asdict
 from typing import Any
@@ -74,11 +75,17 @@ class Summaries:
     def scalars(
         self, split: str, step: int, epoch: float, values: dict[str, float]
     ) -> None:
-        """Writes the figures of a split, `train` or `eval`, at a step."""
-        line = {"step": step, "epoch": round(epoch, 4), "split": split} | values
+        """Writes the figures of a split, `train` or `eval`, at a step.
+
+        One that is NaN, as all its steps were skipped, is `null` in `metrics.jsonl`.
+        """
+        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
+        line |= {name: None if math.isnan(v) else v for name, v in values.items()}
         self._write_line(json.dumps(line).encode() + b"\n")
         with self._writers[split].as_default(step=step):
             for name, value in values.items():
+                if math.isnan(value):
+                    continue
                 tf.summary.scalar(name, value, description=_DESCRIPTIONS.get(name))
         self._writers[split].flush()
 

@@ -60,7 +60,8 @@ class Trainer:
         self._distribution = distribution
         self._summaries, self._console = summaries, console
         self._learning_rate = LearningRate(config, plan.total_steps)
-        strategy, first_step = distribution.strategy, int(state.step)
+        strategy = distribution.strategy
+        self._first_step = first_step = int(state.step)
         self._batches = iter(
             distribute(
                 strategy,
@@ -96,7 +97,7 @@ class Trainer:
           OSError, tf.errors.OpError: a file can't be written.
           Stopped: a signal came; the state is saved.
         """
-        self._train_loop(self._batches, tf.constant(0, tf.int64))  # only compiles
+        self._train_loop(self._batches, tf.constant(0, tf.int64))  # only traces
         self._evaluate_if_due()
         while not self._is_finished():
             self._stop_if_asked(note)
@@ -136,18 +137,18 @@ class Trainer:
         self._seconds += time.monotonic() - started
         self._timed_steps += next_step - step
         figures = means(self._state.totals)
-        shown = {n: v for n, v in figures.items() if n in ("loss", "psnr")}
+        shown = {name: figures[name] for name in ("loss", "psnr")}
         self._console.progress(next_step, figures_text(shown))
 
     def _run_loop(self, num_steps: int) -> bool:
         """Trains `num_steps` steps; returns whether all were finite."""
-        step, config = self._step, self._config
+        config = self._config
         try:
             count = tf.constant(num_steps, tf.int64)
             return bool(self._train_loop(self._batches, count))
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
             # XLA compiles when it is first needed, which is before any update.
-            if not self._distribution.use_xla or self._step > step:
+            if not self._distribution.use_xla or self._step > self._first_step:
                 raise
             raise UsageError(
                 f"--jit_compile={config.jit_compile}: XLA can't compile "
@@ -167,15 +168,14 @@ class Trainer:
             "learning_rate": float(rate),
             "images_per_second": round(images / max(self._seconds, 1e-9), 1),
         }
-        if (scale := self._state.loss_scale).is_dynamic:
-            values |= {n: float(scale.variables()[n].numpy()) for n in ("scale",)}
+        values |= self._state.loss_scale.figures()
         if self._summaries:
             self._summaries.scalars("train", step, self._plan.epoch(step), values)
         for total in self._state.totals.values():
             total.assign([0.0, 0.0])
         progress.logged_step = step
         self._seconds, self._timed_steps = 0.0, 0
-        loss, speed = values.get("loss", math.nan), values["images_per_second"]
+        loss, speed = values["loss"], values["images_per_second"]
         self._train_text = f"train loss {loss:.4f}  {speed:,.0f} images/s  |  "
 
     def _evaluate_if_due(self) -> None:
@@ -217,6 +217,7 @@ class Trainer:
         number = self._distribution.largest(note.signal_number)
         if number:
             self._save(self._run.latest)
+            self._distribution.wait_for_all()  # for the chief to have saved it
             name = signal.Signals(number).name
             raise Stopped(
                 number,
@@ -229,8 +230,15 @@ class Trainer:
         step = self._step
         raise TrainingError(
             f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}). "
-            + checkpoints.what_is_safe(self._run.latest)
+            + what_is_safe(self._run, self._distribution)
         )
+
+
+def what_is_safe(run: RunDirectory, distribution: Distribution) -> str:
+    """A sentence on what a failed run leaves behind."""
+    if distribution.is_chief:
+        return checkpoints.what_is_safe(run.latest)
+    return "What was saved is with worker 0, in its --run_dir"
 
 
 def _first_images(source: Source, config: Config) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,8 @@
 scripts/compare_devices.py [--flagfile=configs/NAME.flags] [--rounds=3] [--seconds=5]
     [--precisions=float32,mixed_bfloat16] [--FLAG=VALUE ...]
 
-On a machine without GPUs two devices are two halves of the CPU. Each line is a process
-of its own; they take turns, and the table has the medians. "No all-reduce" leaves the
+Devices are parts of the CPU; GPUs are left alone. Each line is a process of its own;
+they take turns, and the table has the medians. "No all-reduce" leaves the
 gradients of the replicas apart, which trains nothing of use: what it saves is the share
 of the all-reduce.
 """
@@ -23,10 +23,11 @@ from aelab import flags
 from aelab.config import Config
 from aelab.errors import TrainingError, UsageError
 
-_TWO = {"strategy": "mirrored", "virtual_cpus": 2}
+_ONE = {"strategy": "single", "devices": "", "virtual_cpus": 1}
+_TWO = {"strategy": "mirrored", "devices": "", "virtual_cpus": 2}
 _VARIANTS: dict[str, dict[str, Any]] = {
-    "1 device": {"jit_compile": "false"},
-    "1 device, XLA": {"jit_compile": "true"},
+    "1 device": _ONE | {"jit_compile": "false"},
+    "1 device, XLA": _ONE | {"jit_compile": "true"},
     "2 devices": _TWO | {"jit_compile": "false"},
     "2 devices, XLA": _TWO | {"jit_compile": "true"},
     "2 devices, no all-reduce": _TWO | {"jit_compile": "false"},

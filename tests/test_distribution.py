@@ -1,12 +1,11 @@
 import json
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import LOGICAL_CPUS, ROOT, run_script
+from conftest import LOGICAL_CPUS, run_script
 from test_loop import train
 
 from aelab import distribution as distribution_module
@@ -15,6 +14,7 @@ from aelab.distribution import STRATEGIES, Distribution, alike
 from aelab.errors import UsageError
 from aelab.models import MODELS
 from aelab.run_directory import RunDirectory
+from aelab.startup import start_tensorflow
 
 CPUS = [f"CPU:{n}" for n in range(LOGICAL_CPUS)]
 
@@ -153,7 +153,10 @@ def test_a_run_goes_on_with_other_devices(tmp_path, capsys):
     train(tmp_path / "run", epochs=1, **two)
     capsys.readouterr()
     train(tmp_path / "run", epochs=2)
-    assert "on other devices than before (2 replicas" in capsys.readouterr().out
+    assert (
+        "on other devices than before (2 replicas on CPU:0, CPU:1 then"
+        in capsys.readouterr().out
+    )
     lines = [
         json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])
         for name in ("run", "whole")
@@ -186,14 +189,34 @@ def test_what_xla_cannot_compile_is_an_error_before_the_first_step(
     assert os.listdir(run.latest) == []
 
 
-def test_memory_growth_and_gpus_are_left_alone_without_one():
-    """The machine of the tests has no GPU: start-up must not trip over that."""
-    code = (
-        "from aelab.startup import start_tensorflow; start_tensorflow(3)\n"
-        "import tensorflow as tf\n"
-        "print(len(tf.config.list_logical_devices('CPU')))"
+def test_gpus_grow_and_are_left_alone_with_virtual_cpus(monkeypatch):
+    """The calls alone: there is no GPU here."""
+    calls = []
+    config = tf.config
+    monkeypatch.setattr(config, "get_visible_devices", lambda kind: [f"{kind} 7"])
+    monkeypatch.setattr(config, "set_visible_devices", lambda *a: calls.append(a))
+    monkeypatch.setattr(
+        config.experimental, "set_memory_growth", lambda *a: calls.append(a)
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+    monkeypatch.setattr(
+        config, "set_logical_device_configuration", lambda d, c: calls.append(len(c))
     )
-    assert (found.stdout, found.stderr, found.returncode) == ("3\n", "", 0)
+    start_tensorflow()
+    assert calls == [("GPU 7", True)]
+    calls.clear()
+    start_tensorflow(3)
+    assert calls == [([], "GPU"), 3, ("GPU 7", True)]
+
+
+def test_what_is_said_of_gpus(monkeypatch):
+    found = Distribution(Config())
+    details = {"device_name": "Some GPU", "compute_capability": (9, 0)}
+    monkeypatch.setattr(Distribution, "_devices", ["GPU:0"])
+    monkeypatch.setattr(distribution_module, "_gpu_details", lambda name: details)
+    assert found.line() == "1 x GPU (Some GPU), single, float32, TF32 on, XLA off"
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert not found.describe()["tf32"]
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    details["compute_capability"] = (7, 5)
+    assert found.describe()["device_names"] == ["Some GPU"]
+    assert "TF32 off" in found.line()

@@ -43,11 +43,18 @@ def start_worker(index, ports, command):
     config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
     return subprocess.Popen(
         command,
+        # A shell starts background jobs with this signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "TF_CONFIG": json.dumps(config)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def elsewhere(run_dir):
+    """The second worker's --run_dir, as if on another machine: it stays away."""
+    return run_dir.parent / "elsewhere" / "run"
 
 
 def start(run_dir, *flags, flags_of_second=()):
@@ -63,7 +70,9 @@ def start(run_dir, *flags, flags_of_second=()):
     ports = free_ports(2)
     return [
         start_worker(0, ports, command),
-        start_worker(1, ports, [*command, *flags_of_second]),
+        start_worker(
+            1, ports, [*command, f"--run_dir={elsewhere(run_dir)}", *flags_of_second]
+        ),
     ]
 
 
@@ -93,10 +102,12 @@ def run_dir(tmp_path_factory):
 
 
 def test_the_chief_alone_writes_the_run_and_the_others_their_log(run_dir):
-    log = (run_dir.parent / "run.worker-1.log").read_text()
+    other = elsewhere(run_dir)
+    log = (other.parent / "run.worker-1.log").read_text()
     assert "Worker     1 of 2" in log
     assert "step 50/50" in log
-    assert {p.name for p in run_dir.parent.iterdir()} == {"run", "run.worker-1.log"}
+    assert {p.name for p in other.parent.iterdir()} == {"run.worker-1.log"}
+    assert {p.name for p in run_dir.parent.iterdir()} == {"run", "elsewhere"}
     machine = json.loads((run_dir / "config.json").read_text())["machine"]
     assert (machine["workers"], machine["replicas"]) == (2, 2)
 
@@ -201,8 +212,10 @@ def test_a_killed_worker_ends_the_other_and_the_same_commands_go_on(
     assert "another worker is gone" in message
     assert "step" in message
     assert "Traceback" not in message
-    saved = checkpoints.newest(RunDirectory(str(mine)).latest)
-    assert (saved or "Nothing was saved yet") in message
+    saved = checkpoints.path_of(RunDirectory(str(mine)).latest, 32)
+    assert checkpoints.newest(RunDirectory(str(mine)).latest) == saved
+    safe = f"The last good checkpoint is {saved}" if victim == 1 else "with worker 0"
+    assert safe in message
     assert [code for code, _, _ in outcomes(start(mine))] == [0, 0]
     assert_same_run(mine, run_dir)
 
@@ -222,6 +235,20 @@ def test_a_signal_to_one_worker_stops_both_after_saving(tmp_path, run_dir, asked
     assert_same_run(mine, run_dir)
 
 
+@pytest.mark.parametrize(
+    "flags", [["--dataset=idx", "--data_dir=/nowhere"], ["--batch_size=63"]]
+)
+def test_an_error_of_one_worker_ends_the_other(tmp_path, flags):
+    (mine, _, error), (other, _, message) = outcomes(
+        start(tmp_path / "run", flags_of_second=flags)
+    )
+    assert mine == 1
+    assert "another worker is gone" in error or "not started alike" in error
+    assert "Nothing was saved yet" in error
+    assert other == 2
+    assert "/nowhere is not a folder" in message or "multiple of 2" in message
+
+
 def test_workers_that_were_started_differently_say_so(tmp_path):
     found = outcomes(start(tmp_path / "run", flags_of_second=["--seed=1"]))
     for code, _, message in found:
@@ -231,13 +258,14 @@ def test_workers_that_were_started_differently_say_so(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_worker_that_waits_for_the_others_can_be_stopped(tmp_path):
+def test_a_worker_that_waits_for_the_others_can_be_interrupted(tmp_path):
+    """By Ctrl-C; SIGTERM is caught by TensorFlow meanwhile."""
     command = [sys.executable, ROOT / "scripts/train.py", "--strategy=multi_worker"]
     command += [f"--run_dir={tmp_path}/run", *FLAGS]
     worker = start_worker(0, free_ports(2), command)
     assert "waits for the others" in worker.stdout.readline()
     time.sleep(2)
     assert worker.poll() is None
-    worker.terminate()
-    (code, _, errors) = outcomes([worker])[0]
-    assert code == -signal.SIGTERM, errors
+    worker.send_signal(signal.SIGINT)
+    ((code, _, errors),) = outcomes([worker])
+    assert code == -signal.SIGINT, errors

@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_optimizers import FAULTY
 
 from aelab import steps as steps_module
 from aelab.config import Config
 from aelab.distribution import STRATEGIES
 from aelab.models import MODELS
+from aelab.optimizers import OPTIMIZERS
 from aelab.pipeline import (
     distribute,
     make_eval_dataset,
@@ -143,13 +145,13 @@ def test_float32_agrees_with_one_device(name, replicas, one_device):
             np.testing.assert_array_equal(copy, copies[0])
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lion", "muon", "nadam", "lamb"])
-def test_optimizers_that_decay_or_count_agree_as_well(optimizer):
+@pytest.mark.parametrize("optimizer", sorted(set(OPTIMIZERS) - FAULTY))
+def test_every_optimizer_agrees_with_one_device(optimizer):
     config = dataclasses.replace(
         CONFIGS["dense"], optimizer=optimizer, learning_rate=1e-3, warmup_steps=5
     )
     one, two = Run(config, 1), Run(config, 2)
-    for _ in range(10):
+    for _ in range(7):
         assert two.train(1)[0] == pytest.approx(one.train(1)[0], rel=1e-5)
     difference = np.linalg.norm(two.weights() - one.weights())
     assert difference <= 1e-4 * np.linalg.norm(one.weights())
@@ -180,6 +182,7 @@ def test_16_bits_agree_with_one_device(name, precision, one_device):
     losses, weights = one_device(name, precision, FEW_STEPS)
     run = Run(dataclasses.replace(CONFIGS[name], precision=precision), 2)
     found = run.losses(FEW_STEPS)
+    np.testing.assert_allclose(losses, exact_losses, rtol=0.05)
     allowed = 2 * np.abs(losses - exact_losses).max()
     assert np.abs(found - losses).max() <= allowed
     allowed = 2 * np.linalg.norm(weights - exact_weights)
@@ -241,7 +244,9 @@ def infinite_on(monkeypatch, replica, step):
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.01])
-@pytest.mark.parametrize(("replicas", "replica"), [(1, 0), (2, 0), (2, 1), (4, 3)])
+@pytest.mark.parametrize(
+    ("replicas", "replica"), [(n, r) for n in (1, 2, 4) for r in range(n)]
+)
 def test_an_infinite_gradient_skips_the_step_everywhere(
     monkeypatch, replicas, replica, clip_norm
 ):

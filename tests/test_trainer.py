@@ -14,6 +14,7 @@ from test_loop import read_lines, train
 
 from aelab import checkpoints, trainer
 from aelab.errors import Stopped, TrainingError
+from aelab.optimizers import LossScale
 from aelab.run_directory import RunDirectory
 
 
@@ -46,6 +47,22 @@ def test_speed_is_images_by_the_time_of_the_inner_loop(tmp_path, monkeypatch):
     speeds = [line["images_per_second"] for line in lines]
     # Steps 1 to 5 take three calls, 6 and 7 one, 8 to 10 two.
     assert speeds == pytest.approx([5 * 16 / 3, 2 * 16 / 1, 3 * 16 / 2], abs=0.1)
+
+
+def test_float16_reports_its_loss_scale_and_what_it_skipped(tmp_path, monkeypatch):
+    """A scale that is too large at first: the gradient of step 1 overflows."""
+    monkeypatch.setattr(LossScale, "_FIRST", 2.0**127)
+    monkeypatch.setattr(LossScale, "_MOST", 2.0**127)
+    train(tmp_path / "run", precision="mixed_float16", log_every_steps=1, epochs=30)
+    lines = [n for n in read_lines(tmp_path / "run") if n["split"] == "train"]
+    skipped = lines[-1]["skipped_steps"]
+    assert 0 < skipped < len(lines)
+    assert lines[-1]["loss_scale"] == 2.0 ** (127 - skipped)
+    for before, line in itertools.pairwise(lines):
+        is_skipped = line["skipped_steps"] > before["skipped_steps"]
+        assert (line["loss"] is None) == is_skipped
+        assert (line["gradient_norm"] is None) == is_skipped
+    assert lines[-1]["loss"] < 0.69
 
 
 def test_early_stopping_waits_for_patience_epochs(tmp_path, capsys):
