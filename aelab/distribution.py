@@ -18,7 +18,11 @@ from aelab.signals import signals_that_end_at_once
 from aelab.startup import held_back_stderr
 
 # Where XLA was measured to be faster (BUILD.md): (model, kind of device, precision).
-_XLA_HELPS = {("conv", "CPU", "mixed_float16"), ("dense", "CPU", "mixed_float16")}
+_XLA_HELPS = {
+    ("conv", "CPU", "mixed_float16"),
+    ("dense", "CPU", "mixed_float16"),
+    ("dense", "CPU", "float32"),
+}
 
 
 def _single(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
