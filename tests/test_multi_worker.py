@@ -112,10 +112,12 @@ def test_the_chief_alone_writes_the_run_and_the_others_their_log(run_dir):
     assert (machine["workers"], machine["replicas"]) == (2, 2)
 
 
-def test_two_workers_agree_with_one_device(run_dir, tmp_path):
-    alone = tmp_path / "alone"
+def assert_agrees_with_one_device(run_dir, alone, *flags):
+    """Trains the same in one process, and compares losses and weights."""
     script = [sys.executable, ROOT / "scripts/train.py", f"--run_dir={alone}", *FLAGS]
-    subprocess.run(script, check=True, capture_output=True, timeout=TIMEOUT_S)
+    subprocess.run(
+        [*script, *flags], check=True, capture_output=True, timeout=TIMEOUT_S
+    )
     mine, theirs = lines_of(run_dir), lines_of(alone)
     assert len(mine) == len(theirs) == 50 + 2
     assert theirs[-1]["loss"] < 0.9 * theirs[0]["loss"], "nothing was learnt"
@@ -132,6 +134,17 @@ def test_two_workers_agree_with_one_device(run_dir, tmp_path):
     ]
     difference = np.linalg.norm(weights[0] - weights[1])
     assert difference <= 1e-4 * np.linalg.norm(weights[1])
+
+
+def test_two_workers_agree_with_one_device(run_dir, tmp_path):
+    assert_agrees_with_one_device(run_dir, tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_two_workers_agree_with_one_device_on_conv(tmp_path):
+    run_dir = tmp_path / "run"
+    assert [code for code, _, _ in outcomes(start(run_dir, "--model=conv"))] == [0, 0]
+    assert_agrees_with_one_device(run_dir, tmp_path / "alone", "--model=conv")
 
 
 PROGRAM = """
@@ -221,12 +234,12 @@ def test_a_killed_worker_ends_the_other_and_the_same_commands_go_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [0, 1])
-def test_a_signal_to_one_worker_stops_both_after_saving(tmp_path, run_dir, asked):
+def test_a_signal_to_one_worker_stops_both_after_saving(tmp_path, run_dir):
+    """To the one that saves nothing."""
     mine = tmp_path / "run"
     workers = start(mine)
     wait_for_lines(mine, 5)
-    workers[asked].send_signal(signal.SIGTERM)
+    workers[1].send_signal(signal.SIGTERM)
     found = outcomes(workers)
     assert [code for code, _, _ in found] == [128 + signal.SIGTERM] * 2, found
     assert "SIGTERM: stopped at step" in found[0][2]

@@ -13,7 +13,6 @@ from aelab import steps as steps_module
 from aelab.config import Config
 from aelab.distribution import STRATEGIES
 from aelab.models import MODELS
-from aelab.optimizers import OPTIMIZERS
 from aelab.pipeline import (
     distribute,
     make_eval_dataset,
@@ -145,8 +144,11 @@ def test_float32_agrees_with_one_device(name, replicas, one_device):
             np.testing.assert_array_equal(copy, copies[0])
 
 
-@pytest.mark.parametrize("optimizer", sorted(set(OPTIMIZERS) - FAULTY))
-def test_every_optimizer_agrees_with_one_device(optimizer):
+# Those that decay weights, or keep more than moments: the rest differ in one formula.
+@pytest.mark.parametrize(
+    "optimizer", sorted({"adafactor", "adamw", "lion", "muon", "nadam"} - FAULTY)
+)
+def test_optimizers_agree_with_one_device(optimizer):
     config = dataclasses.replace(
         CONFIGS["dense"], optimizer=optimizer, learning_rate=1e-3, warmup_steps=5
     )
@@ -244,9 +246,7 @@ def infinite_on(monkeypatch, replica, step):
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.01])
-@pytest.mark.parametrize(
-    ("replicas", "replica"), [(n, r) for n in (1, 2, 4) for r in range(n)]
-)
+@pytest.mark.parametrize(("replicas", "replica"), [(1, 0), (2, 0), (2, 1), (4, 3)])
 def test_an_infinite_gradient_skips_the_step_everywhere(
     monkeypatch, replicas, replica, clip_norm
 ):
