@@ -92,7 +92,7 @@ from aelab.cluster import Cluster
 from aelab.console import own_log
 try:
     with own_log(Cluster(("a:1", "b:1"), int(sys.argv[1])), sys.argv[2]):
-        print("hello")
+        print("hello", flush=True)
         os.write(2, b"from C++\\n")
         raise ValueError("what is wrong")
 except ValueError as error:
