@@ -17,7 +17,7 @@ from aelab.plan import Plan, build_plan
 from aelab.run_directory import RunDirectory
 from aelab.signals import SignalNote
 from aelab.sources import Splits, load_splits
-from aelab.steps import TrainState
+from aelab.state import TrainState
 from aelab.summaries import Summaries
 from aelab.trainer import Trainer, what_is_safe
 

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 from aelab.config import Config
 from aelab.panels import draw_panel, encode_png
 from aelab.run_directory import SPLITS, RunDirectory
-from aelab.steps import Progress
+from aelab.state import Progress
 from aelab.writing import write_bytes
 
 _PANEL = "Rows from the top: clean, corrupted (the model's input), output."

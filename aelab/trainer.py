@@ -25,8 +25,8 @@ from aelab.plan import Plan
 from aelab.run_directory import RunDirectory
 from aelab.signals import SignalNote
 from aelab.sources import Source, Splits
+from aelab.state import TrainState
 from aelab.steps import (
-    TrainState,
     autoencode,
     build_evaluate,
     build_train_loop,

@@ -47,10 +47,11 @@ def measure(config: Config, all_reduce: bool, seconds: float) -> float:
     from aelab.distribution import Distribution
     from aelab.pipeline import distribute, make_train_dataset
     from aelab.sources import load_split
+    from aelab.state import TrainState
 
     distribution = Distribution(config)
     source = load_split(config, "train")
-    state = steps.TrainState(config, source.image_shape, 1000, distribution.strategy)
+    state = TrainState(config, source.image_shape, 1000, distribution.strategy)
     batches = iter(
         distribute(
             distribution.strategy,

@@ -19,6 +19,15 @@ REAL_DATA = Path(
     or ROOT.parent / "shared" / "data" / "fashion-mnist-6k"
 )
 
+# A run of seconds, for what needs processes of its own.
+SMALL_RUN = [
+    "--model=dense",
+    "--batch_size=64",
+    "--train_examples=2000",
+    "--eval_examples=300",
+    "--noise_stddev=0.3",
+]
+
 
 def run_script(name, *arguments, env=None, timeout=300):
     """Runs scripts/NAME.py in a process of its own, as a user would."""

@@ -11,7 +11,8 @@ from aelab.metrics import bce
 from aelab.models import MODELS
 from aelab.pipeline import make_train_dataset
 from aelab.sources import ArraySource
-from aelab.steps import TrainState, build_train_loop, means
+from aelab.state import TrainState
+from aelab.steps import build_train_loop, means
 
 
 def test_the_new_model_in_ten_lines_trains(monkeypatch):

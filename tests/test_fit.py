@@ -12,7 +12,8 @@ from aelab import synthetic
 from aelab.config import Config
 from aelab.pipeline import make_train_dataset
 from aelab.sources import ArraySource
-from aelab.steps import TrainState, build_train_loop, means
+from aelab.state import TrainState
+from aelab.steps import build_train_loop, means
 
 STEPS = 60
 

@@ -10,18 +10,14 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SMALL_RUN
 from test_resume import assert_same_run, lines_of, wait_for_lines
 
 from aelab import checkpoints
 from aelab.run_directory import RunDirectory
 
 FLAGS = [
-    "--model=dense",
-    "--batch_size=64",
-    "--train_examples=2000",
-    "--eval_examples=300",
-    "--noise_stddev=0.3",
+    *SMALL_RUN,
     "--steps_per_loop=5",
     "--log_every_steps=1",
     "--train_steps=50",

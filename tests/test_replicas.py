@@ -20,8 +20,8 @@ from aelab.pipeline import (
     num_eval_batches,
 )
 from aelab.sources import ArraySource
+from aelab.state import TrainState
 from aelab.steps import (
-    TrainState,
     build_evaluate,
     build_gradients,
     build_train_loop,

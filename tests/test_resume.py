@@ -9,17 +9,13 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SMALL_RUN
 
 from aelab import checkpoints
 from aelab.run_directory import RunDirectory
 
 FLAGS = [
-    "--model=dense",
-    "--batch_size=64",
-    "--train_examples=2000",
-    "--eval_examples=300",
-    "--noise_stddev=0.3",
+    *SMALL_RUN,
     "--epochs=40",
     "--steps_per_loop=3",
     "--log_every_steps=7",

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.run_directory import RunDirectory
-from aelab.steps import Progress
+from aelab.state import Progress
 from aelab.summaries import Summaries
 
 
