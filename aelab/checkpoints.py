@@ -1,9 +1,13 @@
 """Checkpoints: the state of a run as one NumPy archive a step.
 
-`checkpoints/latest/step-00000120.npz`. A file is written aside, synced and renamed, so
-a reader sees a whole one or none. No pickle is written, and none is read.
+`checkpoints/latest/step-00000120.npz`. A file is written aside, read back, synced and
+renamed, so a reader sees a whole one or none. It is checked when it is read, by the
+checksum of every array, and its sizes before memory is taken. No pickle is written,
+and none is read.
 """
 
+import io
+import math
 import os
 import re
 import zipfile
@@ -12,16 +16,17 @@ import zlib
 import numpy as np
 
 from aelab.errors import TrainingError, UsageError
-from aelab.writing import remove_leftovers, written_aside
+from aelab.writing import remove_leftovers, write_bytes
 
 # What `zipfile` and NumPy raise for damaged files; RuntimeError for bits of the index
 # that would ask for a password or another compression.
 _DAMAGED = (
-    *(OSError, ValueError, EOFError, RuntimeError),
+    *(OSError, ValueError, EOFError, RuntimeError, OverflowError),
     *(zipfile.BadZipFile, zlib.error),
 )
 
-_NAME = re.compile(r"step-(\d{8,})\.npz")
+_NAME = re.compile(r"step-(\d{8,19})\.npz")
+_DAMAGED_PREFIX = "damaged-"
 
 
 def path_of(folder: str, step: int) -> str:
@@ -29,11 +34,16 @@ def path_of(folder: str, step: int) -> str:
     return os.path.join(folder, f"step-{step:08d}.npz")
 
 
-def newest(folder: str) -> str | None:
-    """The file of the highest step in `folder`, None if there is none."""
+def all_of(folder: str) -> list[str]:
+    """The files in `folder` that count, that of the highest step first."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     steps = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
-    return path_of(folder, max(steps)) if steps else None
+    return [path_of(folder, step) for step in sorted(steps, reverse=True)]
+
+
+def newest(folder: str) -> str | None:
+    """The file of the highest step in `folder`, None if there is none."""
+    return next(iter(all_of(folder)), None)
 
 
 def what_is_safe(folder: str) -> str:
@@ -42,28 +52,28 @@ def what_is_safe(folder: str) -> str:
     return f"The last good checkpoint is {path}" if path else "Nothing was saved yet"
 
 
-def save(folder: str, step: int, arrays: dict[str, np.ndarray]) -> str:
-    """Writes `arrays` as the checkpoint of `step`, then removes the others.
+def save(folder: str, step: int, arrays: dict[str, np.ndarray], keep: int = 1) -> str:
+    """Writes `arrays` as the checkpoint of `step`, and keeps the newest `keep`.
 
     Returns:
       The file's path.
 
     Raises:
       TrainingError: an array of the model or the optimizer is not finite. Nothing is
-        written then, and the checkpoint before it stays.
-      OSError: the file can't be written; the checkpoint before it stays.
+        written then, and the checkpoints before it stay.
+      OSError: the file can't be written; the checkpoints before it stay.
     """
     for name, array in arrays.items():
         if not name.startswith("progress/") and not np.isfinite(array).all():
             raise TrainingError(f"{name} is not finite at step {step}")
-    os.makedirs(folder, exist_ok=True)
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
     path = path_of(folder, step)
-    with written_aside(path) as aside, open(aside, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    os.makedirs(folder, exist_ok=True)
     remove_leftovers(folder)
-    for name in os.listdir(folder):
-        if _NAME.fullmatch(name) and name != os.path.basename(path):
-            os.remove(os.path.join(folder, name))
+    write_bytes(path, content.getvalue())
+    for old in [other for other in all_of(folder) if other != path][max(keep - 1, 0) :]:
+        os.remove(old)
     return path
 
 
@@ -71,13 +81,58 @@ def load(path: str) -> dict[str, np.ndarray]:
     """Reads a checkpoint.
 
     Raises:
+      FileNotFoundError: it is not there, or not there any more.
       UsageError: the file can't be read, is damaged or is no checkpoint.
     """
     try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
-            return {name: archive[name] for name in archive.files}
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > os.path.getsize(path):
+                raise ValueError("its arrays are said to be larger than the file")
+            return dict(_member(archive, member) for member in members)
+    except FileNotFoundError:
+        raise
     except _DAMAGED as error:
         raise UsageError(f"{path} is not a readable checkpoint: {error}") from None
+
+
+def _member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> tuple[str, np.ndarray]:
+    """Name and array of one member, whose checksum `zipfile` compares."""
+    name, suffix = os.path.splitext(member.filename)
+    if member.compress_type != zipfile.ZIP_STORED or suffix != ".npy":
+        raise ValueError(f"{member.filename!r} is not an array as NumPy stores it")
+    content = archive.read(member)
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"{name} has another version of NumPy's format")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject or dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds {dtype}, which is no number")
+    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"{name} is said to be of shape {shape}, which does not fit")
+    values = np.frombuffer(content, dtype, offset=file.tell())
+    return name, values.reshape(shape, order="F" if is_fortran else "C").copy("K")
+
+
+def load_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
+    """Path and arrays of the newest checkpoint, None if there is none.
+
+    Raises:
+      UsageError: it can't be read.
+    """
+    while path := newest(folder):
+        try:
+            return path, load(path)
+        except FileNotFoundError:
+            continue  # a run that is still training has put another in its place
+    return None
+
+
+def set_aside(path: str) -> str:
+    """Renames a damaged checkpoint, so that it counts no more; returns its new path."""
+    folder, name = os.path.split(path)
+    aside = os.path.join(folder, _DAMAGED_PREFIX + name)
+    os.replace(path, aside)
+    return aside

@@ -191,6 +191,24 @@ class Config:
     eval_every_epochs: int = _field(
         1, "Evaluate every N epochs, and at the end.", minimum=1, changes_numbers=False
     )
+    checkpoint_every_steps: int = _field(
+        0,
+        "Save every N steps besides at evaluations; 0 = do not.",
+        minimum=0,
+        changes_numbers=False,
+    )
+    checkpoint_every_minutes: float = _field(
+        10.0,
+        "Save when the last save is N minutes ago; 0 = do not.",
+        minimum=0,
+        changes_numbers=False,
+    )
+    keep_checkpoints: int = _field(
+        3,
+        "How many of the latest checkpoints to keep, should the newest get damaged.",
+        minimum=1,
+        changes_numbers=False,
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -287,7 +305,7 @@ def parse_object(text: str, path: str) -> dict[str, Any]:
     """
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold a JSON object")

@@ -52,6 +52,13 @@ class Console:
         self._spoke = time.monotonic()
 
 
+def warn(text: str) -> None:
+    """Prints a warning on standard error, above the bar if there is one."""
+    with contextlib.suppress(OSError):  # on a full disk, of which it may tell
+        tqdm.write(f"warning: {text}", file=sys.stderr)
+        sys.stderr.flush()
+
+
 def figures_text(values: dict[str, float]) -> str:
     """`loss 0.2981  psnr 16.52  ...`, each in the digits that it deserves."""
     digits = {"psnr": ".2f", "learning_rate": ".2g", "images_per_second": ",.0f"}

@@ -4,6 +4,7 @@ The only module that knows absl. It imports nothing heavy, so that `--help` and 
 flag are answered at once.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from aelab.config import FIELDS, Config, field_type, parse_field
 from aelab.errors import Stopped, TrainingError, UsageError
 
 _FLAGFILE_HELP = "Read flags from this file; flags after it win over it."
+_MAX_FLAGFILES = 100
+_MAX_FLAGFILE_SIZE = 2**20  # characters
 
 
 class _FieldParser(flags.ArgumentParser[Any]):
@@ -114,13 +117,13 @@ class CommandLine:
             raise SystemExit(0)
         try:
             "".join(argv).encode()  # what is no text can't be written to a file
-            self.inputs = self.values(list(argv))[1:]
+            self.inputs = self.values([argv[0], *_with_flagfiles(argv[1:], [])])[1:]
         except flags.Error as error:
             raise UsageError(_plain(str(error))) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--flagfile can't be read: {error}") from None
         except UnicodeEncodeError as error:
             raise UsageError(f"the command line is not UTF-8: {error}") from None
+        except RecursionError:  # absl looks for flags with a name like an unknown one
+            raise UsageError("an unknown flag, with a very long name") from None
         if self.inputs and not inputs:
             raise UsageError(
                 f"unexpected argument {self.inputs[0]!r}: flags begin with --"
@@ -129,10 +132,7 @@ class CommandLine:
             if not self.values[name].value:
                 raise UsageError(f"--{name} is missing")
         for name in self._paths:
-            path = os.path.expanduser(self.values[name].value)
-            if not path.isprintable():
-                raise UsageError(f"--{name} must be a printable path, not {path!r}")
-            self.values[name].value = path
+            self.values[name].value = _path(name, self.values[name].value)
         return self.values
 
     def config(self) -> Config:
@@ -151,6 +151,62 @@ class CommandLine:
                 help, 80, initial_indent=" " * 6, subsequent_indent=" " * 6
             )
         return "\n".join(lines)
+
+
+def _with_flagfiles(words: Sequence[str], opened: list[str]) -> list[str]:
+    """`words` with the lines of each flagfile in the place of its `--flagfile`.
+
+    Not left to absl, which follows files that include each other for ever or until its
+    stack ends, and passes by what it takes for no flagfile, as a line with spaces
+    before `--flagfile`.
+
+    Args:
+      words: a command line without the script, or the lines of a flagfile.
+      opened: the flagfiles so far, to which this adds; they are counted together.
+    """
+    expanded: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, equals, path = word.partition("=")
+        if flag in ("--flagfile", "-flagfile"):
+            path = path if equals else next(rest, "")
+            expanded += _with_flagfiles(_flagfile_lines(path, opened), opened)
+        else:
+            expanded.append(word)
+        if word == "--":  # no flag is behind it
+            break
+    return [*expanded, *rest]
+
+
+def _flagfile_lines(path: str, opened: list[str]) -> list[str]:
+    """The lines of a flagfile, without empty ones and comments."""
+    opened.append(path)
+    if len(opened) > _MAX_FLAGFILES:
+        raise UsageError(
+            f"--flagfile={path}: more than {_MAX_FLAGFILES} flagfiles were asked for; "
+            "does one of them include itself?"
+        )
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            text = file.read(_MAX_FLAGFILE_SIZE + 1)
+    except (OSError, ValueError) as error:  # not there, not UTF-8, or NUL in its name
+        raise UsageError(f"--flagfile={path} can't be read: {error}") from None
+    if len(text) > _MAX_FLAGFILE_SIZE:
+        raise UsageError(f"--flagfile={path} is too long to be a flagfile")
+    lines = [line.strip() for line in text.split("\n")]
+    return [line for line in lines if line and not line.startswith(("#", "//"))]
+
+
+def _path(name: str, text: str) -> str:
+    """The path that a flag's `text` means, which a flagfile can hold."""
+    if text.isprintable():
+        path = os.path.expanduser(text)
+        whole = os.path.abspath(path) if path else ""
+        if whole.isprintable() and whole == whole.strip():
+            return path
+    raise UsageError(
+        f"--{name} must be a printable path, without spaces at its end, not {text!r}"
+    )
 
 
 def _plain(message: str) -> str:
@@ -197,5 +253,6 @@ def exit_code(main: Callable[[Sequence[str]], None]) -> int:
     except KeyboardInterrupt:
         code, message = 128 + signal.SIGINT, "interrupted"
     if message:
-        print(message, file=sys.stderr)
+        with contextlib.suppress(OSError):  # it may be a file on a full disk
+            print(message, file=sys.stderr, flush=True)
     return code

@@ -10,7 +10,7 @@ import tensorflow as tf
 from aelab import checkpoints
 from aelab.cluster import find_cluster
 from aelab.config import Config
-from aelab.console import Console, own_log
+from aelab.console import Console, own_log, warn
 from aelab.distribution import Distribution, alike
 from aelab.errors import TrainingError, UsageError
 from aelab.plan import Plan, build_plan
@@ -64,6 +64,19 @@ def _train(
     state = TrainState(
         config, splits.train.image_shape, plan.total_steps, distribution.strategy
     )
+    with run.only_writer() if distribution.is_chief else contextlib.nullcontext():
+        return _go_on(config, plan, splits, state, distribution, run)
+
+
+def _go_on(
+    config: Config,
+    plan: Plan,
+    splits: Splits,
+    state: TrainState,
+    distribution: Distribution,
+    run: RunDirectory,
+) -> dict[str, float]:
+    """Trains from where the run stands."""
     if distribution.is_chief:
         run.check(config, splits.describe())
         _restore(state, run, plan)
@@ -83,9 +96,9 @@ def _train(
             if summaries and not first_step:
                 summaries.describe(config, state.model)
             trainer = Trainer(
-                config, plan, splits, state, distribution, run, summaries, console
+                config, plan, splits, state, distribution, run, summaries, console, note
             )
-            figures = trainer.train(note)
+            figures = trainer.train()
             distribution.wait_for_all()  # who leaves early looks dead to the others
     except (OSError, tf.errors.OpError) as error:
         step, reason = int(state.step), _reason(error, distribution)
@@ -104,7 +117,7 @@ def _summaries(
     """What the chief writes figures with; the other workers write none."""
     if not distribution.is_chief:
         return contextlib.nullcontext()
-    return Summaries(run, state.progress)
+    return Summaries(run, state.progress, int(state.step))
 
 
 # Of a worker that waits for another one which dies, and of TensorFlow's message then.
@@ -132,12 +145,33 @@ def _reason(error: Exception, distribution: Distribution) -> str:
 
 
 def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
-    """Takes on the latest checkpoint, if there is one."""
-    path = checkpoints.newest(run.latest)
-    if path is None:
+    """Takes on the newest checkpoint that is whole, and sets aside those that are not.
+
+    Raises:
+      UsageError: there are results but no whole checkpoint, or that is of another
+        configuration or ahead of the plan.
+    """
+    damaged = []
+    for path in checkpoints.all_of(run.latest):
+        try:
+            arrays = checkpoints.load(path)
+            break
+        except UsageError as error:
+            damaged.append((path, str(error)))
+    else:
+        if run.has_results():
+            reasons = "".join(f"\n  {reason}" for _, reason in damaged)
+            raise UsageError(
+                f"--run_dir={run.path} has results of a run, and no checkpoint in "
+                f"{run.latest} to go on from: put one back, or give another directory"
+                f"{reasons}"
+            )
         return
+    for bad, reason in damaged:
+        aside = checkpoints.set_aside(bad)
+        warn(f"{reason}. It is now {aside}; the run goes on from {path}")
     try:
-        state.assign(checkpoints.load(path))
+        state.assign(arrays)
     except ValueError as error:
         raise UsageError(f"{path} does not fit this configuration: {error}") from None
     step = int(state.step)

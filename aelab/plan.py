@@ -15,6 +15,7 @@ class Plan:
       total_steps: the last step.
       eval_every_epochs: evaluations are at the first step that completes an epoch.
       log_every_steps: training lines are at its multiples, and at evaluations.
+      checkpoint_every_steps: checkpoints are at its multiples, and at evaluations.
     """
 
     examples: int
@@ -22,6 +23,7 @@ class Plan:
     total_steps: int
     eval_every_epochs: int
     log_every_steps: int
+    checkpoint_every_steps: int
 
     def epoch(self, step: int) -> float:
         """How often each image was seen after `step` steps, on average."""
@@ -39,16 +41,25 @@ class Plan:
 
     def next_event(self, step: int) -> int:
         """The first step after `step` at which anything happens."""
-        every = self.log_every_steps or self.total_steps
-        return min(self.next_evaluation(step), (step // every + 1) * every)
+        every = (self.log_every_steps, self.checkpoint_every_steps)
+        multiples = [(step // n + 1) * n for n in every if n]
+        return min([self.next_evaluation(step), *multiples])
 
     def is_evaluation(self, step: int) -> bool:
         """Whether `step` has an evaluation."""
         return step > 0 and self.next_evaluation(step - 1) == step
 
-    def is_event(self, step: int) -> bool:
-        """Whether anything happens at `step`."""
-        return step > 0 and self.next_event(step - 1) == step
+    def is_training_line(self, step: int) -> bool:
+        """Whether the training figures are written at `step`."""
+        return _is_multiple(step, self.log_every_steps) or self.is_evaluation(step)
+
+    def is_checkpoint(self, step: int) -> bool:
+        """Whether `step` is saved even if it has no evaluation."""
+        return _is_multiple(step, self.checkpoint_every_steps)
+
+
+def _is_multiple(step: int, every: int) -> bool:
+    return step > 0 and every > 0 and step % every == 0
 
 
 def build_plan(config: Config, examples: int) -> Plan:
@@ -60,4 +71,5 @@ def build_plan(config: Config, examples: int) -> Plan:
         total_steps=steps,
         eval_every_epochs=config.eval_every_epochs,
         log_every_steps=config.log_every_steps,
+        checkpoint_every_steps=config.checkpoint_every_steps,
     )

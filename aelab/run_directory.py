@@ -1,5 +1,7 @@
 """A run directory: what lies where, and whether a configuration may go on in it."""
 
+import contextlib
+import errno
 import json
 import os
 import platform
@@ -11,9 +13,11 @@ from typing import Any
 import aelab
 from aelab.config import Config, differences, from_json, parse_object
 from aelab.errors import UsageError
-from aelab.writing import write_bytes
+from aelab.lock import only_writer
+from aelab.writing import remove_leftovers, write_bytes
 
 SPLITS = ("train", "eval")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
@@ -26,6 +30,7 @@ class RunDirectory:
       run_flags: the configuration as a flagfile.
       metrics_jsonl: a line for each training and evaluation figure.
       evaluation_json: what `scripts/evaluate.py` found.
+      not_finite_json: which images a step had whose loss or gradient was not finite.
       images: panels as PNG.
       latest, best: folders of checkpoints.
       tensorboard: folder of event files.
@@ -37,6 +42,7 @@ class RunDirectory:
         self.run_flags = os.path.join(path, "run.flags")
         self.metrics_jsonl = os.path.join(path, "metrics.jsonl")
         self.evaluation_json = os.path.join(path, "evaluation.json")
+        self.not_finite_json = os.path.join(path, "not_finite.json")
         self.images = os.path.join(path, "images")
         self.latest = os.path.join(path, "checkpoints", "latest")
         self.best = os.path.join(path, "checkpoints", "best")
@@ -96,6 +102,30 @@ class RunDirectory:
         value = parse_object(self._read_config_json(), self.config_json).get(key)
         return value if isinstance(value, dict) else {}
 
+    def only_writer(self) -> contextlib.AbstractContextManager[None]:
+        """Makes the directory, and this process the only one to write it.
+
+        Raises:
+          UsageError: another process writes it, or it can't be written.
+        """
+        try:
+            os.makedirs(self.path, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--run_dir={self.path} can't be written: {error}"
+            ) from None
+        return only_writer(os.path.join(self.path, "lock"), f"--run_dir={self.path}")
+
+    def has_results(self) -> bool:
+        """Whether a run has left figures or checkpoints here."""
+        for folder in (self.latest, self.best):
+            names = os.listdir(folder) if os.path.isdir(folder) else []
+            if any(not name.startswith(".") for name in names):
+                return True
+        return os.path.exists(self.metrics_jsonl) and bool(
+            os.path.getsize(self.metrics_jsonl)
+        )
+
     def check(self, config: Config, data: Mapping[str, Any]) -> None:
         """Checks that `config` may run here; writes nothing.
 
@@ -128,6 +158,7 @@ class RunDirectory:
 
         Raises:
           UsageError: the directory can't be written.
+          OSError: the disk is full or fails.
         """
         versions = {"python": platform.python_version(), "aelab": aelab.__version__}
         versions |= {name: metadata.version(name) for name in _PACKAGES}
@@ -145,8 +176,12 @@ class RunDirectory:
             events = [os.path.join(self.tensorboard, name) for name in SPLITS]
             for folder in (self.images, self.latest, self.best, *events):
                 os.makedirs(folder, exist_ok=True)
+            for folder in (self.images, self.latest, self.best):
+                remove_leftovers(folder)
             open(self.metrics_jsonl, "ab").close()
         except OSError as error:
+            if error.errno in _DISK:
+                raise
             raise UsageError(
                 f"--run_dir={self.path} can't be written: {error}"
             ) from None

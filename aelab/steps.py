@@ -211,7 +211,7 @@ def image_metrics(clean: tf.Tensor, output: tf.Tensor) -> Values:
     return {name: metric(clean, output) for name, metric in EVAL_METRICS.items()}
 
 
-Evaluate = Callable[[Any, int], dict[str, float]]
+Evaluate = Callable[..., dict[str, float]]
 
 
 def build_evaluate(
@@ -225,8 +225,9 @@ def build_evaluate(
       strategy: over whose replicas the batches are spread, one device by default.
 
     Returns:
-      `evaluate(dataset, num_batches)`: the means over all examples of a dataset of
-      `(corrupted, clean, weights)`.
+      `evaluate(dataset, num_batches, after_batch)`: the means over all examples of a
+      dataset of `(corrupted, clean, weights)`. After each batch `after_batch(number,
+      totals)` is called, which may raise.
     """
     where = strategy or tf.distribute.get_strategy()
 
@@ -241,11 +242,16 @@ def build_evaluate(
 
     compiled_step = tf.function(eval_step, autograph=False)
 
-    def evaluate(dataset: Any, num_batches: int) -> dict[str, float]:
+    def evaluate(
+        dataset: Any,
+        num_batches: int,
+        after_batch: Callable[[int, Values], None] = lambda number, totals: None,
+    ) -> dict[str, float]:
         # Stopping before the end keeps TensorFlow from logging that it was reached.
         totals: Values = {}
-        for batch in itertools.islice(dataset, num_batches):
+        for number, batch in enumerate(itertools.islice(dataset, num_batches)):
             batch_totals = compiled_step(batch)
+            after_batch(number, batch_totals)
             totals = {n: totals.get(n, 0.0) + t for n, t in batch_totals.items()}
         return means(totals)
 

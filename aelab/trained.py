@@ -41,12 +41,12 @@ def load_trained(run: RunDirectory, checkpoint: str) -> Trained:
     """
     config, image_shape = run.read_config(), run.read_image_shape()
     folder = run.checkpoints(checkpoint)
-    path = checkpoints.newest(folder)
-    if path is None:
+    found = checkpoints.load_newest(folder)
+    if found is None:
         raise UsageError(
             f"--run_dir={run.path} has no {checkpoint} checkpoint yet, in {folder}"
         )
-    arrays = checkpoints.load(path)
+    path, arrays = found
     model = build_model(config, image_shape)
     for variable in model.variables:
         array = arrays.get(f"model/{variable.path}")

@@ -1,6 +1,8 @@
 """Runs the compiled loop from event to event: figures, evaluations, checkpoints."""
 
+import contextlib
 import dataclasses
+import json
 import math
 import signal
 import time
@@ -17,6 +19,7 @@ from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.optimizers import LearningRate
 from aelab.pipeline import (
     distribute,
+    example_indices,
     make_eval_dataset,
     make_train_dataset,
     num_eval_batches,
@@ -34,6 +37,7 @@ from aelab.steps import (
     model_metrics,
 )
 from aelab.summaries import Summaries
+from aelab.writing import write_bytes
 
 _PANEL_COLUMNS = 12
 
@@ -51,14 +55,17 @@ class Trainer:
         run: RunDirectory,
         summaries: Summaries | None,
         console: Console,
+        note: SignalNote,
     ):
         """Takes what a run consists of; `state` may be a resumed one.
 
-        `summaries` is None on a worker that writes no files.
+        `summaries` is None on a worker that writes no files; `note` tells whether a
+        signal came.
         """
         self._config, self._plan, self._state, self._run = config, plan, state, run
         self._distribution = distribution
-        self._summaries, self._console = summaries, console
+        self._summaries, self._console, self._note = summaries, console, note
+        self._examples = len(splits.train), len(splits.eval)
         self._learning_rate = LearningRate(config, plan.total_steps)
         strategy = distribution.strategy
         self._first_step = first_step = int(state.step)
@@ -77,16 +84,14 @@ class Trainer:
         self._train_loop = build_train_loop(state, config, distribution.use_xla)
         self._evaluate = build_evaluate(model_metrics(state.model, config), strategy)
         self._panel = _first_images(splits.eval, config)
+        self._saved_at, self._saved_step = time.monotonic(), -1
         self._seconds = 0.0
         self._timed_steps = 0
         self._train_text = ""
         self._figures: dict[str, float] = {}
 
-    def train(self, note: SignalNote) -> dict[str, float]:
+    def train(self) -> dict[str, float]:
         """Trains until the plan ends or early stopping says so.
-
-        Args:
-          note: tells whether a signal came.
 
         Returns:
           The figures of the last evaluation of this call, empty if there was none.
@@ -97,14 +102,17 @@ class Trainer:
           OSError, tf.errors.OpError: a file can't be written.
           Stopped: a signal came; the state is saved.
         """
+        if self._step == 0:
+            # From now on a run without a checkpoint is one that lost it.
+            self._save_latest()
         self._train_loop(self._batches, tf.constant(0, tf.int64))  # only traces
         self._evaluate_if_due()
         while not self._is_finished():
-            self._stop_if_asked(note)
+            self._stop_if_asked()
             self._advance()
             self._write_training_line_if_due()
-            self._stop_if_asked(note)
             self._evaluate_if_due()
+            self._save_if_due()
         return self._figures
 
     @property
@@ -133,7 +141,7 @@ class Trainer:
         next_step = min(self._plan.next_event(step), step + self._config.steps_per_loop)
         started = time.monotonic()
         if not self._run_loop(next_step - step):
-            self._fail("the loss or its gradient is not finite")
+            self._fail_of_batch("the loss or its gradient")
         self._seconds += time.monotonic() - started
         self._timed_steps += next_step - step
         figures = means(self._state.totals)
@@ -160,7 +168,7 @@ class Trainer:
     def _write_training_line_if_due(self) -> None:
         """Writes the training figures since the last such line, and starts anew."""
         step, progress = self._step, self._state.progress
-        if not self._plan.is_event(step):
+        if not self._plan.is_training_line(step):
             return
         images = self._timed_steps * self._config.batch_size
         rate = self._learning_rate(tf.constant(step - 1, tf.int64))
@@ -183,9 +191,9 @@ class Trainer:
         step, progress = self._step, self._state.progress
         if not self._plan.is_evaluation(step) or progress.evaluated_step == step:
             return
-        figures = self._evaluate(self._eval_dataset, self._num_eval_batches)
-        if not math.isfinite(figures["loss"]):
-            self._fail("the evaluation loss is not finite")
+        figures = self._evaluate(
+            self._eval_dataset, self._num_eval_batches, self._after_eval_batch
+        )
         epoch = self._plan.epoch(step)
         if self._summaries:
             self._summaries.scalars("eval", step, epoch, figures)
@@ -196,7 +204,7 @@ class Trainer:
         is_best = progress.record(step, figures["loss"], min_delta)
         if is_best:
             self._save(self._run.best)
-        self._save(self._run.latest)
+        self._save_latest()
         self._console.line(
             f"epoch {epoch:.2f}  step {step}/{self._plan.total_steps}  "
             f"{self._train_text}eval {figures_text(figures)}"
@@ -204,19 +212,42 @@ class Trainer:
         )
         self._figures = figures
 
-    def _save(self, folder: str) -> None:
+    def _after_eval_batch(self, number: int, totals: dict[str, tf.Tensor]) -> None:
+        """Leaves an evaluation that was asked to stop, or whose loss is not finite."""
+        if not math.isfinite(totals["loss"][0]):
+            batch_size, examples = self._config.batch_size, self._examples[1]
+            first = number * batch_size
+            indices = range(first, min(first + batch_size, examples))
+            self._fail_of_images("the evaluation loss", "eval", list(indices))
+        self._stop_if_asked()
+
+    def _save_if_due(self) -> None:
+        """Saves at steps and times that are asked for."""
+        minutes = self._config.checkpoint_every_minutes
+        is_late = minutes and time.monotonic() - self._saved_at > 60 * minutes
+        is_due = is_late or self._plan.is_checkpoint(self._step)
+        if is_due and self._saved_step != self._step:
+            self._save_latest()
+
+    def _save_latest(self) -> None:
+        if self._summaries:
+            self._summaries.sync()  # the lines that the checkpoint takes for written
+        self._save(self._run.latest, self._config.keep_checkpoints)
+        self._saved_at, self._saved_step = time.monotonic(), self._step
+
+    def _save(self, folder: str, keep: int = 1) -> None:
         if not self._distribution.is_chief:
             return
         try:
-            checkpoints.save(folder, self._step, self._state.arrays())
+            checkpoints.save(folder, self._step, self._state.arrays(), keep)
         except TrainingError as error:
             self._fail(str(error))
 
-    def _stop_if_asked(self, note: SignalNote) -> None:
+    def _stop_if_asked(self) -> None:
         """Saves and raises `Stopped` if a signal came, to whichever worker."""
-        number = self._distribution.largest(note.signal_number)
+        number = self._distribution.largest(self._note.signal_number)
         if number:
-            self._save(self._run.latest)
+            self._save_latest()
             self._distribution.wait_for_all()  # for the chief to have saved it
             name = signal.Signals(number).name
             raise Stopped(
@@ -225,11 +256,28 @@ class Trainer:
                 f"{self._run.latest}; the same command goes on",
             )
 
-    def _fail(self, what: str) -> NoReturn:
+    def _fail_of_batch(self, what: str) -> NoReturn:
+        """Fails, and tells the images of the training batch that was the last."""
+        batch_size, seed = self._config.batch_size, self._config.seed
+        first = tf.constant((self._step - 1) * batch_size, tf.int64)
+        indices = example_indices(first, batch_size, self._examples[0], seed)
+        self._fail_of_images(what, "train", indices.numpy().tolist())
+
+    def _fail_of_images(self, what: str, split: str, indices: list[int]) -> NoReturn:
+        """Fails as `what` is not finite, and writes of which images."""
+        path, told = self._run.not_finite_json, ""
+        content = {"step": self._step, "split": split, "image_indices": indices}
+        if self._distribution.is_chief:
+            with contextlib.suppress(OSError):
+                write_bytes(path, json.dumps(content).encode() + b"\n")
+                told = f"; {path} has the indices of the batch's images"
+        self._fail(f"{what} is not finite", told)
+
+    def _fail(self, what: str, told: str = "") -> NoReturn:
         """Raises `TrainingError`, saying where it is and what is safe on disk."""
         step = self._step
         raise TrainingError(
-            f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}). "
+            f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}){told}. "
             + what_is_safe(self._run, self._distribution)
         )
 

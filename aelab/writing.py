@@ -1,7 +1,9 @@
 """Writes files so that a reader sees a whole one or none."""
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 
 _ASIDE = ".tmp-"
@@ -20,12 +22,10 @@ def written_aside(path: str) -> Iterator[str]:
     aside = os.path.join(folder, _ASIDE + name)
     try:
         yield aside
-        descriptor = os.open(aside, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(aside)
         os.replace(aside, path)
+        with contextlib.suppress(OSError):  # not every file system can
+            _sync(folder or ".")
     except OSError as error:
         if error.errno is None:  # h5py and zipfile give a message alone
             raise OSError(f"{path}: {error}") from None
@@ -36,13 +36,31 @@ def written_aside(path: str) -> Iterator[str]:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Writes `content` as the file `path`, whole or not at all.
+    """Writes `content` as the file `path`, reads it back, whole or not at all.
 
     Raises:
-      OSError: it can't be written; what `path` held stays.
+      OSError: it can't be written, or what is read back differs; what `path` held
+        stays. The message says how many bytes were wanted.
     """
-    with written_aside(path) as aside, open(aside, "wb") as file:
-        file.write(content)  # the inner context, the file, is left first
+    with telling_size(path, len(content)), written_aside(path) as aside:
+        with open(aside, "wb") as file:
+            file.write(content)
+        with open(aside, "rb") as file:
+            if file.read() != content:
+                raise OSError(errno.EIO, "what was written reads back differently")
+
+
+@contextlib.contextmanager
+def telling_size(path: str, wanted: int) -> Iterator[None]:
+    """Adds to an error of the file system which file and how many bytes it is about."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror or error} ({wanted:,} bytes were wanted"
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(os.path.dirname(path) or ".").free
+            reason += f", {free:,} are free"
+        raise OSError(error.errno or errno.EIO, f"{reason})", path) from None
 
 
 def remove_leftovers(folder: str) -> None:
@@ -50,3 +68,12 @@ def remove_leftovers(folder: str) -> None:
     for name in os.listdir(folder):
         if name.startswith(_ASIDE):
             os.remove(os.path.join(folder, name))
+
+
+def _sync(path: str) -> None:
+    """Returns when the content of a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

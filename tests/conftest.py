@@ -7,11 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from aelab.startup import start_tensorflow
 
 LOGICAL_CPUS = 4
 start_tensorflow(LOGICAL_CPUS)
+
+# `make test` is the same each time; `pytest --hypothesis-profile=soak` is not.
+_FUZZ = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("test", max_examples=50, derandomize=True, **_FUZZ)
+settings.register_profile("soak", max_examples=300, derandomize=False, **_FUZZ)
+settings.load_profile("test")
 
 ROOT = Path(__file__).parents[1]
 REAL_DATA = Path(

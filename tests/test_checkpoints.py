@@ -1,11 +1,13 @@
 import errno
+import io
 import os
 import pickle
+import stat
 
 import numpy as np
 import pytest
 
-from aelab import checkpoints
+from aelab import checkpoints, writing
 from aelab.errors import TrainingError, UsageError
 
 FLOATS = [np.float16, np.float32, np.float64]
@@ -133,7 +135,11 @@ def test_the_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
 
     def note_sync(descriptor):
         sync(descriptor)
-        calls.append(("fsync", os.fstat(descriptor).st_size))
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            calls.append(("fsync of the folder", os.listdir(tmp_path)))
+        else:
+            calls.append(("fsync", found.st_size))
 
     def note_replace(source, target):
         calls.append(("replace", os.path.getsize(source)))
@@ -141,8 +147,13 @@ def test_the_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints.os, "fsync", note_sync)
     monkeypatch.setattr(checkpoints.os, "replace", note_replace)
-    size = os.path.getsize(checkpoints.save(str(tmp_path), 1, STATE))
-    assert calls == [("fsync", size), ("replace", size)]
+    path = checkpoints.save(str(tmp_path), 1, STATE)
+    size = os.path.getsize(path)
+    assert calls == [
+        ("fsync", size),
+        ("replace", size),
+        ("fsync of the folder", [os.path.basename(path)]),
+    ]
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path):
@@ -224,5 +235,55 @@ def test_a_bare_array_is_refused(tmp_path):
     assert_refused(path)
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    assert_refused(tmp_path / "step-00000001.npz")
+def test_a_missing_file_is_told_from_a_damaged_one(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        checkpoints.load(str(tmp_path / "step-00000001.npz"))
+
+
+def test_several_are_kept_the_newest_first(tmp_path):
+    for step in (0, 5, 10, 15):
+        path = checkpoints.save(str(tmp_path), step, STATE, keep=3)
+    expected = [checkpoints.path_of(str(tmp_path), step) for step in (15, 10, 5)]
+    assert checkpoints.all_of(str(tmp_path)) == expected
+    assert path == expected[0]
+    assert sorted(os.listdir(tmp_path)) == sorted(map(os.path.basename, expected))
+
+
+def test_one_that_is_set_aside_does_not_count(tmp_path):
+    for step in (1, 2):
+        checkpoints.save(str(tmp_path), step, STATE, keep=2)
+    aside = checkpoints.set_aside(checkpoints.path_of(str(tmp_path), 2))
+    assert os.path.exists(aside)
+    assert checkpoints.newest(str(tmp_path)) == checkpoints.path_of(str(tmp_path), 1)
+
+
+def test_a_reader_takes_the_next_one_if_the_trainer_removes_it(tmp_path, monkeypatch):
+    checkpoints.save(str(tmp_path), 1, STATE)
+    load = checkpoints.load
+
+    def remove_then_load(path):
+        monkeypatch.setattr(checkpoints, "load", load)
+        checkpoints.save(str(tmp_path), 2, STATE)
+        return load(path)
+
+    monkeypatch.setattr(checkpoints, "load", remove_then_load)
+    path, arrays = checkpoints.load_newest(str(tmp_path))
+    assert path == checkpoints.path_of(str(tmp_path), 2)
+    assert_same(arrays, STATE)
+
+
+def test_what_reads_back_differently_gets_no_name(tmp_path, monkeypatch):
+    """As of a disk that does not keep what it is given."""
+    checkpoints.save(str(tmp_path), 1, STATE)
+
+    class Forgetful(io.FileIO):
+        def write(self, content):
+            return super().write(content[:-1] + b"x")
+
+    def forget(path, mode):
+        return Forgetful(path, mode) if mode == "wb" else open(path, mode)
+
+    monkeypatch.setattr(writing, "open", forget, raising=False)
+    with pytest.raises(OSError, match="reads back differently"):
+        checkpoints.save(str(tmp_path), 2, STATE)
+    assert os.listdir(tmp_path) == ["step-00000001.npz"]

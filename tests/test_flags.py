@@ -76,6 +76,39 @@ def test_a_flagfile_in_a_flagfile(tmp_path):
     assert parse(outer) == (Config(seed=3, epochs=2), "inner")
 
 
+@pytest.mark.parametrize("line", ["  {}", "{}  ", "# a\n  # b\n{}"])
+def test_ways_to_write_a_flagfile_in_a_flagfile(tmp_path, line):
+    inner = flagfile(tmp_path / "inner", "--seed=1\n")
+    outer = flagfile(tmp_path / "outer", line.format(inner))
+    assert parse("--run_dir=a", outer)[0].seed == 1
+
+
+def test_flagfiles_on_two_words(tmp_path):
+    inner = flagfile(tmp_path / "inner", "--seed=1\n").partition("=")[2]
+    outer = flagfile(tmp_path / "outer", f"--flagfile\n{inner}\n").partition("=")[2]
+    assert parse("--run_dir=a", "-flagfile", outer)[0].seed == 1
+
+
+def test_flagfiles_that_include_each_other_are_refused(tmp_path):
+    flagfile(tmp_path / "b", f"--flagfile={tmp_path}/a")
+    outer = flagfile(tmp_path / "a", f"--flagfile={tmp_path}/b\n" * 2)
+    with pytest.raises(UsageError, match=r"^--flagfile=.*/[ab]: .* include itself"):
+        parse("--run_dir=a", outer)
+
+
+def test_a_flagfile_without_end_is_refused():
+    with pytest.raises(UsageError, match=r"^--flagfile=/dev/zero is too long"):
+        parse("--run_dir=a", "--flagfile=/dev/zero")
+
+
+@pytest.mark.parametrize("text", ["a ", "a /", "a\nb", "~\0", "\x7f"])
+def test_a_path_that_a_flagfile_cannot_hold_is_refused(text):
+    command_line = flags.CommandLine("Trains.")
+    command_line.add_path("run_dir", "Folder.", "DIR")
+    with pytest.raises(UsageError, match=r"^--run_dir must be a printable path"):
+        command_line.parse(["train.py", f"--run_dir={text}"])
+
+
 @pytest.mark.parametrize(
     ("given", "expected"), [("data/../set", "set"), ("~/set", "home/set")]
 )
@@ -109,6 +142,9 @@ def test_data_dir_becomes_absolute(given, expected, tmp_path, monkeypatch):
         (["--run_dir=a", "--", "--seed=1"], ["'--seed=1'"]),
         (["--run_dir=a", "--flagfile=/none/a.flags"], ["flagfile", "/none/a.flags"]),
         (["--run_dir=a", "--flagfile=/"], ["flagfile", "/"]),
+        (["--run_dir=a", "--flagfile"], ["--flagfile"]),
+        (["--run_dir=a", "--flagfile="], ["--flagfile"]),
+        (["--run_dir=a", "--" + "x" * 2000], ["unknown flag"]),
     ],
 )
 def test_bad_command_lines(arguments, names):
@@ -123,7 +159,7 @@ def test_bad_command_lines(arguments, names):
 def test_a_binary_flagfile_is_refused(tmp_path, content):
     path = tmp_path / "binary.flags"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="--flagfile can't be read"):
+    with pytest.raises(UsageError, match=r"^--flagfile=.*binary\.flags can't be"):
         parse("--run_dir=a", f"--flagfile={path}")
 
 

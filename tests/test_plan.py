@@ -39,18 +39,28 @@ def test_evaluations_are_where_epochs_end_and_at_the_end(examples, batch_size, e
 
 
 def test_training_lines_are_at_multiples_and_at_evaluations():
-    made = plan(100, batch_size=10, epochs=3, log_every_steps=4)
-    events = {step for step in range(31) if made.is_event(step)}
-    assert events == set(range(4, 31, 4)) | {10, 20, 30}
+    made = plan(
+        100, batch_size=10, epochs=3, log_every_steps=4, checkpoint_every_steps=7
+    )
+    lines = {step for step in range(31) if made.is_training_line(step)}
+    assert lines == set(range(4, 31, 4)) | {10, 20, 30}
+    assert [s for s in range(31) if made.is_checkpoint(s)] == [7, 14, 21, 28]
 
 
-def test_following_next_event_meets_every_event_once():
-    made = plan(101, batch_size=7, epochs=9, log_every_steps=5)
+@pytest.mark.parametrize(("log", "checkpoint"), [(5, 0), (0, 11), (5, 11), (0, 0)])
+def test_following_next_event_meets_every_event_once(log, checkpoint):
+    every = {"log_every_steps": log, "checkpoint_every_steps": checkpoint}
+    made = plan(101, batch_size=7, epochs=9, **every)
     step, met = 0, []
     while step < made.total_steps:
         step = made.next_event(step)
         met.append(step)
-    assert met == [s for s in range(made.total_steps + 1) if made.is_event(s)]
+    events = [
+        step
+        for step in range(made.total_steps + 1)
+        if made.is_training_line(step) or made.is_checkpoint(step)
+    ]
+    assert met == events
 
 
 def test_epochs_of_a_step():

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from conftest import ROOT, SMALL_RUN
+from stopped_at import MOMENTS
 
 from aelab import checkpoints
 from aelab.run_directory import RunDirectory
@@ -68,6 +70,30 @@ def twin(tmp_path_factory):
     return run_dir
 
 
+def stopped(run_dir, moment, signals):
+    """Exit code, output and errors of a run that sends itself signals at a moment."""
+    command = [sys.executable, ROOT / "tests/stopped_at.py", moment, signals]
+    command += [f"--run_dir={run_dir}", *FLAGS]
+    paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])
+    found = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    return found.returncode, found.stdout, found.stderr
+
+
+def finish(run_dir):
+    """Starts the same command, and lets it come to its end."""
+    process = start(run_dir)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    assert "Goes on" in output
+
+
 def assert_same_run(run_dir, twin):
     """Weights, optimizer, totals, early stopping, best checkpoint and figures."""
     for kind in ("latest", "best"):
@@ -81,6 +107,11 @@ def assert_same_run(run_dir, twin):
         for name, array in arrays.items():
             np.testing.assert_array_equal(array, expected[name], err_msg=name)
     assert lines_of(run_dir) == lines_of(twin)
+    pictures, expected = (
+        {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+        for folder in (run_dir, twin)
+    )
+    assert pictures == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -90,42 +121,70 @@ def test_stopped_by_a_signal(tmp_path, twin, number):
         process = start(run_dir)
         wait_for_lines(run_dir, lines)
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 128 + number, errors
         assert "the same command goes on" in errors
         assert len(errors.splitlines()) == 1
         latest = checkpoints.newest(RunDirectory(str(run_dir)).latest)
         assert f"at step {int(checkpoints.load(latest)['step'])}," in errors
-    process = start(run_dir)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert "Goes on" in output
+    finish(run_dir)
     assert_same_run(run_dir, twin)
 
 
-def test_killed(tmp_path, twin):
+@pytest.mark.slow
+def test_killed_at_every_moment(tmp_path, twin):
+    """One run that dies thirteen times, of a SIGKILL that it sends itself."""
     run_dir = tmp_path / "run"
-    for lines in (0, 20, 80):
-        process = start(run_dir)
-        wait_for_lines(run_dir, lines)
-        process.kill()
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL
-    process = start(run_dir)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    for moment in MOMENTS:
+        code, _, errors = stopped(run_dir, moment, "SIGKILL")
+        assert code == -signal.SIGKILL, (moment, errors)
+        assert errors == "", moment
+    finish(run_dir)
+    assert_same_run(run_dir, twin)
+    leftovers = [p for p in run_dir.rglob("*") if p.name.startswith(".tmp")]
+    assert leftovers == []
+
+
+@pytest.mark.slow
+def test_asked_to_stop_at_any_moment(tmp_path, twin):
+    """It stops where it is: in an evaluation, too, and when it has just compiled."""
+    run_dir = tmp_path / "run"
+    for moment, number, step in [
+        ("compiled", signal.SIGTERM, 0),
+        ("evaluation", signal.SIGINT, 63),
+        ("evaluation", signal.SIGTERM, 94),
+        ("picture", signal.SIGTERM, 125),
+        ("latest checkpoint", signal.SIGINT, 219),
+    ]:
+        code, _, errors = stopped(run_dir, moment, signal.Signals(number).name)
+        assert code == 128 + number, (moment, errors)
+        assert f"stopped at step {step}, which is saved" in errors
+        assert len(errors.splitlines()) == 1
+    finish(run_dir)
     assert_same_run(run_dir, twin)
 
 
-def test_killed_in_the_middle_of_a_line(tmp_path, twin):
+def test_a_second_signal_ends_it_at_once(tmp_path, twin):
     run_dir = tmp_path / "run"
-    process = start(run_dir)
-    wait_for_lines(run_dir, 30)
-    process.kill()
-    process.communicate(timeout=60)
-    with open(run_dir / "metrics.jsonl", "ab") as file:
-        file.write(b'{"step": 1000, "epo')
-    process = start(run_dir)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    code, _, errors = stopped(run_dir, "latest checkpoint", "SIGTERM,SIGTERM")
+    assert (code, errors) == (128 + signal.SIGTERM, "")
+    finish(run_dir)
+    assert_same_run(run_dir, twin)
+
+
+def test_one_writer(tmp_path, twin):
+    """A second process stops at once; one that died does not block."""
+    run_dir = tmp_path / "run"
+    first = start(run_dir)
+    wait_for_lines(run_dir, 1)
+    second = start(run_dir)
+    _, errors = second.communicate(timeout=120)
+    assert second.returncode == 2
+    assert f"process {first.pid} on {socket.gethostname()}" in errors
+    assert str(run_dir) in errors
+    assert len(errors.splitlines()) == 1
+    assert first.poll() is None
+    first.kill()
+    first.communicate(timeout=60)
+    finish(run_dir)
     assert_same_run(run_dir, twin)

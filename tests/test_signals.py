@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -15,22 +16,53 @@ def test_a_signal_is_noted_and_the_handlers_come_back(number):
     with SignalNote() as note:
         assert note.signal_number == 0
         os.kill(os.getpid(), number)
+        deadline = time.monotonic() + 10
+        while not note.signal_number and time.monotonic() < deadline:
+            time.sleep(0.001)
         assert note.signal_number == number
     assert signal.getsignal(number) is before
 
 
-def test_a_second_signal_ends_the_process():
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_process_within_a_compiled_call(first, second):
+    """Python's own handlers would not be called before its end."""
     code = (
-        "import os, signal\n"
+        "import ctypes\n"
         "from aelab.signals import SignalNote\n"
         "with SignalNote():\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    print('still here', flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    print('never', flush=True)\n"
+        "    print('ready', flush=True)\n"
+        # As TensorFlow does: without the interpreter's lock, deaf to Python's signals.
+        "    for _ in range(100):\n"
+        "        ctypes.CDLL(None).sleep(600)\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (found.returncode, found.stdout) == (-signal.SIGTERM, "still here\n")
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(first)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(second)
+        assert process.wait(timeout=10) == 128 + second
+
+
+def test_the_same_signal_twice_at_once_is_one():
+    """`timeout` sends a signal to the process, and to its group."""
+    code = (
+        "import time\n"
+        "from aelab.signals import SignalNote\n"
+        "with SignalNote() as note:\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(1)\n"
+        "    print(note.signal_number)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=10) == ("15\n", None)
+        assert process.returncode == 0
 
 
 def test_in_another_thread_nothing_is_noted_and_nothing_breaks():

@@ -1,11 +1,15 @@
 """The files of a run; what TensorBoard makes of them is in test_tensorboard.py."""
 
+import errno
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from aelab import summaries
 from aelab.config import Config
 from aelab.run_directory import RunDirectory
 from aelab.state import Progress
@@ -28,15 +32,15 @@ def resumed(run, text, logged_step, evaluated_step):
     with open(run.metrics_jsonl, "w") as file:
         file.write(text)
     progress = Progress(logged_step=logged_step, evaluated_step=evaluated_step)
-    with Summaries(run, progress):
+    with Summaries(run, progress, max(logged_step, evaluated_step)):
         pass
     with open(run.metrics_jsonl) as file:
         return file.read()
 
 
 def test_a_line_is_json_and_in_the_file_at_once(run):
-    with Summaries(run, Progress()) as summaries:
-        summaries.scalars("train", 7, 1.23456789, {"loss": 0.1, "psnr": 20.5})
+    with Summaries(run, Progress(), 0) as made:
+        made.scalars("train", 7, 1.23456789, {"loss": 0.1, "psnr": 20.5})
         with open(run.metrics_jsonl) as file:
             found = json.loads(file.read())
     expected = {"step": 7, "epoch": 1.2346, "split": "train", "loss": 0.1, "psnr": 20.5}
@@ -45,12 +49,13 @@ def test_a_line_is_json_and_in_the_file_at_once(run):
 
 
 def test_a_full_disk_names_the_file_once(run):
-    with Summaries(run, Progress()) as summaries:
-        summaries._metrics.close()
-        summaries._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
+    with Summaries(run, Progress(), 0) as made:
+        made._metrics.close()
+        made._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
         with pytest.raises(OSError, match="No space left") as error:
-            summaries.scalars("train", 7, 1.0, {"loss": 0.1})
+            made.scalars("train", 7, 1.0, {"loss": 0.1})
     assert error.value.filename == run.metrics_jsonl
+    assert re.search(r"\(\d+ bytes were wanted, [\d,]+ are free\)", str(error.value))
 
 
 def test_lines_up_to_the_state_are_kept(run):
@@ -81,10 +86,58 @@ def test_a_whole_line_without_its_end_is_dropped(run):
     assert resumed(run, text, logged_step=50, evaluated_step=50) == line(5)
 
 
+@pytest.mark.parametrize("block", [1, 30, 1 << 16])
+@pytest.mark.parametrize("until", [0, 5, 11, 12])
+def test_the_size_of_the_parts_that_are_read_does_not_matter(
+    run, monkeypatch, block, until
+):
+    monkeypatch.setattr(summaries, "_BLOCK", block)
+    lines = [line(step) for step in range(1, 13)]
+    text = "".join(lines) + '{"step": 13, "sp'
+    assert resumed(run, text, until, until) == "".join(lines[:until])
+
+
+def test_a_long_run_is_not_read_again_from_its_start(run, monkeypatch):
+    """10,000,000 steps with a line every hundred."""
+    lines = [line(step) for step in range(100, 10_000_001, 100)]
+    read = []
+
+    class Counting(io.FileIO):
+        def read(self, size=-1):
+            content = super().read(size)
+            read.append(len(content))
+            return content
+
+    def open_counting(path, mode):
+        return Counting(path, mode) if "+" in mode else open(path, mode)
+
+    monkeypatch.setattr(summaries, "open", open_counting, raising=False)
+    with open(run.metrics_jsonl, "w") as file:
+        file.writelines(lines)
+    until = 10_000_000 - 500
+    summaries._drop_lines(run.metrics_jsonl, {"train": until, "eval": 0})
+    with open(run.metrics_jsonl) as file:
+        assert file.read() == "".join(lines[:-5])
+    assert sum(read) < 100_000
+
+
+def test_a_failing_picture_warns_once(run, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(summaries, "write_bytes", full)
+    rows = np.zeros((3, 2, 28, 28, 1), np.float32)
+    with Summaries(run, Progress(), 0) as made:
+        for step in (1, 2):
+            made.panel(step, *rows)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "can't write pictures: [Errno 28] No space left" in warning
+
+
 def test_new_lines_follow_the_old_ones(run):
     resumed(run, line(5), logged_step=5, evaluated_step=0)
-    with Summaries(run, Progress(logged_step=5)) as summaries:
-        summaries.scalars("train", 10, 1.0, {"loss": 0.5})
+    with Summaries(run, Progress(logged_step=5), 5) as made:
+        made.scalars("train", 10, 1.0, {"loss": 0.5})
     with open(run.metrics_jsonl) as file:
         assert file.read() == line(5) + line(10)
 
@@ -93,8 +146,8 @@ def test_new_lines_follow_the_old_ones(run):
 def test_a_panel_is_a_png_of_three_rows(run, channels):
     generator = np.random.default_rng(0)
     rows = generator.random((3, 5, 28, 28, channels), np.float32)
-    with Summaries(run, Progress()) as summaries:
-        summaries.panel(12, *rows)
+    with Summaries(run, Progress(), 0) as made:
+        made.panel(12, *rows)
     with open(f"{run.images}/panel-00000012.png", "rb") as file:
         picture = tf.io.decode_png(file.read())
     assert picture.shape == (3 * 88 + 4, 5 * 88 + 4, channels)

@@ -1,6 +1,7 @@
 """What a real TensorBoard serves of a run, asked through its HTTP API."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,14 +11,17 @@ import urllib.request
 import pytest
 import tensorflow as tf
 
+from aelab import checkpoints
 from aelab.config import Config
 from aelab.loop import train_and_evaluate
+from aelab.run_directory import RunDirectory
 
 EVALUATIONS = 12
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
+    """A run that did its last two epochs twice, as it was stopped before the end."""
     path = tmp_path_factory.mktemp("tensorboard") / "run"
     config = Config(
         model="conv",
@@ -28,6 +32,10 @@ def run_dir(tmp_path_factory):
         epochs=EVALUATIONS,
         log_every_steps=1,
     )
+    train_and_evaluate(config, str(path))
+    # As if it had been killed after its third save from the end.
+    for file in checkpoints.all_of(RunDirectory(str(path)).latest)[:2]:
+        os.remove(file)
     train_and_evaluate(config, str(path))
     return path
 

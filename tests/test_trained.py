@@ -1,10 +1,10 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from aelab import checkpoints
 from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.loop import train_and_evaluate
@@ -44,7 +44,7 @@ def run(request, tmp_path_factory):
 @pytest.mark.parametrize("checkpoint", ["best", "latest"])
 def test_weights_are_those_of_the_checkpoint(run, checkpoint):
     trained = load_trained(run, checkpoint)
-    (path,) = Path(run.checkpoints(checkpoint)).iterdir()
+    path = checkpoints.newest(run.checkpoints(checkpoint))
     with np.load(path, allow_pickle=False) as arrays:
         assert trained.step == arrays["step"]
         for variable in trained.model.variables:

@@ -1,8 +1,12 @@
 """The outer loop: early stopping, training lines, and what is not finite."""
 
 import errno
+import io
 import itertools
+import json
 import math
+import re
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +16,10 @@ import pytest
 import tensorflow as tf
 from test_loop import read_lines, train
 
-from aelab import checkpoints, trainer
-from aelab.errors import Stopped, TrainingError
+from aelab import checkpoints, summaries, trainer, writing
+from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.optimizers import LossScale
+from aelab.pipeline import example_indices
 from aelab.run_directory import RunDirectory
 
 
@@ -94,10 +99,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, learning_rate):
             learning_rate=learning_rate,
         )
     for folder in (run.latest, run.best):
-        path = checkpoints.newest(folder)
-        if path:
-            for array in checkpoints.load(path).values():
-                assert np.isfinite(array).all()
+        for path in checkpoints.all_of(folder):
+            for name, array in checkpoints.load(path).items():
+                if not name.startswith("progress/"):
+                    assert np.isfinite(array).all(), name
 
 
 def test_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
@@ -118,43 +123,69 @@ def test_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
     assert str(good) in str(error.value)
     assert good.read_bytes() == content
     assert read_lines(run_dir)[-1]["step"] == 7
+    told = run_dir / "not_finite.json"
+    assert str(told) in str(error.value)
+    indices = example_indices(tf.constant(7 * 16, tf.int64), 16, 100, seed=0)
+    assert json.loads(told.read_text()) == {
+        "step": 8,
+        "split": "train",
+        "image_indices": indices.numpy().tolist(),
+    }
 
 
 def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     dataset = trainer.make_eval_dataset
 
     def bad_dataset(*arguments):
-        return dataset(*arguments).map(lambda x, y, w: (x, y * math.nan, w))
+        bad = tf.data.Dataset.from_tensor_slices([1.0, math.nan])
+        images = tf.data.Dataset.zip(dataset(*arguments), bad)
+        return images.map(lambda batch, b: (batch[0], batch[1] * b, batch[2]))
 
     monkeypatch.setattr(trainer, "make_eval_dataset", bad_dataset)
     with pytest.raises(TrainingError, match="evaluation loss is not finite at step 7"):
         train(tmp_path / "run")
     assert [line["split"] for line in read_lines(tmp_path / "run")] == ["train"] * 2
+    told = json.loads((tmp_path / "run" / "not_finite.json").read_text())
+    expected = {"step": 7, "split": "eval", "image_indices": list(range(16, 30))}
+    assert told == expected
 
 
-def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("part", "wanted"),
+    [("best/.tmp-step-00000013", 1000), ("latest/.tmp-step-00000013", 1000), ("", 100)],
+)
+def test_a_full_disk_is_named_and_the_last_checkpoint_stays(
+    tmp_path, whole, monkeypatch, part, wanted
+):
+    """Full within a checkpoint, or within a line of metrics.jsonl."""
     run_dir = tmp_path / "run"
     train(run_dir, epochs=1)
     good = Path(checkpoints.newest(RunDirectory(str(run_dir)).latest))
     content = good.read_bytes()
 
-    def full(*arguments, **arrays):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, content):
+            super().write(content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    def open_full(path, mode="r", **options):
+        is_full = part in path if part else path.endswith("metrics.jsonl")
+        if is_full and mode in ("wb", "ab"):
+            return Full(path, mode)
+        return open(path, mode, **options)
+
+    monkeypatch.setattr(summaries if not part else writing, "open", open_full, False)
     with pytest.raises(TrainingError) as error:
         train(run_dir)
-    for words in ("No space left", "step-00000013.npz", "at step 13 (", str(good)):
+    name = part.replace(".tmp-", "") + ".npz" if part else "metrics.jsonl"
+    for words in ("No space left", name, "at step 1", str(good)):
         assert words in str(error.value)
+    number = re.search(r"\(([\d,]+) bytes were wanted", str(error.value))[1]
+    assert int(number.replace(",", "")) >= wanted
     assert good.read_bytes() == content
     monkeypatch.undo()
     train(run_dir)
-    train(tmp_path / "whole")
-    paths = [
-        p / "checkpoints/latest/step-00000019.npz"
-        for p in (run_dir, tmp_path / "whole")
-    ]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert_same_state(run_dir, whole)
 
 
 def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, capsys):
@@ -168,7 +199,7 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, 
     def write_then_stop(self):
         writing(self)
         if self._step == 5:
-            self._stop_if_asked(Stop())
+            self._note = Stop()
 
     monkeypatch.setattr(trainer.Trainer, "_write_training_line_if_due", write_then_stop)
     with pytest.raises(Stopped, match="at step 5"):
@@ -180,15 +211,144 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, 
     assert [n["split"] for n in read_lines(tmp_path / "run")] == ["train", "eval"]
 
 
-def test_a_failing_event_file_ends_the_run_with_what_is_safe(tmp_path, monkeypatch):
-    run_dir = tmp_path / "run"
-    train(run_dir, epochs=1)
+def test_pictures_and_event_files_may_fail(tmp_path, monkeypatch, capsys):
+    """Each warns once, and the run is the run."""
 
     def fail(*arguments, **options):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    train(tmp_path / "whole")
     monkeypatch.setattr(tf.summary, "image", fail)
-    with pytest.raises(TrainingError) as error:
+    monkeypatch.setattr(summaries, "write_bytes", full)
+    capsys.readouterr()
+    train(tmp_path / "run")
+    pictures, events = capsys.readouterr().err.splitlines()
+    assert pictures.startswith("warning: can't write pictures:")
+    assert events.startswith("warning: can't write event files")
+    assert_same_state(tmp_path / "run", tmp_path / "whole")
+
+
+def test_saved_every_so_many_steps(tmp_path):
+    train(tmp_path / "run", checkpoint_every_steps=4, keep_checkpoints=100)
+    train(tmp_path / "whole", keep_checkpoints=100)
+    steps = [
+        [int(Path(path).stem.removeprefix("step-")) for path in paths]
+        for paths in (
+            checkpoints.all_of(RunDirectory(str(tmp_path / name)).latest)
+            for name in ("run", "whole")
+        )
+    ]
+    assert steps == [[19, 16, 13, 12, 8, 7, 4, 0], [19, 13, 7, 0]]
+    assert_same_state(tmp_path / "run", tmp_path / "whole")
+
+
+def test_saved_every_so_many_minutes(tmp_path, monkeypatch):
+    """By a clock that moves on ten seconds each time that it is looked at."""
+    clock = SimpleNamespace(monotonic=itertools.count(0.0, 10.0).__next__)
+    monkeypatch.setattr(trainer, "time", clock)
+    fields = {"keep_checkpoints": 100, "steps_per_loop": 1, "log_every_steps": 0}
+    for minutes, expected in [(0.0, 4), (1.5, 7), (0.1, 20)]:
+        run_dir = tmp_path / str(minutes)
+        train(run_dir, checkpoint_every_minutes=minutes, **fields)
+        found = checkpoints.all_of(RunDirectory(str(run_dir)).latest)
+        assert len(found) == expected, minutes
+
+
+def damage_by_cut(content):
+    return content[: len(content) // 2]
+
+
+def damage_by_flip(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
+
+
+def damage_by_lost_index(content):
+    """Without the directory at the end of a zip file."""
+    return content[: content.index(b"PK\x01\x02")]
+
+
+def damage_by_loss(content):
+    return b""
+
+
+DAMAGES = [damage_by_cut, damage_by_flip, damage_by_lost_index, damage_by_loss]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
+    tmp_path, whole, capsys, damage
+):
+    run_dir = tmp_path / "run"
+    train(run_dir, epochs=2)
+    path = Path(checkpoints.newest(RunDirectory(str(run_dir)).latest))
+    assert path.name == "step-00000013.npz"
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    capsys.readouterr()
+    train(run_dir)
+    output, errors = capsys.readouterr()
+    (warning,) = errors.splitlines()
+    aside = path.with_name("damaged-" + path.name)
+    for words in (str(path), str(aside), "step-00000007.npz"):
+        assert words in warning
+    assert "Goes on    at step 7" in output
+    assert aside.read_bytes() == damaged
+    assert_same_state(run_dir, whole)
+
+
+def test_without_a_good_checkpoint_it_stops(tmp_path):
+    """Twice, and leaves all as it is."""
+    run_dir = tmp_path / "run"
+    train(run_dir, epochs=2)
+    paths = [Path(p) for p in checkpoints.all_of(RunDirectory(str(run_dir)).latest)]
+    for path, damage in zip(paths, DAMAGES, strict=False):
+        path.write_bytes(damage(path.read_bytes()))
+    before = files(run_dir)
+    for _ in range(2):
+        with pytest.raises(UsageError) as error:
+            train(run_dir)
+        assert len(paths) == 3
+        for path in paths:
+            assert str(path) in str(error.value)
+        assert files(run_dir) == before
+    shutil.rmtree(paths[0].parent)
+    before = files(run_dir)
+    with pytest.raises(UsageError, match=r"no checkpoint in .*latest to go on from"):
         train(run_dir)
-    for words in ("at step 13 (epoch 2.08)", "No space left", "step-00000007.npz"):
-        assert words in str(error.value)
+    assert files(run_dir) == before
+
+
+def files(folder):
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing happens to."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    train(path)
+    return path
+
+
+def assert_same_state(run_dir, whole):
+    """The newest and the best checkpoint and all figures are equal; times apart."""
+    for kind in ("latest", "best"):
+        mine, theirs = (
+            Path(checkpoints.newest(RunDirectory(str(path)).checkpoints(kind)))
+            for path in (run_dir, whole)
+        )
+        assert mine.name == theirs.name
+        assert mine.read_bytes() == theirs.read_bytes()
+    mine, theirs = (
+        [{k: v for k, v in n.items() if k != "images_per_second"} for n in lines]
+        for lines in (read_lines(run_dir), read_lines(whole))
+    )
+    assert mine == theirs

@@ -1,0 +1,74 @@
+"""Event files for TensorBoard. They may fail, and training goes on."""
+
+import glob
+import itertools
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+from tensorboard.compat.proto import event_pb2
+
+_NUMBERS = itertools.count()  # tell apart the files that a process writes
+
+
+class EventFile:
+    """Writes summaries into a folder; an error is reported once and else passed by."""
+
+    def __init__(self, folder: str, first_step: int, warn: Callable[[str], None]):
+        """Takes note of what to do; a file is opened with the first summary.
+
+        Args:
+          folder: where TensorBoard looks.
+          first_step: what earlier files of the folder have from this step on does not
+            count: a run that was killed had gone further than what it had saved.
+          warn: is told of the first error.
+        """
+        self._folder, self._first_step, self._warn = folder, first_step, warn
+        self._writer: tf.summary.SummaryWriter | None = None
+        self._path, self._size = "", 0
+        self._has_warned = False
+
+    def write(self, step: int, summaries: Callable[[], None]) -> None:
+        """Writes what `summaries` gives to `tf.summary`, as of `step`."""
+        try:
+            writer = self._writer or self._open()
+            with writer.as_default(step=step):
+                summaries()
+            writer.flush()
+            self._check_growth()
+        except (OSError, tf.errors.OpError) as error:
+            # Its file may end in half a record, after which TensorBoard reads no more.
+            self._writer, self._first_step = None, step + 1
+            if not self._has_warned:
+                self._has_warned = True
+                reason = getattr(error, "message", None) or str(error)
+                self._warn(
+                    f"can't write event files in {self._folder}: {reason}; "
+                    "TensorBoard will lack something, training goes on"
+                )
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open(self) -> tf.summary.SummaryWriter:
+        """Opens a new file, which tells TensorBoard to forget steps that are redone."""
+        suffix = f".{os.getpid()}-{next(_NUMBERS)}.v2"
+        writer = tf.summary.create_file_writer(self._folder, filename_suffix=suffix)
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        event = event_pb2.Event(step=self._first_step, session_log=start)
+        tf.raw_ops.ImportEvent(writer=writer._resource, event=event.SerializeToString())
+        writer.flush()
+        pattern = os.path.join(glob.escape(self._folder), f"*{suffix}")
+        (self._path,) = glob.glob(pattern) or [pattern]
+        self._writer, self._size = writer, 0
+        self._check_growth()
+        return writer
+
+    def _check_growth(self) -> None:
+        """Raises OSError if the file has not grown: TensorFlow reports no error."""
+        size = os.path.getsize(self._path)
+        if size <= self._size:
+            raise OSError(f"{self._path} can't be written")
+        self._size = size
