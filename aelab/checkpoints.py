@@ -12,6 +12,7 @@ import os
 import re
 import zipfile
 import zlib
+from typing import Literal
 
 import numpy as np
 
@@ -21,8 +22,21 @@ from aelab.writing import remove_leftovers, write_bytes
 # What `zipfile` and NumPy raise for damaged files; RuntimeError for bits of the index
 # that would ask for a password or another compression.
 _DAMAGED = (
+    TypeError,
     *(OSError, ValueError, EOFError, RuntimeError, OverflowError),
     *(zipfile.BadZipFile, zlib.error),
+)
+
+# Bytes before a member's name and content: zip's own header, and a ZIP64 field, which
+# `np.savez` always asks for.
+_LOCAL = 30 + 20
+# `np.lib.format` evaluates the header as Python source; this takes the one form of it
+# that it writes.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<>|][biuf]\d{1,2})', "
+    rb"'fortran_order': (True|False), "
+    rb"'shape': \((|\d{1,19},|\d{1,19}(?:, \d{1,19}){1,31})\), \} *\n",
+    re.DOTALL,
 )
 
 _NAME = re.compile(r"step-(\d{8,19})\.npz")
@@ -87,9 +101,14 @@ def load(path: str) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            if sum(member.file_size for member in members) > os.path.getsize(path):
-                raise ValueError("its arrays are said to be larger than the file")
-            return dict(_member(archive, member) for member in members)
+            # The index has no checksum. A damaged one may lose members.
+            sizes = (len(m.filename.encode()) + m.file_size + _LOCAL for m in members)
+            if not members or sum(sizes) != archive.start_dir:
+                raise ValueError("its index does not list what it holds")
+            arrays = dict(_member(archive, member) for member in members)
+            if len(arrays) < len(members):
+                raise ValueError("two of its arrays have one name")
+            return arrays
     except FileNotFoundError:
         raise
     except _DAMAGED as error:
@@ -101,19 +120,20 @@ def _member(
 ) -> tuple[str, np.ndarray]:
     """Name and array of one member, whose checksum `zipfile` compares."""
     name, suffix = os.path.splitext(member.filename)
-    if member.compress_type != zipfile.ZIP_STORED or suffix != ".npy":
+    is_stored = member.compress_type == zipfile.ZIP_STORED
+    if not is_stored or member.compress_size != member.file_size or suffix != ".npy":
         raise ValueError(f"{member.filename!r} is not an array as NumPy stores it")
     content = archive.read(member)
-    file = io.BytesIO(content)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError(f"{name} has another version of NumPy's format")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.hasobject or dtype.kind not in "biuf":
-        raise ValueError(f"{name} holds {dtype}, which is no number")
-    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+    header = _HEADER.match(content)
+    if not header or header.end() != 10 + int.from_bytes(content[8:10], "little"):
+        raise ValueError(f"{name} has no header as NumPy writes it for numbers")
+    dtype = np.dtype(header[1].decode())
+    shape = tuple(int(size) for size in header[3].split(b",") if size)
+    if math.prod(shape) * dtype.itemsize != len(content) - header.end():
         raise ValueError(f"{name} is said to be of shape {shape}, which does not fit")
-    values = np.frombuffer(content, dtype, offset=file.tell())
-    return name, values.reshape(shape, order="F" if is_fortran else "C").copy("K")
+    values = np.frombuffer(content, dtype, offset=header.end())
+    order: Literal["F", "C"] = "F" if header[2] == b"True" else "C"
+    return name, values.reshape(shape, order=order).copy("K")
 
 
 def load_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:

@@ -41,7 +41,9 @@ class EventFile:
             self._writer, self._first_step = None, step + 1
             if not self._has_warned:
                 self._has_warned = True
-                reason = getattr(error, "message", None) or str(error)
+                # Without the operation's name before it, and its location behind.
+                message = getattr(error, "message", None) or str(error)
+                reason = message.partition("\n")[0].rpartition("}} ")[2]
                 self._warn(
                     f"can't write event files in {self._folder}: {reason}; "
                     "TensorBoard will lack something, training goes on"

@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from aelab import signals
 from aelab.config import FIELDS, Config, field_type, parse_field
 from aelab.errors import Stopped, TrainingError, UsageError
 
@@ -232,13 +233,24 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     os._exit(code)
 
 
+def _end(number: int, frame: object) -> None:
+    """Ends the script on a signal; what is to be tidied up on the way out, is."""
+    if signals.is_stopping:  # the second signal
+        os._exit(128 + number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
 def exit_code(main: Callable[[Sequence[str]], None]) -> int:
     """Calls a script's `main(argv)` and turns what it raises into an exit code.
 
     0: done. 1: training or writing failed. 2: bad flag, configuration, data or file.
     128 + n: stopped by signal n. Each with one message on standard error.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
     code, message = 0, ""
     try:
         main(sys.argv)

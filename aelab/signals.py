@@ -12,6 +12,9 @@ _ASKING = (signal.SIGTERM, signal.SIGINT)
 # `timeout`, `srun` and others send a signal to the process and to its group.
 _SAME_SIGNAL_SECONDS = 0.05
 
+# Whether a run has met a signal's request and is on its way out.
+is_stopping = False
+
 
 class SignalNote:
     """Takes note of SIGTERM and SIGINT instead of dying of them, in a `with` statement.
@@ -42,6 +45,8 @@ class SignalNote:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        global is_stopping
+        is_stopping = bool(self.signal_number)
         if self._before:
             for number, handler in self._before.items():
                 signal.signal(number, handler)

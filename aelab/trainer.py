@@ -102,7 +102,7 @@ class Trainer:
           OSError, tf.errors.OpError: a file can't be written.
           Stopped: a signal came; the state is saved.
         """
-        if self._step == 0:
+        if checkpoints.newest(self._run.latest) is None:
             # From now on a run without a checkpoint is one that lost it.
             self._save_latest()
         self._train_loop(self._batches, tf.constant(0, tf.int64))  # only traces

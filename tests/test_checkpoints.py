@@ -185,9 +185,8 @@ def test_a_flipped_byte_is_found_or_harmless(tmp_path, mask):
             error.add_note(f"byte {position} of {len(whole)} flipped by {mask:#x}")
             raise
         else:
-            # The archive's index has no checksum: an array may be lost, which
-            # those who read it notice, but none may change.
-            assert_same(arrays, {name: STATE[name] for name in arrays})
+            # Such as a date in the archive's index, which has no checksum.
+            assert_same(arrays, STATE)
     assert refused > len(whole) // 2
 
 

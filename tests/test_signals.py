@@ -90,3 +90,26 @@ def test_a_script_that_is_stopped_before_training_says_so_by_its_exit_code(numbe
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.returncode == 128 + number
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_on_the_way_out_is_quiet(number):
+    """It may come while Python collects what the run has left."""
+    code = (
+        "import os, signal, time\n"
+        "from aelab import flags\n"
+        "from aelab.signals import SignalNote\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Left:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "def main(argv):\n"
+        "    left = Left()\n"
+        "    with SignalNote() as note:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        while not note.signal_number:\n"
+        "            time.sleep(0.01)\n"
+        "flags.run(main)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (128 + number, "")
