@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 
 from aelab.errors import UsageError
+from aelab.writing import DISK_ERRORS
 
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
@@ -26,10 +27,13 @@ def only_writer(path: str, folder: str) -> Iterator[None]:
 
     Raises:
       UsageError: another process has the lock, or there can be none here.
+      OSError: the disk is full or fails.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
         raise UsageError(f"{folder} can't be written: {error}") from None
     try:
         _take(descriptor, path, folder)

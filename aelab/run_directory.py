@@ -1,7 +1,6 @@
 """A run directory: what lies where, and whether a configuration may go on in it."""
 
 import contextlib
-import errno
 import json
 import os
 import platform
@@ -14,10 +13,9 @@ import aelab
 from aelab.config import Config, differences, from_json, parse_object
 from aelab.errors import UsageError
 from aelab.lock import only_writer
-from aelab.writing import remove_leftovers, write_bytes
+from aelab.writing import DISK_ERRORS, remove_leftovers, write_bytes
 
 SPLITS = ("train", "eval")
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
@@ -107,10 +105,13 @@ class RunDirectory:
 
         Raises:
           UsageError: another process writes it, or it can't be written.
+          OSError: the disk is full or fails.
         """
         try:
             os.makedirs(self.path, exist_ok=True)
         except OSError as error:
+            if error.errno in DISK_ERRORS:
+                raise
             raise UsageError(
                 f"--run_dir={self.path} can't be written: {error}"
             ) from None
@@ -180,7 +181,7 @@ class RunDirectory:
                 remove_leftovers(folder)
             open(self.metrics_jsonl, "ab").close()
         except OSError as error:
-            if error.errno in _DISK:
+            if error.errno in DISK_ERRORS:
                 raise
             raise UsageError(
                 f"--run_dir={self.path} can't be written: {error}"

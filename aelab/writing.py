@@ -6,6 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator
 
+# The disk's own errors; others say that a path is no good.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
 _ASIDE = ".tmp-"
 
 
