@@ -6,6 +6,7 @@ checksum of every array, and its sizes before memory is taken. No pickle is writ
 and none is read.
 """
 
+import errno
 import io
 import math
 import os
@@ -26,6 +27,9 @@ _DAMAGED = (
     *(OSError, ValueError, EOFError, RuntimeError, OverflowError),
     *(zipfile.BadZipFile, zlib.error),
 )
+
+# Of the OSErrors: a bad seek, a bad sector, a folder in its place.
+_OF_DAMAGE = (None, errno.EINVAL, errno.EIO, errno.EISDIR)
 
 # Bytes before a member's name and content: zip's own header, and a ZIP64 field, which
 # `np.savez` always asks for.
@@ -78,7 +82,8 @@ def save(folder: str, step: int, arrays: dict[str, np.ndarray], keep: int = 1) -
       OSError: the file can't be written; the checkpoints before it stay.
     """
     for name, array in arrays.items():
-        if not name.startswith("progress/") and not np.isfinite(array).all():
+        is_figure = name.startswith(("progress/", "totals/"))
+        if not is_figure and not np.isfinite(array).all():
             raise TrainingError(f"{name} is not finite at step {step}")
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]
@@ -95,7 +100,7 @@ def load(path: str) -> dict[str, np.ndarray]:
     """Reads a checkpoint.
 
     Raises:
-      FileNotFoundError: it is not there, or not there any more.
+      OSError: the file can't be reached, or is not there (any more).
       UsageError: the file can't be read, is damaged or is no checkpoint.
     """
     try:
@@ -109,9 +114,9 @@ def load(path: str) -> dict[str, np.ndarray]:
             if len(arrays) < len(members):
                 raise ValueError("two of its arrays have one name")
             return arrays
-    except FileNotFoundError:
-        raise
     except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno not in _OF_DAMAGE:
+            raise  # the file may be good: no rights, a server that is away, ...
         raise UsageError(f"{path} is not a readable checkpoint: {error}") from None
 
 
@@ -146,7 +151,9 @@ def load_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
         try:
             return path, load(path)
         except FileNotFoundError:
-            continue  # a run that is still training has put another in its place
+            if newest(folder) == path:
+                raise
+            # A run that is still training has put another in its place.
     return None
 
 

@@ -22,6 +22,7 @@ class Console:
         """Starts the bar at `first_step` of `total_steps`."""
         self._terminal = sys.stderr.isatty()
         self._spoke = time.monotonic()
+        self._has_warned = False
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -47,7 +48,12 @@ class Console:
     def line(self, text: str) -> None:
         """Prints a line above the bar."""
         self._bar.clear()
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except OSError as error:  # a full disk, or nobody who listens
+            if not self._has_warned:
+                self._has_warned = True
+                warn(f"can't write to standard output: {error}; training goes on")
         self._bar.refresh()
         self._spoke = time.monotonic()
 

@@ -1,14 +1,13 @@
 """Event files for TensorBoard. They may fail, and training goes on."""
 
+import contextlib
 import glob
-import itertools
 import os
+import uuid
 from collections.abc import Callable
 
 import tensorflow as tf
 from tensorboard.compat.proto import event_pb2
-
-_NUMBERS = itertools.count()  # tell apart the files that a process writes
 
 
 class EventFile:
@@ -27,9 +26,16 @@ class EventFile:
         self._writer: tf.summary.SummaryWriter | None = None
         self._path, self._size = "", 0
         self._has_warned = False
+        self._pause, self._skipped = 0, 0
 
     def write(self, step: int, summaries: Callable[[], None]) -> None:
-        """Writes what `summaries` gives to `tf.summary`, as of `step`."""
+        """Writes what `summaries` gives to `tf.summary`, as of `step`.
+
+        After an error it leaves out 1, 2, 4, ... summaries before it tries again.
+        """
+        if self._skipped < self._pause:
+            self._skipped += 1
+            return
         try:
             writer = self._writer or self._open()
             with writer.as_default(step=step):
@@ -39,6 +45,7 @@ class EventFile:
         except (OSError, tf.errors.OpError) as error:
             # Its file may end in half a record, after which TensorBoard reads no more.
             self._writer, self._first_step = None, step + 1
+            self._pause, self._skipped = 2 * self._pause or 1, 0
             if not self._has_warned:
                 self._has_warned = True
                 # Without the operation's name before it, and its location behind.
@@ -52,19 +59,20 @@ class EventFile:
     def close(self) -> None:
         """Closes the file."""
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                self._writer.close()
 
     def _open(self) -> tf.summary.SummaryWriter:
         """Opens a new file, which tells TensorBoard to forget steps that are redone."""
-        suffix = f".{os.getpid()}-{next(_NUMBERS)}.v2"
+        suffix = f".{uuid.uuid4().hex}.v2"  # a container's processes share a number
         writer = tf.summary.create_file_writer(self._folder, filename_suffix=suffix)
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         event = event_pb2.Event(step=self._first_step, session_log=start)
         tf.raw_ops.ImportEvent(writer=writer._resource, event=event.SerializeToString())
         writer.flush()
         pattern = os.path.join(glob.escape(self._folder), f"*{suffix}")
-        (self._path,) = glob.glob(pattern) or [pattern]
-        self._writer, self._size = writer, 0
+        self._path, self._size = next(iter(glob.glob(pattern)), pattern), 0
+        self._writer = writer
         self._check_growth()
         return writer
 

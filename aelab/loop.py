@@ -58,13 +58,25 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
 def _train(
     config: Config, distribution: Distribution, run: RunDirectory
 ) -> dict[str, float]:
+    # A run that is there may have a writer, who is found before anything else is done.
+    # Where there is none, bad input leaves no directory behind.
+    is_there = distribution.is_chief and os.path.exists(run.config_json)
+    with run.only_writer() if is_there else contextlib.nullcontext():
+        return _prepare(config, distribution, run, is_locked=is_there)
+
+
+def _prepare(
+    config: Config, distribution: Distribution, run: RunDirectory, is_locked: bool
+) -> dict[str, float]:
+    """Loads the data and builds the state."""
     splits = load_splits(config)
     distribution.check_alike(alike(config, splits.describe()))
     plan = build_plan(config, len(splits.train))
     state = TrainState(
         config, splits.train.image_shape, plan.total_steps, distribution.strategy
     )
-    with run.only_writer() if distribution.is_chief else contextlib.nullcontext():
+    is_due = distribution.is_chief and not is_locked
+    with run.only_writer() if is_due else contextlib.nullcontext():
         return _go_on(config, plan, splits, state, distribution, run)
 
 
@@ -174,6 +186,7 @@ def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
         state.assign(arrays)
     except ValueError as error:
         raise UsageError(f"{path} does not fit this configuration: {error}") from None
+    _mend_best(state, run)
     step = int(state.step)
     if step > plan.total_steps:
         raise UsageError(
@@ -181,6 +194,27 @@ def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
             f"({plan.epoch(step):.2f} epochs), more than the {plan.total_steps} "
             "that are asked for; give at least as many, or another directory"
         )
+
+
+def _mend_best(state: TrainState, run: RunDirectory) -> None:
+    """Sees to it that the best checkpoint is there, which is also saved as a latest."""
+    step = state.progress.best_step
+    if not step:
+        return
+    # A run that was killed after it saved the best may have one that is newer.
+    best = checkpoints.newest(run.best) or checkpoints.path_of(run.best, step)
+    twin = checkpoints.path_of(run.latest, step)
+    for path in (best, twin):
+        try:
+            arrays = checkpoints.load(path)
+        except (UsageError, FileNotFoundError) as error:
+            reason = str(error)
+            continue
+        if path == twin:
+            checkpoints.save(run.best, step, arrays)
+            warn(f"{best} was lost or damaged; it is copied from {twin}")
+        return
+    warn(f"the best checkpoint is lost or damaged, and so is its copy: {reason}")
 
 
 def _status(run: RunDirectory, state: TrainState, plan: Plan) -> str:

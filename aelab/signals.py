@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from aelab.errors import Stopped
+
 _ASKING = (signal.SIGTERM, signal.SIGINT)
 # `timeout`, `srun` and others send a signal to the process and to its group.
 _SAME_SIGNAL_SECONDS = 0.05
@@ -44,9 +46,9 @@ class SignalNote:
             self._thread.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         global is_stopping
-        is_stopping = bool(self.signal_number)
+        is_stopping = kind is Stopped
         if self._before:
             for number, handler in self._before.items():
                 signal.signal(number, handler)

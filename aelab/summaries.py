@@ -93,18 +93,19 @@ class Summaries:
     ) -> None:
         """Writes the figures of a split, `train` or `eval`, at a step.
 
-        One that is NaN, as all its steps were skipped, is `null` in `metrics.jsonl`.
+        One that is not finite is `null` in `metrics.jsonl`: all its steps were skipped,
+        or their sum is too large.
 
         Raises:
           OSError: `metrics.jsonl` can't be written.
         """
         line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
-        line |= {name: None if math.isnan(v) else v for name, v in values.items()}
+        line |= {name: v if math.isfinite(v) else None for name, v in values.items()}
         self._write_line(json.dumps(line).encode() + b"\n")
 
         def summaries() -> None:
             for name, value in values.items():
-                if not math.isnan(value):
+                if math.isfinite(value):
                     tf.summary.scalar(name, value, description=_DESCRIPTIONS.get(name))
 
         self._events[split].write(step, summaries)

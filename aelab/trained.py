@@ -8,7 +8,7 @@ from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.models import build_model
 from aelab.run_directory import RunDirectory
-from aelab.writing import written_aside
+from aelab.writing import DISK_ERRORS, written_aside
 
 _SUFFIX = ".keras"
 
@@ -85,5 +85,7 @@ def export(run_dir: str, output: str, checkpoint: str = "best") -> int:
         with written_aside(os.path.join(folder, name)) as aside:
             trained.model.save(aside)
     except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
         raise UsageError(f"--output={output} can't be written: {error}") from None
     return trained.step

@@ -250,10 +250,12 @@ class Trainer:
             self._save_latest()
             self._distribution.wait_for_all()  # for the chief to have saved it
             name = signal.Signals(number).name
+            is_chief = self._distribution.is_chief
+            where = f"in {self._run.latest}" if is_chief else "by worker 0"
             raise Stopped(
                 number,
-                f"{name}: stopped at step {self._step}, which is saved in "
-                f"{self._run.latest}; the same command goes on",
+                f"{name}: stopped at step {self._step}, which is saved {where}; "
+                "the same command goes on",
             )
 
     def _fail_of_batch(self, what: str) -> NoReturn:
@@ -265,7 +267,7 @@ class Trainer:
 
     def _fail_of_images(self, what: str, split: str, indices: list[int]) -> NoReturn:
         """Fails as `what` is not finite, and writes of which images."""
-        path, told = self._run.not_finite_json, ""
+        path, told = self._run.not_finite_json, f"; the batch's images are {indices}"
         content = {"step": self._step, "split": split, "image_indices": indices}
         if self._distribution.is_chief:
             with contextlib.suppress(OSError):

@@ -48,6 +48,7 @@ def write_bytes(path: str, content: bytes) -> None:
     with telling_size(path, len(content)), written_aside(path) as aside:
         with open(aside, "wb") as file:
             file.write(content)
+        _sync(aside)
         with open(aside, "rb") as file:
             if file.read() != content:
                 raise OSError(errno.EIO, "what was written reads back differently")
@@ -78,5 +79,8 @@ def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+        # What is read next comes from the disk, as far as the system goes along.
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)

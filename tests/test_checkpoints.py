@@ -56,8 +56,10 @@ def test_round_trip_bit_for_bit(tmp_path, dtype):
     assert_same(checkpoints.load(path), arrays)
 
 
-def test_progress_may_be_infinite(tmp_path):
-    arrays = STATE | {"progress/best_loss": np.asarray(np.inf)}
+@pytest.mark.parametrize("name", ["progress/best_loss", "totals/gradient_norm"])
+def test_a_figure_may_be_infinite(tmp_path, name):
+    """A sum over many steps may be, though none of them was."""
+    arrays = STATE | {name: np.asarray(np.inf)}
     assert_same(checkpoints.load(checkpoints.save(str(tmp_path), 0, arrays)), arrays)
 
 
@@ -101,7 +103,7 @@ def test_one_is_kept_and_leftovers_go(tmp_path, first):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["model/kernel", "optimizer/momentum", "totals/loss"])
+@pytest.mark.parametrize("name", ["model/kernel", "optimizer/momentum", "loss_scale/x"])
 def test_what_is_not_finite_is_refused(tmp_path, name, value):
     old = checkpoints.save(str(tmp_path), 7, STATE)
     bad = STATE | {name: np.array([1, value, 1], np.float32)}
@@ -150,6 +152,7 @@ def test_the_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
     path = checkpoints.save(str(tmp_path), 1, STATE)
     size = os.path.getsize(path)
     assert calls == [
+        ("fsync", size),  # to be read back
         ("fsync", size),
         ("replace", size),
         ("fsync of the folder", [os.path.basename(path)]),
@@ -269,6 +272,12 @@ def test_a_reader_takes_the_next_one_if_the_trainer_removes_it(tmp_path, monkeyp
     path, arrays = checkpoints.load_newest(str(tmp_path))
     assert path == checkpoints.path_of(str(tmp_path), 2)
     assert_same(arrays, STATE)
+
+
+def test_a_link_to_nothing_is_not_waited_for(tmp_path):
+    (tmp_path / "step-00000007.npz").symlink_to(tmp_path / "none")
+    with pytest.raises(FileNotFoundError):
+        checkpoints.load_newest(str(tmp_path))
 
 
 def test_what_reads_back_differently_gets_no_name(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import os
 import pty
@@ -35,6 +36,18 @@ def test_long_silence_is_broken_without_a_terminal(capsys, monkeypatch):
     with Console(0, 100) as plain:
         plain.progress(10, "loss 1")
     assert capsys.readouterr() == ("step 10/100  loss 1\n", "")
+
+
+def test_a_full_disk_behind_standard_output_warns_once(monkeypatch, capsys):
+    with open("/dev/full", "w") as full, Console(0, 100) as plain:
+        monkeypatch.setattr(console.sys, "stdout", full)
+        plain.line("evaluated")
+        plain.line("evaluated")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):  # what is left in the buffer
+            full.close()
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "can't write to standard output: [Errno 28]" in warning
 
 
 @pytest.fixture(scope="module")

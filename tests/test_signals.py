@@ -98,6 +98,7 @@ def test_a_second_signal_on_the_way_out_is_quiet(number):
     code = (
         "import os, signal, time\n"
         "from aelab import flags\n"
+        "from aelab.errors import Stopped\n"
         "from aelab.signals import SignalNote\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Left:\n"
@@ -109,6 +110,7 @@ def test_a_second_signal_on_the_way_out_is_quiet(number):
         f"        os.kill(os.getpid(), {int(number)})\n"
         "        while not note.signal_number:\n"
         "            time.sleep(0.01)\n"
+        "        raise Stopped(note.signal_number, 'saved')\n"
         "flags.run(main)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -320,6 +321,46 @@ def test_without_a_good_checkpoint_it_stops(tmp_path):
     with pytest.raises(UsageError, match=r"no checkpoint in .*latest to go on from"):
         train(run_dir)
     assert files(run_dir) == before
+
+
+@pytest.mark.parametrize("damage", [damage_by_flip, None])
+def test_a_best_checkpoint_that_is_lost_is_copied(tmp_path, whole, capsys, damage):
+    run_dir = tmp_path / "run"
+    train(run_dir, epochs=2)
+    path = Path(checkpoints.newest(RunDirectory(str(run_dir)).best))
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    capsys.readouterr()
+    train(run_dir, epochs=2)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert f"{path} was lost or damaged; it is copied from" in warning
+    assert path.read_bytes() == (path.parents[1] / "latest" / path.name).read_bytes()
+    train(run_dir)
+    assert_same_state(run_dir, whole)
+
+
+def test_a_checkpoint_that_is_out_of_reach_is_not_set_aside(tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    train(run_dir, epochs=2)
+    before = files(run_dir)
+
+    def out_of_reach(path, mode):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(checkpoints, "open", out_of_reach, raising=False)
+    with pytest.raises(OSError, match="Permission denied"):
+        train(run_dir)
+    assert files(run_dir) == before
+
+
+def test_a_run_goes_on_under_the_same_process_number(tmp_path, whole, monkeypatch):
+    """As in a container."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    train(tmp_path / "run", epochs=2)
+    train(tmp_path / "run")
+    assert_same_state(tmp_path / "run", whole)
 
 
 def files(folder):
