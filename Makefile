@@ -12,7 +12,7 @@ train: $(VENV)/installed
 
 # Every test.
 test: $(VENV)/installed-test
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 # What else must hold before a commit: style, lint, types.
 lint: $(VENV)/installed-test

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
@@ -13,6 +13,7 @@ from aelab.errors import UsageError
 from aelab.startup import redirected
 
 _QUIET_SECONDS = 15.0  # without a terminal: at least so long between training lines
+_DRAWN_SECONDS = 0.1  # on a terminal: no more often
 
 
 class Console:
@@ -22,6 +23,7 @@ class Console:
         """Starts the bar at `first_step` of `total_steps`."""
         self._terminal = sys.stderr.isatty()
         self._spoke = time.monotonic()
+        self._drawn = -_DRAWN_SECONDS
         self._has_warned = False
         self._bar = tqdm(
             total=total_steps,
@@ -38,12 +40,22 @@ class Console:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def progress(self, step: int, figures: str) -> None:
-        """Moves the bar to `step`; without a terminal, says so now and then."""
-        self._bar.set_postfix_str(figures, refresh=False)
-        self._bar.update(step - self._bar.n if self._terminal else 0)
-        if not self._terminal and time.monotonic() - self._spoke > _QUIET_SECONDS:
-            self.line(f"step {step}/{self._bar.total}  {figures}")
+    def progress(self, step: int, figures: Callable[[], str]) -> None:
+        """Moves the bar to `step`; without a terminal, says so now and then.
+
+        Args:
+          step: where the run stands.
+          figures: gives what is told beside it; asked for only where it is told.
+        """
+        now = time.monotonic()
+        if not self._terminal:
+            if now - self._spoke > _QUIET_SECONDS:
+                self.line(f"step {step}/{self._bar.total}  {figures()}")
+            return
+        if now - self._drawn > _DRAWN_SECONDS:
+            self._bar.set_postfix_str(figures(), refresh=False)
+            self._drawn = now
+        self._bar.update(step - self._bar.n)
 
     def line(self, text: str) -> None:
         """Prints a line above the bar."""

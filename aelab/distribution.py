@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import aelab
+from aelab.blocks import num_blocks
 from aelab.cluster import Cluster
 from aelab.config import Config
 from aelab.errors import UsageError
@@ -21,7 +22,6 @@ from aelab.startup import held_back_stderr
 _XLA_HELPS = {
     ("conv", "CPU", "mixed_float16"),
     ("dense", "CPU", "mixed_float16"),
-    ("dense", "CPU", "float32"),
 }
 
 
@@ -101,6 +101,7 @@ class Distribution:
     Attributes:
       strategy: the `tf.distribute.Strategy` that holds them.
       use_xla: whether forward and backward pass are compiled by XLA.
+      blocks: how many blocks each replica cuts its rows in, see `aelab.blocks`.
       worker, workers: number of this process among how many.
     """
 
@@ -129,6 +130,11 @@ class Distribution:
                 f"--batch_size={config.batch_size} can't be cut into equal parts for "
                 f"{replicas} replicas: it must be a multiple of {replicas}, as {sizes}"
             )
+
+        self.blocks = 1
+        # Workers do not know of each other's rows when they set their threads.
+        if self._kind == "CPU" and self.workers == 1:
+            self.blocks = num_blocks(config.batch_size // replicas)
 
     @property
     def is_chief(self) -> bool:

@@ -3,6 +3,8 @@
 import contextlib
 import glob
 import os
+import re
+import time
 import uuid
 from collections.abc import Callable
 
@@ -28,7 +30,7 @@ class EventFile:
         self._has_warned = False
         self._pause, self._skipped = 0, 0
 
-    def write(self, step: int, summaries: Callable[[], None]) -> None:
+    def write(self, step: int, summaries: Callable[[], object]) -> None:
         """Writes what `summaries` gives to `tf.summary`, as of `step`.
 
         After an error it leaves out 1, 2, 4, ... summaries before it tries again.
@@ -64,6 +66,7 @@ class EventFile:
 
     def _open(self) -> tf.summary.SummaryWriter:
         """Opens a new file, which tells TensorBoard to forget steps that are redone."""
+        self._wait_for_a_later_name()
         suffix = f".{uuid.uuid4().hex}.v2"  # a container's processes share a number
         writer = tf.summary.create_file_writer(self._folder, filename_suffix=suffix)
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -75,6 +78,18 @@ class EventFile:
         self._writer = writer
         self._check_growth()
         return writer
+
+    def _wait_for_a_later_name(self) -> None:
+        """Waits, a second at most, until a new file's name comes after all others.
+
+        TensorBoard reads files in the order of their names. They begin with the second,
+        within which TensorFlow counts: the file 10 would be read before the file 9.
+        """
+        names = glob.glob(os.path.join(glob.escape(self._folder), "*tfevents*"))
+        seconds = [
+            int(n) for name in names for n in re.findall(r"tfevents\.(\d+)", name)
+        ]
+        time.sleep(min(1.0, max(0.0, max(seconds, default=0) + 1 - time.time())))
 
     def _check_growth(self) -> None:
         """Raises OSError if the file has not grown: TensorFlow reports no error."""

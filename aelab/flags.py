@@ -5,6 +5,7 @@ flag are answered at once.
 """
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -38,6 +39,28 @@ class _FieldParser(flags.ArgumentParser[Any]):
     def flag_type(self) -> str:
         """The name of the field's type, as absl asks for it."""
         return field_type(self._name).__name__
+
+
+class _LevelsParser(flags.ArgumentParser[Any]):
+    """Parses numbers above 0 with commas between them, or nothing, into a tuple."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def parse(self, argument: Any) -> Any:
+        """The numbers; what is no text is the default, taken as it is."""
+        if not isinstance(argument, str):
+            return argument
+        try:
+            numbers = tuple(float(word) for word in argument.split(",") if argument)
+        except ValueError:
+            numbers = (math.nan,)
+        if not all(0 < number <= sys.float_info.max for number in numbers):
+            raise UsageError(
+                f"--{self._name} must be numbers above 0 with commas between them, as "
+                f"0.1,0.5, or empty; not {argument!r}"
+            )
+        return numbers
 
 
 class CommandLine:
@@ -84,6 +107,30 @@ class CommandLine:
         flags.DEFINE_enum(name, choices[0], choices, help, flag_values=self.values)
         self._texts[f"--{name}={'|'.join(choices)}"] = help
 
+    def add_number(self, name: str, help: str, default: float) -> None:
+        """Adds a flag of a number of at least 0."""
+        flags.DEFINE_float(
+            name, default, help, lower_bound=0.0, flag_values=self.values
+        )
+        self._texts[f"--{name}={default:g}"] = help
+
+    def add_levels(self, name: str, help: str, default: Sequence[float]) -> None:
+        """Adds a flag of numbers above 0, with commas between them; may be empty."""
+        flags.DEFINE(
+            _LevelsParser(name),
+            name,
+            tuple(default),
+            help,
+            flag_values=self.values,
+            serializer=flags.ArgumentSerializer(),
+        )
+        self._texts[f"--{name}={','.join(f'{n:g}' for n in default)}"] = help
+
+    def add_switch(self, name: str, help: str) -> None:
+        """Adds a flag that is off unless it is given."""
+        flags.DEFINE_boolean(name, False, help, flag_values=self.values)
+        self._texts[f"--{name}"] = help
+
     def add_config(self) -> None:
         """Adds a flag for each field of `Config`."""
         for name, field in FIELDS.items():
@@ -95,8 +142,10 @@ class CommandLine:
                 flag_values=self.values,
                 serializer=flags.ArgumentSerializer(),
             )
-            choices = ", ".join(field.metadata["choices"])
-            help = field.metadata["help"] + (f" One of: {choices}." if choices else "")
+            help, choices = field.metadata["help"], field.metadata["choices"]
+            if choices:
+                several = ", or several joined by commas" * field.metadata["is_list"]
+                help += f" One of: {', '.join(map(str, choices))}{several}."
             self._texts[f"--{name}={field.default}"] = help
 
     def parse(self, argv: Sequence[str], inputs: bool = False) -> flags.FlagValues:
@@ -104,7 +153,7 @@ class CommandLine:
 
         Args:
           argv: the command line, script name first.
-          inputs: whether arguments that are no flags are allowed.
+          inputs: whether there may be arguments that are no flags.
 
         Returns:
           The values, as attributes by the flags' names.

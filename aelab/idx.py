@@ -20,7 +20,7 @@ _DEFLATE_MAX_RATIO = 1032  # a byte of gzip holds at most so many (zlib.net/zlib
 
 
 def read_idx(path: str, dimensions: int) -> np.ndarray:
-    """Reads an IDX file of bytes, gzipped if its name ends in `.gz`.
+    """Reads a whole IDX file of bytes, gzipped if its name ends in `.gz`.
 
     Args:
       path: the file.
@@ -30,53 +30,110 @@ def read_idx(path: str, dimensions: int) -> np.ndarray:
       uint8 array of the shape that the file's header gives.
 
     Raises:
-      UsageError: the file can't be read, is empty, has another magic number, holds
-        nothing, or is shorter or longer than its header says. The sizes are checked
-        against the file's length before memory is taken for them.
+      UsageError: what `IdxFile` raises, or the file holds nothing.
     """
-    try:
-        with open(path, "rb") as file:
-            if not path.endswith(".gz"):
-                return _read(file, path, dimensions, os.path.getsize(path))
-            room = os.path.getsize(path) * _DEFLATE_MAX_RATIO
-            with gzip.GzipFile(fileobj=file) as unzipped:
-                return _read(unzipped, path, dimensions, room)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path} can't be read: {error}") from None
+    with IdxFile(path, dimensions) as file:
+        if math.prod(file.shape) == 0:
+            raise UsageError(f"{path} holds nothing: its header says {_by(file.shape)}")
+        return file.read(file.shape[0])
 
 
-def _read(
-    file: BinaryIO | gzip.GzipFile, path: str, dimensions: int, room: int
-) -> np.ndarray:
-    """Reads header and values; `room` is the most that the file can hold, in bytes."""
-    header = file.read(4 + 4 * dimensions)
-    if not header:
-        raise UsageError(f"{path} is empty")
-    magic = bytes([0, 0, _UINT8, dimensions])
-    if header[:4] != magic:
-        raise UsageError(
-            f"{path} begins with the bytes {header[:4].hex()}; "
-            f"an IDX file of {dimensions}-dimensional uint8 begins with {magic.hex()}"
-        )
-    if len(header) < 4 + 4 * dimensions:
-        raise UsageError(f"{path} ends within its header")
-    shape = struct.unpack(f">{dimensions}I", header[4:])
-    size = math.prod(shape)
-    if size == 0:
-        raise UsageError(f"{path} holds nothing: its header says {_by(shape)}")
-    if size > room:
-        raise UsageError(f"{path} is cut short: its header says {_by(shape)} bytes")
-    values = file.read(size)
-    if len(values) < size:
-        raise UsageError(
-            f"{path} is cut short: its header says {_by(shape)} = {size} bytes, "
-            f"and {len(values)} follow"
-        )
-    if file.read(1):
-        raise UsageError(
-            f"{path} is longer than its header says: {_by(shape)} = {size} bytes"
-        )
-    return np.frombuffer(values, np.uint8).reshape(shape)
+def idx_header(shape: tuple[int, ...]) -> bytes:
+    """What an IDX file of uint8 values of this shape begins with."""
+    return bytes([0, 0, _UINT8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+
+
+class IdxFile:
+    """An IDX file of bytes that is read from its beginning, some items at a time.
+
+    Attributes:
+      shape: what the header says; the first size is the number of items.
+    """
+
+    def __init__(self, path: str, dimensions: int):
+        """Opens a file, gzipped if its name ends in `.gz`, and reads its header.
+
+        Raises:
+          UsageError: the file can't be read, is empty, has another magic number or is
+            shorter than its header says, as far as its length tells.
+        """
+        self._path = path
+        try:
+            # Both are closed by `close`, the outer one first.
+            self._raw: BinaryIO = open(path, "rb")  # noqa: SIM115
+            room = os.path.getsize(path)
+            self._file: BinaryIO | gzip.GzipFile = self._raw
+            if path.endswith(".gz"):
+                self._file = gzip.GzipFile(fileobj=self._raw)
+                room *= _DEFLATE_MAX_RATIO
+        except OSError as error:
+            raise UsageError(f"{path} can't be read: {error}") from None
+        try:
+            self.shape = self._header(dimensions, room)
+        except UsageError:
+            self.close()
+            raise
+        self._left = self.shape[0]
+
+    def __enter__(self) -> "IdxFile":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+        self._raw.close()
+
+    def read(self, count: int) -> np.ndarray:
+        """The next `count` items, no more than are left.
+
+        Returns:
+          uint8 [count, ...].
+
+        Raises:
+          UsageError: the file can't be read, or is shorter or longer than its header
+            says.
+        """
+        rest = self.shape[1:]
+        size = count * math.prod(rest)
+        values = self._bytes(size)
+        if len(values) < size:
+            raise UsageError(
+                f"{self._path} is cut short: its header says {_by(self.shape)} bytes, "
+                "and fewer follow"
+            )
+        self._left -= count
+        if not self._left and self._bytes(1):
+            raise UsageError(
+                f"{self._path} is longer than its header says: {_by(self.shape)} bytes"
+            )
+        return np.frombuffer(values, np.uint8).reshape(count, *rest)
+
+    def _header(self, dimensions: int, room: int) -> tuple[int, ...]:
+        """The shape in the header; `room` is the most bytes that there can be."""
+        path, header = self._path, self._bytes(4 + 4 * dimensions)
+        if not header:
+            raise UsageError(f"{path} is empty")
+        magic = bytes([0, 0, _UINT8, dimensions])
+        if header[:4] != magic:
+            raise UsageError(
+                f"{path} begins with the bytes {header[:4].hex()}; an IDX file of "
+                f"{dimensions}-dimensional uint8 begins with {magic.hex()}"
+            )
+        if len(header) < 4 + 4 * dimensions:
+            raise UsageError(f"{path} ends within its header")
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        if math.prod(shape) > room:
+            raise UsageError(f"{path} is cut short: its header says {_by(shape)} bytes")
+        return shape
+
+    def _bytes(self, count: int) -> bytes:
+        try:
+            return self._file.read(count)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"{self._path} can't be read: {error}") from None
 
 
 def _by(shape: tuple[int, ...]) -> str:

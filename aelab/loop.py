@@ -11,8 +11,10 @@ from aelab import checkpoints
 from aelab.cluster import find_cluster
 from aelab.config import Config
 from aelab.console import Console, own_log, warn
+from aelab.corruptions import describe
 from aelab.distribution import Distribution, alike
 from aelab.errors import TrainingError, UsageError
+from aelab.pipeline import image_error
 from aelab.plan import Plan, build_plan
 from aelab.run_directory import RunDirectory
 from aelab.signals import SignalNote
@@ -37,6 +39,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
         together.
       TrainingError: a loss or gradient is not finite, a file can't be written, or
         another worker is gone.
+      MemoryError: the model does not fit into memory.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     cluster = find_cluster() if config.strategy == "multi_worker" else None
@@ -45,6 +48,8 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
         run = RunDirectory(run_dir)
         try:
             return _train(config, distribution, run)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(error.message) from None
         except tf.errors.OpError as error:
             # Outside training: the workers tell each other how they were started.
             if distribution.workers == 1:
@@ -142,6 +147,8 @@ _ABORTED = "Collective ops is aborted by: "
 
 def _reason(error: Exception, distribution: Distribution) -> str:
     """What went wrong, in a sentence."""
+    if isinstance(error, tf.errors.OpError) and (reason := image_error(error)):
+        return reason
     if isinstance(error, OSError) or distribution.workers == 1:
         return str(getattr(error, "message", error))
     message = str(getattr(error, "message", error))
@@ -252,7 +259,7 @@ def _announce(
     print(f"""\
 Data       {config.dataset}: {len(splits.train):,} images to train, \
 {len(splits.eval):,} to evaluate, {shape}
-Task       noise {config.noise_stddev}, loss {config.loss}, \
+Task       corruption {describe(config)}; loss {config.loss}, \
 {config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
 Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
 {plan.epoch(plan.total_steps):.2f} epochs

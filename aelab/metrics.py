@@ -24,15 +24,45 @@ def _mean_over_pixels(values: tf.Tensor) -> tf.Tensor:
 def bce(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """Binary cross-entropy in nats, the mean over pixels.
 
-    Compiled, and if `output` is the result of a sigmoid, Keras' operation takes the
-    logits in front of it, so nothing is lost where the sigmoid saturates.
+    Compiled, and if `output` is the result of a sigmoid, it is computed from the logits
+    in front of it: within 1e-7 of the exact value, or of its float32 rounding, also
+    where the sigmoid saturates.
     """
-    return _mean_over_pixels(keras.ops.binary_crossentropy(clean, output))
+    if not tf.is_symbolic_tensor(output) or output.op.type != "Sigmoid":
+        return _mean_over_pixels(keras.ops.binary_crossentropy(clean, output))
+    (logits,) = output.op.inputs
+    return _mean_over_pixels(_bce_of_logits(clean, logits, output))
+
+
+@tf.custom_gradient
+def _bce_of_logits(
+    clean: tf.Tensor, logits: tf.Tensor, output: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[None, tf.Tensor, None]]]:
+    """log(1 + exp(z)) - clean z for each logit z; `output` = sigmoid(z).
+
+    As log(1 + exp(z)) = max(z, 0) - log(max(sigmoid(z), 1 - sigmoid(z))), the sigmoid
+    that is there already serves the loss, and its derivative, sigmoid(z) - clean.
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor, None]:
+        return None, upstream * (output - clean), None
+
+    rest = tf.math.log(tf.maximum(output, 1.0 - output))
+    return tf.nn.relu(logits) - clean * logits - rest, gradient
 
 
 def mse(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """Squared error, the mean over pixels."""
     return _mean_over_pixels(tf.math.squared_difference(clean, output))
+
+
+def log_mse(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """Natural logarithm of the squared error's mean over pixels, at least ln 1e-10.
+
+    But for a factor it is the PSNR, which so rises by as much in easy images as in hard
+    ones.
+    """
+    return tf.math.log(tf.maximum(mse(clean, output), _MIN_MSE))
 
 
 def psnr(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
@@ -56,6 +86,6 @@ def ssim(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     return tf.image.ssim(clean, output, max_val=1.0, filter_size=window)
 
 
-LOSSES: dict[str, Metric] = {"bce": bce, "mse": mse}
+LOSSES: dict[str, Metric] = {"bce": bce, "mse": mse, "log_mse": log_mse}
 TRAIN_METRICS: dict[str, Metric] = {"psnr": psnr}
 EVAL_METRICS: dict[str, Metric] = {"bce": bce, "mse": mse, "psnr": psnr, "ssim": ssim}

@@ -56,7 +56,7 @@ class LearningRate:
 
 
 def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
-    """The Keras optimizer that `config` names; all but the rate is Keras' default.
+    """The Keras optimizer that `config` names, its defaults but for rate and decay.
 
     Args:
       config: names the optimizer and its learning rate.
@@ -76,7 +76,10 @@ def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
             "newer ones, from Python 3.11 on, have it right"
         )
     rate = LearningRate(config, total_steps)
-    optimizer = OPTIMIZERS[config.optimizer](learning_rate=lambda: rate(step))
+    decay = {}
+    if config.optimizer == "adamw":  # Loshchilov and Hutter 2019
+        decay = {"weight_decay": config.weight_decay}
+    optimizer = OPTIMIZERS[config.optimizer](learning_rate=lambda: rate(step), **decay)
     # Keras would sum over replicas as well, which makes them too large; what must be
     # known first, the norm of the sum and whether it is finite, it does not tell. (Muon
     # and Nadam still take means of what all replicas have alike.)

@@ -16,6 +16,7 @@ class Plan:
       eval_every_epochs: evaluations are at the first step that completes an epoch.
       log_every_steps: training lines are at its multiples, and at evaluations.
       checkpoint_every_steps: checkpoints are at its multiples, and at evaluations.
+      profiled_steps: after which step a profile begins, and which is its last.
     """
 
     examples: int
@@ -24,6 +25,7 @@ class Plan:
     eval_every_epochs: int
     log_every_steps: int
     checkpoint_every_steps: int
+    profiled_steps: tuple[int, int] = (0, 0)
 
     def epoch(self, step: int) -> float:
         """How often each image was seen after `step` steps, on average."""
@@ -43,7 +45,13 @@ class Plan:
         """The first step after `step` at which anything happens."""
         every = (self.log_every_steps, self.checkpoint_every_steps)
         multiples = [(step // n + 1) * n for n in every if n]
-        return min([self.next_evaluation(step), *multiples])
+        single = [n for n in self.profiled_steps if n > step]
+        return min([self.next_evaluation(step), *multiples, *single])
+
+    def is_profiled(self, step: int) -> bool:
+        """Whether the step after `step` is part of the profile."""
+        first, last = self.profiled_steps
+        return first <= step < last
 
     def is_evaluation(self, step: int) -> bool:
         """Whether `step` has an evaluation."""
@@ -64,6 +72,7 @@ def _is_multiple(step: int, every: int) -> bool:
 
 def build_plan(config: Config, examples: int) -> Plan:
     """The plan of a run over `examples` training images."""
+    first, last = config.profiled_steps()
     steps = config.train_steps or -(-config.epochs * examples // config.batch_size)
     return Plan(
         examples=examples,
@@ -72,4 +81,5 @@ def build_plan(config: Config, examples: int) -> Plan:
         eval_every_epochs=config.eval_every_epochs,
         log_every_steps=config.log_every_steps,
         checkpoint_every_steps=config.checkpoint_every_steps,
+        profiled_steps=(first, min(last, steps)),
     )

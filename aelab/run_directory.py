@@ -80,6 +80,14 @@ class RunDirectory:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--run_dir={self.path} holds no run: {error}") from None
 
+    def read_values(self) -> dict[str, Any]:
+        """All that `config.json` holds, unchecked: fields, data, machine, versions.
+
+        Raises:
+          UsageError: the directory holds no run, or its `config.json` is no object.
+        """
+        return parse_object(self._read_config_json(), self.config_json)
+
     def read_data(self) -> dict[str, Any]:
         """What `Splits.describe` said of the run's data.
 
@@ -97,7 +105,7 @@ class RunDirectory:
         return self._read_object("machine")
 
     def _read_object(self, key: str) -> dict[str, Any]:
-        value = parse_object(self._read_config_json(), self.config_json).get(key)
+        value = self.read_values().get(key)
         return value if isinstance(value, dict) else {}
 
     def only_writer(self) -> contextlib.AbstractContextManager[None]:

@@ -3,11 +3,12 @@
 Nothing outside a source knows how large an image is or where it comes from.
 """
 
+import dataclasses
 import functools
 import hashlib
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from aelab import synthetic
 from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.idx import read_idx
+from aelab.image_folder import open_image_folder
 
 
 class Source(Protocol):
@@ -40,12 +42,29 @@ class Source(Protocol):
         """A source of the first `count` images, at least 1 and no more than all."""
 
 
+@runtime_checkable
+class Cropping(Protocol):
+    """What a source has, too, whose images are parts of larger ones."""
+
+    def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Parts of the images at `indices`, the same ones for the same arguments.
+
+        Args:
+          indices: int64 [n].
+          places: uint32 [n, 2], random numbers that say which part.
+
+        Returns:
+          uint8 [n, height, width, channels], as `Source.images` does.
+        """
+
+
 class ArraySource:
     """A source whose images are in memory."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray | None = None):
         """Takes `images`, uint8 [n, H, W, C], and `labels`, uint8 [n], if known."""
         self._images = images
+        self._tensor: Any = None
         self.labels = labels
         self.image_shape: tuple[int, int, int] = images.shape[1:]
 
@@ -63,6 +82,19 @@ class ArraySource:
         """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
         chosen: np.ndarray = self._images[indices]
         return chosen
+
+    def tensor(self) -> Any:
+        """All images as a TensorFlow tensor in the CPU's memory, uint8 [n, H, W, C].
+
+        From then on it is the only copy, of which the array is a view.
+        """
+        if self._tensor is None:
+            import tensorflow as tf
+
+            with tf.init_scope(), tf.device("CPU:0"):
+                self._tensor = tf.constant(self._images)
+                self._images = np.asarray(memoryview(self._tensor))
+        return self._tensor
 
     def first(self, count: int) -> "ArraySource":
         """A source of the first `count` images, at least 1 and no more than all."""
@@ -131,6 +163,7 @@ SOURCES: dict[str, Callable[[Config, str], Source]] = {
     "synthetic": _synthetic,
     "fashion_mnist": _fashion_mnist,
     "idx": _idx,
+    "images": open_image_folder,
 }
 
 
@@ -152,6 +185,22 @@ def load_split(config: Config, split: str) -> Source:
             f"--dataset={config.dataset} has"
         )
     return source.first(examples) if examples else source
+
+
+def moved(config: Config, data_dir: str) -> Config:
+    """The configuration with its data in another folder, if `data_dir` names one.
+
+    Raises:
+      UsageError: its data set reads no folder.
+    """
+    if not data_dir:
+        return config
+    if not config.data_dir:
+        raise UsageError(
+            f"--data_dir={data_dir} contradicts the run's "
+            f"--dataset={config.dataset}, which reads no folder"
+        )
+    return dataclasses.replace(config, data_dir=os.path.abspath(data_dir))
 
 
 def load_splits(config: Config) -> Splits:

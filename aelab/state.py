@@ -55,6 +55,8 @@ class TrainState:
       totals: float32 [2] variables, sum and count of each training metric since the
         last training line.
       progress: what the outer loop remembers.
+      seconds_waited: float64 scalar variable, for how long the loop has waited for
+        batches; not part of the arrays.
       strategy: whose replicas hold the model and the optimizer; not part of the arrays.
     """
 
@@ -73,8 +75,10 @@ class TrainState:
             self.optimizer = build_optimizer(config, total_steps, self.step)
             self.optimizer.build(self.model.trainable_variables)
             self.loss_scale = LossScale(config)
-        names = ("loss", *TRAIN_METRICS, "gradient_norm")
+        rate = ("code_bytes",) if config.sends_integers() else ()
+        names = ("loss", *TRAIN_METRICS, *rate, "gradient_norm")
         self.totals = {n: tf.Variable(tf.zeros([2]), name=n) for n in names}
+        self.seconds_waited = tf.Variable(0.0, dtype=tf.float64)
         self.progress = Progress()
 
     def _variables(self) -> dict[str, Any]:

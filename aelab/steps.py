@@ -19,33 +19,61 @@ from aelab.state import TrainState
 Values = dict[str, tf.Tensor]
 
 
-def autoencode(model: Any, images: tf.Tensor, training: bool) -> tuple[Any, Any]:
-    """Output and code of `images`, float32 [n, H, W, C] in [0, 1]."""
+def autoencode(
+    model: Any, images: tf.Tensor, training: bool, dither: tf.Tensor | None = None
+) -> tuple[Any, Any]:
+    """Output and code of `images`, float32 [n, H, W, C] in [0, 1].
+
+    The code is what the encoder gives: a tensor [n, ...] or a list of such. That of a
+    model with a prior is rounded, or `dither` is added to it, which stands for the
+    error of rounding and has a gradient (Balle et al. 2018).
+    """
     code = model.encoder(images, training=training)
+    if hasattr(model, "prior"):
+        code = tf.cast(code, tf.float32)
+        code = tf.round(code) if dither is None else code + dither
     return model.decoder(code, training=training), code
 
 
-def example_losses(
-    config: Config, clean: tf.Tensor, output: tf.Tensor, code: tf.Tensor
-) -> tf.Tensor:
-    """What training minimises: reconstruction loss + `l1_activity` * sum |code|.
+def code_bytes(model: Any, code: tf.Tensor) -> Values:
+    """`code_bytes`: those of an image's code, float32 [n], if there is a prior."""
+    return {"code_bytes": model.prior(code)} if hasattr(model, "prior") else {}
 
-    The penalty is that of Keras' `ActivityRegularizer`, which divides the sum over a
-    batch by the batch size, computed here for each example, so that it is the same on
-    any number of devices.
+
+def code_rows(code: Any) -> tf.Tensor:
+    """All numbers of an image's code in a row: float32 [n, numbers]."""
+    parts = [tf.cast(part, tf.float32) for part in tf.nest.flatten(code)]
+    rows = [tf.reshape(part, [tf.shape(part)[0], -1]) for part in parts]
+    return rows[0] if len(rows) == 1 else tf.concat(rows, axis=1)
+
+
+def example_losses(
+    config: Config, clean: tf.Tensor, output: tf.Tensor, code: Any, rate: Values
+) -> tf.Tensor:
+    """What training minimises: reconstruction loss + penalties on the code.
+
+    They are `l1_activity` * sum |code|, and `rate_weight` * bytes where `rate` has
+    them, see `code_bytes`. The former is that of Keras' `ActivityRegularizer`, which
+    divides the sum over a batch by the batch size, computed here for each example, so
+    that it is the same on any number of devices.
 
     Returns:
       float32 [n].
     """
     losses = LOSSES[config.loss](clean, output)
-    if config.l1_activity == 0:
-        return losses
-    code = tf.cast(tf.reshape(code, [tf.shape(code)[0], -1]), tf.float32)
-    return losses + config.l1_activity * tf.reduce_sum(tf.abs(code), axis=1)
+    if config.l1_activity:
+        losses += config.l1_activity * tf.reduce_sum(tf.abs(code_rows(code)), axis=1)
+    if rate:  # at a weight of 0, too, so that the prior has a gradient
+        losses += config.rate_weight * rate["code_bytes"]
+    return losses
 
 
 def replica_gradients(
-    state: TrainState, config: Config, corrupted: tf.Tensor, clean: tf.Tensor
+    state: TrainState,
+    config: Config,
+    corrupted: tf.Tensor,
+    clean: tf.Tensor,
+    dither: tf.Tensor | None = None,
 ) -> tuple[list[tf.Tensor], Values]:
     """Forward and backward pass over the rows of one replica.
 
@@ -54,19 +82,20 @@ def replica_gradients(
       config: loss and global batch size, by which the sum of losses is divided.
       corrupted: float32 [rows, H, W, C], the model's input.
       clean: the same, what it should give.
+      dither: float32 [rows, encoding_dim], for a model with a prior.
 
     Returns:
       This replica's share of the scaled loss' gradient, and of each training metric
       float32 [2]: the sum over examples and their count.
     """
     with tf.GradientTape() as tape:
-        output, code = autoencode(state.model, corrupted, training=True)
-        losses = example_losses(config, clean, output, code)
+        output, code = autoencode(state.model, corrupted, True, dither)
+        rate = code_bytes(state.model, code)
+        losses = example_losses(config, clean, output, code, rate)
         loss = state.loss_scale.scaled(tf.reduce_sum(losses) / config.batch_size)
     gradients = tape.gradient(loss, state.model.trainable_variables)
-    values = {"loss": losses} | {
-        name: metric(clean, output) for name, metric in TRAIN_METRICS.items()
-    }
+    values = {n: metric(clean, output) for n, metric in TRAIN_METRICS.items()}
+    values |= {"loss": losses} | rate
     return gradients, {n: _total(v, tf.ones_like(v)) for n, v in values.items()}
 
 
@@ -83,19 +112,45 @@ def sum_over_replicas(tensors: Any) -> Any:
     return tf.nest.pack_sequence_as(tensors, pieces)
 
 
-Gradients = Callable[[tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], Values]]
+def sum_over_blocks(function: Callable[..., Any], blocks: int, *tensors: Any) -> Any:
+    """`function` of each of several blocks of rows, and the sums of its results.
+
+    The blocks depend on each other in nothing, so TensorFlow computes as many of them
+    at a time as there are cores.
+
+    Args:
+      function: takes some rows of each of `tensors`; gives a nest of sums over rows.
+      blocks: how many; must divide the number of rows.
+      *tensors: [rows, ...] each.
+    """
+    if blocks == 1:
+        return function(*tensors)
+    cut = [tf.split(tensor, blocks) for tensor in tensors]
+    parts = [function(*block) for block in zip(*cut, strict=True)]
+    return tf.nest.map_structure(lambda *each: tf.add_n(each), *parts)
 
 
-def build_gradients(state: TrainState, config: Config, use_xla: bool) -> Gradients:
-    """`replica_gradients` as a function of (corrupted, clean), compiled or not."""
+Gradients = Callable[..., tuple[list[tf.Tensor], Values]]
 
-    def gradients(corrupted: Any, clean: Any) -> tuple[list[tf.Tensor], Values]:
-        return replica_gradients(state, config, corrupted, clean)
 
-    if not use_xla:
-        return gradients
-    compiled: Gradients = tf.function(gradients, jit_compile=True, autograph=False)
-    return compiled
+def build_gradients(
+    state: TrainState, config: Config, use_xla: bool, blocks: int = 1
+) -> Gradients:
+    """`replica_gradients` as a function of a batch's parts, compiled or not."""
+
+    def of_block(*batch: Any) -> tuple[list[tf.Tensor], Values]:
+        return replica_gradients(state, config, *batch)
+
+    if use_xla:
+        of_block = tf.function(of_block, jit_compile=True, autograph=False)
+
+    def gradients(*batch: Any) -> tuple[list[tf.Tensor], Values]:
+        summed: tuple[list[tf.Tensor], Values] = sum_over_blocks(
+            of_block, blocks, *batch
+        )
+        return summed
+
+    return gradients
 
 
 def train_step(
@@ -107,7 +162,7 @@ def train_step(
       state: changed in place; `step`, `totals` and `loss_scale` are left to the loop.
       config: what the gradient is clipped to.
       gradients: see `build_gradients`.
-      batch: (corrupted, clean), float32 [rows, H, W, C] for each replica.
+      batch: of each replica, see `make_train_dataset`.
 
     Returns:
       For each training metric float32 [2], over all replicas: the sum over examples and
@@ -115,8 +170,8 @@ def train_step(
       whether the weights were changed, a bool scalar.
     """
 
-    def sum_gradients(corrupted: Any, clean: Any) -> tuple[list[tf.Tensor], Values]:
-        summed, totals = sum_over_replicas(gradients(corrupted, clean))
+    def sum_gradients(*parts: Any) -> tuple[list[tf.Tensor], Values]:
+        summed, totals = sum_over_replicas(gradients(*parts))
         summed = state.loss_scale.unscaled(summed)
         norm = tf.linalg.global_norm(summed)
         if config.gradient_clip_norm:
@@ -133,6 +188,13 @@ def train_step(
     finite = tf.reduce_all(tf.math.is_finite(sums))
     tf.cond(finite, lambda: state.strategy.run(update, args=(summed,)), lambda: None)
     return totals, finite
+
+
+def _tensors(strategy: tf.distribute.Strategy, batch: Any) -> list[tf.Tensor]:
+    """The tensors of all of this worker's replicas."""
+    tensors = [strategy.experimental_local_results(part) for part in batch]
+    flat: list[tf.Tensor] = tf.nest.flatten(tensors)
+    return flat
 
 
 def _first(strategy: tf.distribute.Strategy, values: Values) -> Values:
@@ -152,9 +214,9 @@ TrainLoop = Callable[[Iterator[Any], tf.Tensor], tf.Tensor]
 
 
 def build_train_loop(
-    state: TrainState, config: Config, use_xla: bool = False
+    state: TrainState, config: Config, use_xla: bool = False, blocks: int = 1
 ) -> TrainLoop:
-    """Compiles the inner loop.
+    """Compiles the inner loop; see `sum_over_blocks` for `blocks`.
 
     Returns:
       `train_loop(batches, num_steps)`: takes `num_steps` (int64 scalar, a tensor, as
@@ -163,7 +225,7 @@ def build_train_loop(
       With float16 it is skipped and lowers the loss scale; otherwise, and at the
       smallest scale, the loop stops after it. Returns whether it did not (bool scalar).
     """
-    gradients = build_gradients(state, config, use_xla)
+    gradients = build_gradients(state, config, use_xla, blocks)
 
     def train_loop(batches: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
         last = state.step + num_steps
@@ -172,7 +234,12 @@ def build_train_loop(
             return going_on & (state.step < last)
 
         def take_step(going_on: tf.Tensor) -> tf.Tensor:
-            totals, finite = train_step(state, config, gradients, next(batches))
+            asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                batch = next(batches)
+            with tf.control_dependencies(_tensors(state.strategy, batch)):
+                state.seconds_waited.assign_add(tf.timestamp() - asked)
+            totals, finite = train_step(state, config, gradients, batch)
             for name, total in totals.items():
                 state.totals[name].assign_add(tf.where(finite, total, 0.0))
             state.step.assign_add(1)
@@ -199,11 +266,19 @@ def model_metrics(model: Any, config: Config) -> ExampleMetrics:
     """The evaluation figures of a model's output, one value an example."""
 
     def example_metrics(corrupted: tf.Tensor, clean: tf.Tensor) -> Values:
-        output, code = autoencode(model, corrupted, training=False)
-        losses = example_losses(config, clean, output, code)
-        return {"loss": losses} | image_metrics(clean, output)
+        return judge_output(model, config, corrupted, clean)[1]
 
     return example_metrics
+
+
+def judge_output(
+    model: Any, config: Config, corrupted: tf.Tensor, clean: tf.Tensor
+) -> tuple[tf.Tensor, Values]:
+    """A model's output, and its evaluation figures, one value an example."""
+    output, code = autoencode(model, corrupted, training=False)
+    rate = code_bytes(model, code)
+    losses = example_losses(config, clean, output, code, rate)
+    return output, {"loss": losses} | image_metrics(clean, output) | rate
 
 
 def image_metrics(clean: tf.Tensor, output: tf.Tensor) -> Values:
@@ -217,12 +292,14 @@ Evaluate = Callable[..., dict[str, float]]
 def build_evaluate(
     example_metrics: ExampleMetrics,
     strategy: tf.distribute.Strategy | None = None,
+    blocks: int = 1,
 ) -> Evaluate:
     """Compiles an evaluation.
 
     Args:
       example_metrics: `(corrupted, clean) -> {name: float32 [n]}`.
       strategy: over whose replicas the batches are spread, one device by default.
+      blocks: see `sum_over_blocks`.
 
     Returns:
       `evaluate(dataset, num_batches, after_batch)`: the means over all examples of a
@@ -231,9 +308,12 @@ def build_evaluate(
     """
     where = strategy or tf.distribute.get_strategy()
 
-    def replica_totals(corrupted: Any, clean: Any, weights: Any) -> Values:
+    def block_totals(corrupted: Any, clean: Any, weights: Any) -> Values:
         values = example_metrics(corrupted, clean)
-        totals = {n: _total(v, weights) for n, v in values.items()}
+        return {n: _total(v, weights) for n, v in values.items()}
+
+    def replica_totals(*batch: Any) -> Values:
+        totals = sum_over_blocks(block_totals, blocks, *batch)
         summed: Values = sum_over_replicas(totals)
         return summed
 

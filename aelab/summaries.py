@@ -13,29 +13,44 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.compat.proto import summary_pb2
+from tensorboard.plugins.histogram import metadata as histogram_summary
 from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.image import metadata as image_summary
+from tensorboard.plugins.scalar import summary_v2 as scalar_summary
+from tensorboard.util import tensor_util
 
 from aelab.config import Config
 from aelab.console import warn
 from aelab.events import EventFile
+from aelab.metrics import EVAL_METRICS
 from aelab.panels import draw_panel, encode_png
+from aelab.projector import write_projector
 from aelab.run_directory import SPLITS, RunDirectory
+from aelab.sources import Source
 from aelab.state import Progress
 from aelab.writing import telling_size, write_bytes
 
 _BLOCK = 1 << 16
+_BUCKETS = 30
+_CONFIG = "Every choice of this run, as in its `config.json`."
 _PANEL = "Rows from the top: clean, corrupted (the model's input), output."
+_VARIABLE = "All numbers of a variable of the model."
+_CODE = "All numbers of the codes of the panel's images."
 _DESCRIPTIONS = {
     "loss": "What training minimises: the reconstruction loss and the L1 penalty.",
-    "psnr": "Mean over images of -10 log10(mse), in dB.",
+    "code_bytes": "Bytes of an image's code by the model's prior, mean over images.",
     "learning_rate": "Learning rate of the last step.",
     "gradient_norm": "Euclidean norm of the gradient before clipping, mean over steps.",
     "loss_scale": "What float16 losses are multiplied by, so that gradients show.",
     "skipped_steps": "Steps skipped so far, as a float16 gradient was not finite.",
     "images_per_second": "Training images a second, evaluations left out.",
-    "bce": "Binary cross-entropy, mean over pixels, in nats.",
-    "mse": "Squared error, mean over pixels.",
-    "ssim": "Structural similarity (Wang et al. 2004), mean over images.",
+    "input_wait": "Share of the training time spent waiting for batches, 0 to 1.",
+}
+# A metric is described by the first line of its docstring.
+_DESCRIPTIONS |= {
+    name: f"{(metric.__doc__ or name).splitlines()[0]} The mean over images."
+    for name, metric in EVAL_METRICS.items()
 }
 
 
@@ -74,7 +89,13 @@ class Summaries:
             events.close()
 
     def describe(self, config: Config, model: Any) -> None:
-        """Writes the configuration (text and hyperparameters) and the model graph."""
+        """Writes the configuration (text and hyperparameters) and the model graph.
+
+        TensorBoard's table of runs joins hyperparameters with the scalars of the same
+        folder: here those of evaluations. As they are not declared, it finds out itself
+        in which of them the runs differ, and shows these first. A row is named after
+        the folder, so two runs of one configuration are two rows.
+        """
         rows = "\n".join(
             f"| {name} | {value} |" for name, value in asdict(config).items()
         )
@@ -82,11 +103,13 @@ class Summaries:
         graph = tf.function(model.call, autograph=False).get_concrete_function(spec)
 
         def summaries() -> None:
-            tf.summary.text("config", f"| field | value |\n|---|---|\n{rows}")
+            table = f"| field | value |\n|---|---|\n{rows}"
+            tf.summary.text("config", table, description=_CONFIG)
             tf.summary.graph(graph.graph)
-            hparams.hparams(asdict(config))
 
         self._events["train"].write(0, summaries)
+        fields = asdict(config)
+        self._events["eval"].write(0, lambda: hparams.hparams(fields, trial_id=""))
 
     def scalars(
         self, split: str, step: int, epoch: float, values: dict[str, float]
@@ -103,12 +126,19 @@ class Summaries:
         line |= {name: v if math.isfinite(v) else None for name, v in values.items()}
         self._write_line(json.dumps(line).encode() + b"\n")
 
-        def summaries() -> None:
-            for name, value in values.items():
-                if math.isfinite(value):
-                    tf.summary.scalar(name, value, description=_DESCRIPTIONS.get(name))
+        # In one call: a `tf.summary.scalar` each takes as long as a step of `dense`.
+        together = summary_pb2.Summary()
+        for name, value in values.items():
+            if math.isfinite(value):
+                one = scalar_summary.scalar_pb(name, value, _DESCRIPTIONS.get(name))
+                together.MergeFrom(one)
+        self._write_together(split, step, together)
 
-        self._events[split].write(step, summaries)
+    def _write_together(self, split: str, step: int, together: Any) -> None:
+        content = together.SerializeToString()
+        self._events[split].write(
+            step, lambda: tf.summary.experimental.write_raw_pb(content)
+        )
 
     def _write_line(self, line: bytes) -> None:
         with telling_size(self._run.metrics_jsonl, len(line)):
@@ -124,23 +154,64 @@ class Summaries:
         with telling_size(self._run.metrics_jsonl, 0):
             os.fsync(self._metrics.fileno())
 
+    def histograms(
+        self, step: int, variables: dict[str, np.ndarray], code: np.ndarray
+    ) -> None:
+        """Writes the distribution of each variable, by its name, and of a code."""
+        together = summary_pb2.Summary()
+        for name, values in variables.items():
+            _add_histogram(together, f"weights/{name}", values, _VARIABLE)
+        _add_histogram(together, "code", code, _CODE)
+        self._write_together("eval", step, together)
+
+    def projector(self, source: Source, config: Config, encoder: Any) -> None:
+        """Writes what TensorBoard's projector shows, see `write_projector`."""
+        folder = os.path.join(self._run.tensorboard, "eval")
+        try:
+            write_projector(folder, source, config, encoder)
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "message", error)
+            warn(f"can't write the projector's files: {reason}")
+
     def panel(
         self, step: int, clean: np.ndarray, corrupted: np.ndarray, output: np.ndarray
     ) -> None:
         """Writes images, float32 [n, H, W, C] each, as a PNG file and a summary."""
         picture = draw_panel([clean, corrupted, output])
+        height, width, _ = picture.shape
+        png = encode_png(picture)
         path = os.path.join(self._run.images, f"panel-{step:08d}.png")
         try:
-            write_bytes(path, encode_png(picture))
+            write_bytes(path, png)
         except OSError as error:
             if not self._has_warned_of_pictures:
                 self._has_warned_of_pictures = True
                 warn(f"can't write pictures: {error}; training goes on")
 
-        def summaries() -> None:
-            tf.summary.image("panel", picture[np.newaxis], description=_PANEL)
+        # What `tf.summary.image` writes, without encoding the picture once more.
+        image = tf.constant([str(width).encode(), str(height).encode(), png])
+        kind = image_summary.create_summary_metadata(None, _PANEL)
+        self._events["eval"].write(
+            step, lambda: tf.summary.write("panel", image, metadata=kind)
+        )
 
-        self._events["eval"].write(step, summaries)
+
+def _add_histogram(
+    summary: Any, tag: str, values: np.ndarray, description: str
+) -> None:
+    """Adds what `tf.summary.histogram` would write, without a call of TensorFlow."""
+    values = np.asarray(values, np.float64)
+    values = values[np.isfinite(values)]
+    counts, edges = np.histogram(values, _BUCKETS)
+    if values.size and values.min() == values.max():
+        # All in the last bucket, of no width, where NumPy would make them 1 wide.
+        counts, edges = np.sort(counts), np.full_like(edges, values[0])
+    buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
+    summary.value.add(
+        tag=tag,
+        metadata=histogram_summary.create_summary_metadata(None, description),
+        tensor=tensor_util.make_tensor_proto(buckets, dtype=np.float64),
+    )
 
 
 def _drop_lines(path: str, keep_until: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ from aelab.console import Console, figures_text
 from aelab.distribution import Distribution
 from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.optimizers import LearningRate
+from aelab.panels import num_columns
 from aelab.pipeline import (
     distribute,
     example_indices,
@@ -25,6 +26,7 @@ from aelab.pipeline import (
     num_eval_batches,
 )
 from aelab.plan import Plan
+from aelab.profile import Profile
 from aelab.run_directory import RunDirectory
 from aelab.signals import SignalNote
 from aelab.sources import Source, Splits
@@ -33,13 +35,12 @@ from aelab.steps import (
     autoencode,
     build_evaluate,
     build_train_loop,
+    code_rows,
     means,
     model_metrics,
 )
 from aelab.summaries import Summaries
 from aelab.writing import write_bytes
-
-_PANEL_COLUMNS = 12
 
 
 class Trainer:
@@ -67,8 +68,20 @@ class Trainer:
         self._summaries, self._console, self._note = summaries, console, note
         self._examples = len(splits.train), len(splits.eval)
         self._learning_rate = LearningRate(config, plan.total_steps)
-        strategy = distribution.strategy
-        self._first_step = first_step = int(state.step)
+        self._first_step = self._step = int(state.step)
+        self._open_input(splits)
+        self._compile()
+        self._profile = Profile(run.tensorboard if distribution.is_chief else "")
+        self._saved_at, self._saved_step = time.monotonic(), -1
+        self._seconds = 0.0
+        self._timed_steps = 0
+        self._train_text = ""
+        self._figures: dict[str, float] = {}
+
+    def _open_input(self, splits: Splits) -> None:
+        """Makes the datasets, from the step on at which the run stands."""
+        config, first_step = self._config, self._first_step
+        strategy = self._distribution.strategy
         self._batches = iter(
             distribute(
                 strategy,
@@ -81,14 +94,21 @@ class Trainer:
             strategy, lambda share: make_eval_dataset(splits.eval, config, share)
         )
         self._num_eval_batches = num_eval_batches(splits.eval, config)
-        self._train_loop = build_train_loop(state, config, distribution.use_xla)
-        self._evaluate = build_evaluate(model_metrics(state.model, config), strategy)
+        self._eval_source = splits.eval
         self._panel = _first_images(splits.eval, config)
-        self._saved_at, self._saved_step = time.monotonic(), -1
-        self._seconds = 0.0
-        self._timed_steps = 0
-        self._train_text = ""
-        self._figures: dict[str, float] = {}
+
+    def _compile(self) -> None:
+        """Builds what is compiled when it is first called."""
+        state, config, distribution = self._state, self._config, self._distribution
+        blocks = distribution.blocks
+        self._train_loop = build_train_loop(state, config, distribution.use_xla, blocks)
+        self._evaluate = build_evaluate(
+            model_metrics(state.model, config), distribution.strategy, blocks
+        )
+        self._autoencode = tf.function(
+            lambda images: autoencode(state.model, images, training=False),
+            autograph=False,
+        )
 
     def train(self) -> dict[str, float]:
         """Trains until the plan ends or early stopping says so.
@@ -107,17 +127,22 @@ class Trainer:
             self._save_latest()
         self._train_loop(self._batches, tf.constant(0, tf.int64))  # only traces
         self._evaluate_if_due()
+        with self._profile:
+            self._train_to_the_end()
+        if self._summaries:
+            encoder = self._state.model.encoder
+            self._summaries.projector(self._eval_source, self._config, encoder)
+        return self._figures
+
+    def _train_to_the_end(self) -> None:
         while not self._is_finished():
             self._stop_if_asked()
+            self._profile.run(self._plan.is_profiled(self._step))
             self._advance()
+            self._profile.run(self._plan.is_profiled(self._step))
             self._write_training_line_if_due()
             self._evaluate_if_due()
             self._save_if_due()
-        return self._figures
-
-    @property
-    def _step(self) -> int:
-        return int(self._state.step)
 
     def _is_finished(self) -> bool:
         """Whether the plan is at its end, or the loss has not fallen for too long."""
@@ -140,13 +165,17 @@ class Trainer:
         step = self._step
         next_step = min(self._plan.next_event(step), step + self._config.steps_per_loop)
         started = time.monotonic()
-        if not self._run_loop(next_step - step):
+        is_finite = self._run_loop(next_step - step)
+        self._step = int(self._state.step)
+        if not is_finite:
             self._fail_of_batch("the loss or its gradient")
         self._seconds += time.monotonic() - started
         self._timed_steps += next_step - step
-        figures = means(self._state.totals)
-        shown = {name: figures[name] for name in ("loss", "psnr")}
-        self._console.progress(next_step, figures_text(shown))
+        self._console.progress(next_step, self._progress_text)
+
+    def _progress_text(self) -> str:
+        totals = self._state.totals
+        return figures_text(means({name: totals[name] for name in ("loss", "psnr")}))
 
     def _run_loop(self, num_steps: int) -> bool:
         """Trains `num_steps` steps; returns whether all were finite."""
@@ -172,15 +201,18 @@ class Trainer:
             return
         images = self._timed_steps * self._config.batch_size
         rate = self._learning_rate(tf.constant(step - 1, tf.int64))
+        seconds, waited = max(self._seconds, 1e-9), self._state.seconds_waited
         values = means(self._state.totals) | {
             "learning_rate": float(rate),
-            "images_per_second": round(images / max(self._seconds, 1e-9), 1),
+            "images_per_second": round(images / seconds, 1),
+            "input_wait": round(float(waited.numpy()) / seconds, 4),
         }
         values |= self._state.loss_scale.figures()
         if self._summaries:
             self._summaries.scalars("train", step, self._plan.epoch(step), values)
         for total in self._state.totals.values():
             total.assign([0.0, 0.0])
+        waited.assign(0.0)
         progress.logged_step = step
         self._seconds, self._timed_steps = 0.0, 0
         loss, speed = values["loss"], values["images_per_second"]
@@ -197,9 +229,7 @@ class Trainer:
         epoch = self._plan.epoch(step)
         if self._summaries:
             self._summaries.scalars("eval", step, epoch, figures)
-            corrupted, clean = self._panel
-            output, _ = autoencode(self._state.model, corrupted, training=False)
-            self._summaries.panel(step, clean, corrupted, output.numpy())
+            self._show(self._summaries)
         min_delta = self._config.early_stopping_min_delta
         is_best = progress.record(step, figures["loss"], min_delta)
         if is_best:
@@ -211,6 +241,14 @@ class Trainer:
             f"{'  best' if is_best else ''}"
         )
         self._figures = figures
+
+    def _show(self, summaries: Summaries) -> None:
+        """Writes the panel, and what weights and code look like."""
+        corrupted, clean = self._panel
+        output, code = self._autoencode(corrupted)
+        summaries.panel(self._step, clean, corrupted, output.numpy())
+        weights = {v.path: v.numpy() for v in self._state.model.weights}
+        summaries.histograms(self._step, weights, code_rows(code).numpy())
 
     def _after_eval_batch(self, number: int, totals: dict[str, tf.Tensor]) -> None:
         """Leaves an evaluation that was asked to stop, or whose loss is not finite."""
@@ -293,6 +331,7 @@ def what_is_safe(run: RunDirectory, distribution: Distribution) -> str:
 
 def _first_images(source: Source, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """The first evaluation images, float32 [n, H, W, C]: (corrupted, clean)."""
-    few = dataclasses.replace(config, batch_size=min(_PANEL_COLUMNS, len(source)))
+    columns = min(num_columns(source.image_shape), len(source))
+    few = dataclasses.replace(config, batch_size=columns)
     corrupted, clean, _ = next(iter(make_eval_dataset(source, few)))
     return corrupted.numpy(), clean.numpy()

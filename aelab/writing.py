@@ -1,7 +1,8 @@
-"""Writes files so that a reader sees a whole one or none."""
+"""Writes files and folders so that a reader sees a whole one or none."""
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,30 +11,54 @@ from collections.abc import Iterator
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _ASIDE = ".tmp-"
+_MAX_NAME = 255  # bytes, of Linux' file systems
+_MAX_SUFFIX = 20  # characters
+
+
+def aside_of(path: str) -> str:
+    """The file that is written before it takes the name `path`.
+
+    It has the same suffix. Where its name would be too long, it has a hash of it.
+    """
+    folder, name = os.path.split(path)
+    encoded = os.fsencode(name)
+    if len(_ASIDE) + len(encoded) > _MAX_NAME:
+        suffix = os.path.splitext(name)[1][-_MAX_SUFFIX:]
+        name = hashlib.sha256(encoded).hexdigest() + suffix
+    return os.path.join(folder, _ASIDE + name)
 
 
 @contextlib.contextmanager
-def written_aside(path: str) -> Iterator[str]:
-    """Gives the name of a file to write; syncs it and renames it to `path` after that.
+def written_aside(path: str, content: bytes | None = None) -> Iterator[str]:
+    """Gives the name of what to write; syncs it and renames it to `path` after that.
 
-    If writing fails, what was written is removed, and what `path` held stays.
+    A file replaces the file that `path` was, a folder an empty folder alone. If writing
+    fails, what was written is removed, and what `path` held stays.
+
+    Args:
+      path: the file or folder.
+      content: what the file must hold when it is read back; None = it is not.
 
     Raises:
-      OSError: the file can't be written; `filename` says which.
+      OSError: it can't be written, or reads back differently; `filename` says which.
     """
-    folder, name = os.path.split(path)
-    aside = os.path.join(folder, _ASIDE + name)
+    aside = aside_of(path)
+    shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
     try:
         yield aside
-        _sync(aside)
+        for written in _files(aside):
+            _sync(written)
+        if content is not None:
+            _check(aside, content)
         os.replace(aside, path)
         with contextlib.suppress(OSError):  # not every file system can
-            _sync(folder or ".")
+            _sync(os.path.dirname(path) or ".")
     except OSError as error:
         if error.errno is None:  # h5py and zipfile give a message alone
             raise OSError(f"{path}: {error}") from None
         raise OSError(error.errno, error.strerror, path) from None
     finally:
+        shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.remove(aside)
 
@@ -45,13 +70,12 @@ def write_bytes(path: str, content: bytes) -> None:
       OSError: it can't be written, or what is read back differs; what `path` held
         stays. The message says how many bytes were wanted.
     """
-    with telling_size(path, len(content)), written_aside(path) as aside:
-        with open(aside, "wb") as file:
-            file.write(content)
-        _sync(aside)
-        with open(aside, "rb") as file:
-            if file.read() != content:
-                raise OSError(errno.EIO, "what was written reads back differently")
+    with (
+        telling_size(path, len(content)),
+        written_aside(path, content) as aside,
+        open(aside, "wb") as file,
+    ):
+        file.write(content)
 
 
 @contextlib.contextmanager
@@ -72,6 +96,19 @@ def remove_leftovers(folder: str) -> None:
     for name in os.listdir(folder):
         if name.startswith(_ASIDE):
             os.remove(os.path.join(folder, name))
+
+
+def _files(path: str) -> list[str]:
+    """`path` if it is a file, all files below it if it is a folder."""
+    if not os.path.isdir(path):
+        return [path]
+    return [os.path.join(at, n) for at, _, names in os.walk(path) for n in names]
+
+
+def _check(path: str, content: bytes) -> None:
+    with open(path, "rb") as file:
+        if file.read() != content:
+            raise OSError(errno.EIO, "what was written reads back differently")
 
 
 def _sync(path: str) -> None:

@@ -37,9 +37,11 @@ _STEPS_PER_CALL = 5
 
 def measure(config: Config, all_reduce: bool, seconds: float) -> float:
     """Milliseconds a step of the whole loop, input included; the median of calls."""
+    from aelab.blocks import threads_an_operation
     from aelab.startup import start_tensorflow
 
-    start_tensorflow(config.virtual_cpus)
+    threads = threads_an_operation(config)
+    start_tensorflow(config.virtual_cpus, threads_an_operation=threads)
 
     import tensorflow as tf
 
@@ -60,7 +62,9 @@ def measure(config: Config, all_reduce: bool, seconds: float) -> float:
     )
     if not all_reduce:
         steps.sum_over_replicas = lambda tensors: tensors  # type: ignore[assignment]
-    train_loop = steps.build_train_loop(state, config, distribution.use_xla)
+    train_loop = steps.build_train_loop(
+        state, config, distribution.use_xla, distribution.blocks
+    )
     count = tf.constant(_STEPS_PER_CALL, tf.int64)
     train_loop(batches, count)
     times: list[float] = []

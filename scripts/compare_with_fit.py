@@ -4,8 +4,9 @@
 scripts/compare_with_fit.py --flagfile=configs/NAME.flags [--num_seeds=3]
     [--FLAG=VALUE ...]
 
-`Model.fit` trains stock Keras layers, with Keras' own initial weights and activity
-regularizer, on the batches of our pipeline. Both are evaluated alike.
+`Model.fit` trains stock Keras layers, with Keras' own initial weights (but for
+--model=unet) and activity regularizer, on the batches of our pipeline. Both are
+evaluated alike.
 """
 
 import dataclasses
@@ -69,7 +70,18 @@ def build_stock_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
     )
 
 
-STOCK_MODELS = {"dense": build_stock_dense, "conv": build_stock_conv}
+def build_stock_unet(config: Config, image_shape: tuple[int, int, int]) -> Any:
+    """The U-Net, with our initial weights."""
+    from aelab.models import build_model
+
+    return build_model(dataclasses.replace(config, stock_layers="true"), image_shape)
+
+
+STOCK_MODELS = {
+    "dense": build_stock_dense,
+    "conv": build_stock_conv,
+    "unet": build_stock_unet,
+}
 
 
 def compile_stock(model: Any, config: Config, total_steps: int) -> None:

@@ -17,10 +17,13 @@ def main(argv: Sequence[str]) -> None:
     values = command_line.parse(argv)
     config = command_line.config()
 
+    from aelab.blocks import threads_an_operation
     from aelab.startup import start_tensorflow
 
     # Several workers must find each other first, so they find their devices later.
-    start_tensorflow(config.virtual_cpus, config.strategy != "multi_worker")
+    is_alone = config.strategy != "multi_worker"
+    threads = threads_an_operation(config) if is_alone else 0
+    start_tensorflow(config.virtual_cpus, is_alone, threads)
 
     from aelab.loop import train_and_evaluate
 

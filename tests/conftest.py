@@ -1,5 +1,8 @@
+import contextlib
 import gzip
+import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -7,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import Browser, find_program
 from hypothesis import HealthCheck, settings
 
+from aelab.config import FIELDS, Config
 from aelab.startup import start_tensorflow
 
 LOGICAL_CPUS = 4
@@ -30,6 +35,12 @@ REAL_DATA = Path(
     or ROOT.parent / "shared" / "data" / "fashion-mnist-6k"
 )
 
+# What differs between two runs of the same numbers.
+TIMES = {"images_per_second", "input_wait"}
+
+# These take longest, so they come first: else one process would end alone with them.
+LONGEST = ("test_resume.py", "test_multi_worker.py", "test_replicas.py")
+
 # A run of seconds, for what needs processes of its own.
 SMALL_RUN = [
     "--model=dense",
@@ -38,6 +49,11 @@ SMALL_RUN = [
     "--eval_examples=300",
     "--noise_stddev=0.3",
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def run_script(name, *arguments, env=None, timeout=300):
@@ -60,6 +76,63 @@ def write_idx(path, array):
         file.write(header + array.tobytes())
 
 
+@contextlib.contextmanager
+def tensorboard(logdir):
+    """Starts TensorBoard on a folder, and gives its address."""
+    command = [sys.executable, "-m", "tensorboard.main", "--host=localhost", "--port=0"]
+    command += [f"--logdir={logdir}", "--samples_per_plugin=images=100"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            for line in process.stderr:
+                if match := re.search(r"http://localhost:\d+", line):
+                    break
+            else:
+                pytest.fail("TensorBoard did not start")
+            yield match[0]
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """A folder of two runs, `code` and `denoiser`.
+
+    `denoiser` did its last two epochs twice, as it was stopped before the end.
+    """
+    from aelab import checkpoints
+    from aelab.config import Config
+    from aelab.loop import train_and_evaluate
+    from aelab.run_directory import RunDirectory
+
+    folder = tmp_path_factory.mktemp("runs")
+    fields = {"batch_size": 20, "train_examples": 40, "log_every_steps": 1}
+    code = Config(model="dense", encoding_dim=7, epochs=3, eval_examples=110, **fields)
+    train_and_evaluate(code, str(folder / "code"))
+    denoiser = Config(noise_stddev=0.5, epochs=12, eval_examples=20, **fields)
+    train_and_evaluate(denoiser, str(folder / "denoiser"))
+    # As if it had been killed after its third save from the end.
+    for file in checkpoints.all_of(RunDirectory(str(folder / "denoiser")).latest)[:2]:
+        os.remove(file)
+    train_and_evaluate(denoiser, str(folder / "denoiser"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium, where the machine has one."""
+    program = find_program()
+    if program is None:
+        pytest.skip("needs Chromium (Debian's package `chromium`)")
+    with Browser(program, tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+def metric_lines(run_dir, split):
+    """The lines of a split in a run's metrics.jsonl."""
+    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["split"] == split]
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of real images, where the machine has it."""
@@ -68,10 +141,8 @@ def real_data():
     return str(REAL_DATA)
 
 
-@pytest.fixture
-def idx_folder(tmp_path):
-    """A small set in IDX files: 50 images to train, 21 to evaluate, 12 x 16."""
-    folder = tmp_path / "data"
+def write_idx_folder(folder):
+    """Makes a small set in IDX files: 50 images to train, 21 to evaluate, 12 x 16."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for prefix, count in (("train", 50), ("t10k", 21)):
@@ -80,3 +151,28 @@ def idx_folder(tmp_path):
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
     return folder
+
+
+@pytest.fixture(scope="session", params=sorted(FIELDS["model"].metadata["choices"]))
+def any_run(request, tmp_path_factory):
+    """The directory of a finished run of six steps, for each model. To be read only."""
+    from aelab.loop import train_and_evaluate
+    from aelab.run_directory import RunDirectory
+
+    path = tmp_path_factory.mktemp("run") / "run"
+    config = Config(
+        model=request.param,
+        batch_size=8,
+        train_steps=6,
+        train_examples=40,
+        eval_examples=9,
+        learning_rate=0.01,
+    )
+    train_and_evaluate(config, str(path))
+    return RunDirectory(str(path))
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    """A small set in IDX files, see `write_idx_folder`."""
+    return write_idx_folder(tmp_path / "data")

@@ -2,7 +2,7 @@
 
 tests/stopped_at.py MOMENT SIGNALS [--FLAG=VALUE ...]
 
-SIGNALS are names with commas between, sent a tenth of a second apart.
+SIGNALS are names with commas between, sent half a second apart.
 """
 
 import builtins
@@ -18,14 +18,14 @@ from aelab import flags
 from aelab.startup import held_back_stderr
 
 with held_back_stderr():
-    from aelab import events, summaries, trainer, writing
+    from aelab import summaries, trainer, writing
 
 
 def stop():
     """Sends the signals; SIGKILL does not come back."""
     for name in sys.argv[2].split(","):
         os.kill(os.getpid(), signal.Signals[name])
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 def in_the_middle_of(pattern, occurrence=1):
@@ -48,18 +48,15 @@ def in_the_middle_of(pattern, occurrence=1):
     writing.open = open_half
 
 
-def around(owner, name, occurrence=1, before=True):
-    """Before or after a function is called for the n-th time."""
+def before(owner, name, occurrence=1):
+    """Before a function is called for the n-th time."""
     function, calls = getattr(owner, name), []
 
     def call(*arguments, **options):
         calls.append(name)
-        if before and len(calls) == occurrence:
+        if len(calls) == occurrence:
             stop()
-        result = function(*arguments, **options)
-        if not before and len(calls) == occurrence:
-            stop()
-        return result
+        return function(*arguments, **options)
 
     setattr(owner, name, call)
 
@@ -90,17 +87,14 @@ TRAINER = trainer.Trainer
 MOMENTS = {
     "configuration": lambda: in_the_middle_of("config.json"),
     "first checkpoint": lambda: in_the_middle_of("step-00000000.npz"),
-    "first figures": lambda: around(TRAINER, "_write_training_line_if_due"),
-    "compiled": lambda: around(TRAINER, "_evaluate_if_due"),
-    "step": lambda: around(TRAINER, "_advance", 25, before=False),
+    "compiled": lambda: before(TRAINER, "_evaluate_if_due"),
     "line": in_the_middle_of_a_line,
-    "event file": lambda: around(events.EventFile, "_check_growth", 9),
     "picture": lambda: in_the_middle_of("panel-", 2),
-    "evaluation": lambda: around(TRAINER, "_after_eval_batch", 8),
-    "best checkpoint": lambda: in_the_middle_of(os.path.join("best", ".tmp-"), 2),
-    "between best and latest": lambda: around(TRAINER, "_save_latest", 2),
+    "evaluation": lambda: before(TRAINER, "_after_eval_batch", 8),
+    "between best and latest": lambda: before(TRAINER, "_save_latest", 2),
     "latest checkpoint": lambda: in_the_middle_of(os.path.join("latest", ".tmp-"), 3),
     "renamed, old ones not removed": when_old_checkpoints_go,
+    "projector": lambda: in_the_middle_of("code.tsv"),
 }
 
 

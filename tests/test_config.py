@@ -74,7 +74,12 @@ def test_refuses_values_of_another_type(name):
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_takes_an_integer_for_a_float(name):
-    assert getattr(Config(**{name: 1}), name) == 1
+    corruption = FIELDS[name].metadata["level_of"] or "gaussian"
+    model = "codec" if name == "rate_weight" else "conv"
+    optimizer = "adamw" if name == "weight_decay" else "adam"
+    others = {"corruption": corruption, "model": model, "optimizer": optimizer}
+    config = Config(**others, **{name: 1})
+    assert getattr(config, name) == 1
 
 
 @pytest.mark.parametrize("name", limited("minimum"))
@@ -111,6 +116,11 @@ def test_refuses_integers_that_no_float_holds(name):
     refusal(name, 10**400)
 
 
+@pytest.mark.parametrize("value", [0, 2, 4, -1])
+def test_refuses_other_numbers_of_channels(value):
+    assert f"one of 1, 3; not {value}" in refusal("image_channels", value)
+
+
 def test_refuses_more_steps_than_tensorflow_can_count():
     refusal("train_steps", 2**63)
 
@@ -120,6 +130,43 @@ def test_an_unknown_name_lists_the_known_ones(name):
     message = refusal(name, "nonesuch")
     assert "nonesuch" in message
     assert all(choice in message for choice in FIELDS[name].metadata["choices"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "gaussian,", "jpeg,,masking", "jpeg, masking", "jpeg,blur", " jpeg"],
+)
+def test_every_name_of_a_list_must_be_known(text):
+    message = refusal("corruption", text)
+    assert repr(text) in message and "joined by commas" in message
+    assert all(name in message for name in FIELDS["corruption"].metadata["choices"])
+
+
+@pytest.mark.parametrize("names", [["masking"], ["jpeg", "masking", "jpeg"]])
+def test_a_list_of_corruptions(names):
+    assert Config(corruption=",".join(names)).corruptions() == tuple(names)
+    assert parse_field("corruption", ",".join(names)) == ",".join(names)
+
+
+def test_every_level_is_of_a_corruption_that_there_is():
+    users = {field.metadata["level_of"] for field in FIELDS.values()} - {""}
+    assert users <= set(FIELDS["corruption"].metadata["choices"])
+
+
+@pytest.mark.parametrize("name", [n for n in FIELDS if FIELDS[n].metadata["level_of"]])
+def test_refuses_a_level_of_a_corruption_that_is_not_used(name):
+    """The default may be given, as a run's own flagfile does it."""
+    field = FIELDS[name]
+    user = field.metadata["level_of"]
+    other = "jpeg" if user != "jpeg" else "masking"
+    assert Config(corruption=other, **{name: field.default})
+    value = 1 if field.default != 1 else 2
+    Config(corruption=user, **{name: value})
+    Config(corruption=f"{other},{user},{other}", **{name: value})
+    with pytest.raises(UsageError) as caught:
+        Config(corruption=other, **{name: value})
+    for word in (f"--{name}={value}", f"--corruption={other}", user):
+        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["/a\n--epochs=3", "/a\r--epochs=3", " /a", "/a "])
@@ -132,7 +179,14 @@ def test_refuses_text_that_a_flagfile_cannot_hold(text):
     ("values", "names"),
     [
         ({"dataset": "idx"}, ["--dataset=idx", "--data_dir"]),
+        ({"dataset": "images"}, ["--dataset=images", "--data_dir"]),
         ({"data_dir": "/d"}, ["--data_dir=/d", "--dataset=synthetic"]),
+        ({"image_size": 32}, ["--image_size=32", "--dataset=synthetic", "=images"]),
+        ({"image_channels": 1}, ["--image_channels=1", "--dataset=synthetic"]),
+        (
+            {"max_bad_files": 2, "dataset": "idx", "data_dir": "/d"},
+            ["--max_bad_files=2", "--dataset=idx", "--dataset=images"],
+        ),
         (
             {"dataset": "fashion_mnist", "data_dir": "/d"},
             ["--data_dir=/d", "--dataset=fashion_mnist"],
@@ -147,6 +201,14 @@ def test_refuses_text_that_a_flagfile_cannot_hold(text):
         (
             {"virtual_cpus": 2, "strategy": "multi_worker"},
             ["--virtual_cpus=2", "--strategy=multi_worker"],
+        ),
+        (
+            {"noise_stddev": 0.5, "noise_stddev_max": 0.25},
+            ["--noise_stddev_max=0.25", "--noise_stddev=0.5"],
+        ),
+        (
+            {"corruption": "gaussian,jpeg"},
+            ["--corruption=gaussian,jpeg", "--noise_stddev", "--noise_stddev_max"],
         ),
     ],
 )

@@ -19,6 +19,7 @@ def read(path, *flags):
 def test_the_contracts_configs_are_there():
     names = {path.stem for path in CONFIGS}
     assert names >= {"quickstart", "dense", "denoise", "dense_best", "denoise_best"}
+    assert names >= {"denoise_unet", "codec_low", "codec_mid", "codec_high"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

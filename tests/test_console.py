@@ -25,16 +25,16 @@ def test_figures_have_the_digits_they_deserve():
 
 def test_plain_lines_without_a_terminal(capsys):
     with Console(0, 100) as plain:
-        plain.progress(10, "loss 1")
+        plain.progress(10, lambda: "loss 1")
         plain.line("evaluated")
-        plain.progress(20, "loss 0.5")
+        plain.progress(20, lambda: "loss 0.5")
     assert capsys.readouterr() == ("evaluated\n", "")
 
 
 def test_long_silence_is_broken_without_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(console, "_QUIET_SECONDS", 0.0)
     with Console(0, 100) as plain:
-        plain.progress(10, "loss 1")
+        plain.progress(10, lambda: "loss 1")
     assert capsys.readouterr() == ("step 10/100  loss 1\n", "")
 
 

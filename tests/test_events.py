@@ -50,6 +50,18 @@ def test_steps_that_are_done_again_count_once(tmp_path, warnings):
     assert served(tmp_path) == [10, 20, 30, 40]
 
 
+def test_files_are_read_in_the_order_in_which_they_were_begun(tmp_path, warnings):
+    """Within a second TensorFlow counts files, and 10 is sorted before 9."""
+    begun = []
+    for step in range(3):
+        write(EventFile(str(tmp_path), step, warnings.append), [step])
+        [name] = {path.name for path in tmp_path.iterdir()} - set(begun)
+        begun.append(name)
+    assert len({name.split(".")[3] for name in begun}) == 3
+    assert begun == sorted(begun)
+    assert served(tmp_path) == [0, 1, 2]
+
+
 def test_a_folder_that_is_gone_is_made_again_with_one_warning(tmp_path, warnings):
     folder = tmp_path / "train"
     events = EventFile(str(folder), 0, warnings.append)

@@ -37,11 +37,11 @@ def test_values_have_the_type_of_the_field(name):
     default = FIELDS[name].default
     command_line = flags.CommandLine("Trains.")
     command_line.add_config()
-    texts = {int: "7", float: "7", str: default}
+    texts = {int: "1", float: "1", str: default}
     command_line.parse(["train.py", f"--{name}={texts[field_type(name)]}"])
     value = command_line.values[name].value
     assert type(value) is field_type(name)
-    assert value == (default if isinstance(default, str) else 7)
+    assert value == (default if isinstance(default, str) else 1)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,28 @@ def test_values_have_the_type_of_the_field(name):
 def test_ways_to_write_flags(arguments):
     expected = Config(seed=5, learning_rate=0.0025, model="dense")
     assert parse("--run_dir=a", *arguments) == (expected, "a")
+
+
+def levels(*arguments):
+    command_line = flags.CommandLine("Evaluates.")
+    command_line.add_levels("noise_stddevs", "At these.", (0.1, 1.0))
+    return command_line.parse(["evaluate.py", *arguments]).noise_stddevs
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0.5", (0.5,)), ("0.2, 1e-1,3", (0.2, 0.1, 3.0)), ("", ())]
+)
+def test_levels_are_numbers_with_commas(text, expected):
+    assert levels(f"--noise_stddevs={text}") == expected
+    assert levels() == (0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-0.5", "0.1,,0.2", "0.1,", "nan", "inf", "0.1;0.2", "a"]
+)
+def test_levels_that_are_none(text):
+    with pytest.raises(UsageError, match=r"^--noise_stddevs must be numbers above 0"):
+        levels(f"--noise_stddevs={text}")
 
 
 def test_a_flagfile_with_comments(tmp_path):
@@ -135,6 +157,12 @@ def test_data_dir_becomes_absolute(given, expected, tmp_path, monkeypatch):
         (["--run_dir=a", "--learning_rate=nan"], ["--learning_rate", "finite"]),
         (["--run_dir=a", "--dataset=mnist"], ["--dataset", "synthetic", "'mnist'"]),
         (["--run_dir=a", "--dataset=idx"], ["--dataset=idx", "--data_dir"]),
+        (["--run_dir=a", "--corruption=jpeg,fog"], ["--corruption", "'jpeg,fog'"]),
+        (
+            ["--run_dir=a", "--corruption=jpeg", "--masking_rate=0.5"],
+            ["--masking_rate=0.5", "--corruption=jpeg"],
+        ),
+        (["--run_dir=a", "--image_channels=2"], ["--image_channels", "1, 3", "not 2"]),
         (["--seed=1"], ["--run_dir"]),
         (["--run_dir="], ["--run_dir"]),
         (["--run_dir=a", "b"], ["'b'"]),
@@ -175,6 +203,17 @@ def test_inputs_where_they_are_allowed():
     assert (command_line.inputs, values.output) == (["x.png", "y.png"], "o")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [([], False), (["--compare"], True), (["--compare", "--nocompare"], False)],
+)
+def test_a_switch(arguments, expected):
+    command_line = flags.CommandLine("Compares.")
+    command_line.add_switch("compare", "Whether to.")
+    assert command_line.parse(["a.py", *arguments]).compare is expected
+    assert "--compare\n" in command_line.help("a.py")
+
+
 def test_choices():
     command_line = flags.CommandLine("Chooses.")
     command_line.add_choice("checkpoint", "Which.", ("best", "latest"))
@@ -195,7 +234,7 @@ def test_help_names_every_flag_and_choice(word, capsys):
     assert out.startswith("Trains.") and not err
     for name, field in FIELDS.items():
         assert f"--{name}={field.default}" in out
-        assert all(choice in out for choice in field.metadata["choices"])
+        assert all(str(choice) in out for choice in field.metadata["choices"])
     assert "--run_dir=DIR" in out and "--flagfile=FILE" in out
 
 

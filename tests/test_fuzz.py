@@ -29,10 +29,12 @@ import pytest
 from conftest import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from aelab import checkpoints, flags, run_directory
 from aelab.config import FIELDS, Config, field_type, from_json
 from aelab.errors import UsageError
+from aelab.picture_files import read_square, why_not
 from aelab.run_directory import RunDirectory
 from aelab.sources import read_idx_split
 
@@ -160,6 +162,8 @@ def assert_works_or_is_refused(words, folder):
 def good_values(name):
     """Values, most of them allowed, of a field."""
     choices = FIELDS[name].metadata["choices"]
+    if FIELDS[name].metadata["is_list"]:
+        return st.lists(st.sampled_from(choices), min_size=1, max_size=4).map(",".join)
     if choices:
         return st.sampled_from(choices)
     numbers = {
@@ -208,6 +212,7 @@ GROUPS = st.one_of(
     st.tuples(st.sampled_from(["--", "-", "", "--help", "-h", "--flagfile"])),
     st.tuples(st.builds("--{}".format, NAMES), VALUES),
     st.tuples(st.just("--dataset=idx"), st.builds("--data_dir={}".format, VALUES)),
+    st.tuples(st.just("--dataset=images"), st.builds("--data_dir={}".format, VALUES)),
     st.tuples(st.just("--strategy=mirrored"), st.builds("--devices={}".format, VALUES)),
 )
 COMMAND_LINES = st.lists(GROUPS, max_size=4).map(
@@ -235,23 +240,47 @@ def test_any_command_line(folder, words):
     assert_works_or_is_refused(words, folder)
 
 
+def with_levels_that_fit(values):
+    """Levels of the corruptions that are used, and of Gaussian noise one above 0."""
+    used = values.get("corruption", "gaussian").split(",")
+    users = {name: FIELDS[name].metadata["level_of"] for name in values}
+    values = {name: v for name, v in values.items() if users[name] in ("", *used)}
+    lowest, highest = (values.get(f"noise_stddev{end}", 0.0) for end in ("", "_max"))
+    if 0 < highest < lowest:
+        values |= {"noise_stddev": highest, "noise_stddev_max": lowest}
+    elif "gaussian" in used and len(used) > 1 and lowest == highest == 0:
+        values["noise_stddev"] = 0.5
+    return values
+
+
 @st.composite
 def configs(draw):
     """A configuration that is allowed, fields and combinations."""
     values = {
         name: draw(good_values(name))
         for name in draw(st.sets(st.sampled_from(sorted(FIELDS))))
-        if name not in ("data_dir", "devices")
+        if name not in ("data_dir", "devices", "profile_steps")
     }
-    if values.get("dataset") == "idx":
+    if draw(st.booleans()):
+        first = draw(st.integers(1, 10**9))
+        values["profile_steps"] = f"{first}:{first + draw(st.integers(1, 10**9))}"
+    if values.get("dataset") != "images":
+        for name in ("image_size", "image_channels", "max_bad_files"):
+            values.pop(name, None)
+    if values.get("dataset") in ("idx", "images"):
         values["data_dir"] = draw(st.sampled_from(["/a", "/a b", "/ä/-- =#", "/~"]))
     if values.get("strategy") == "mirrored":
         values["devices"] = draw(st.sampled_from(["", "GPU:0,GPU:1", "--seed=1"]))
     if values.get("strategy") == "multi_worker":
         values.pop("virtual_cpus", None)
-    if values.get("model") != "dense":
+    if values.get("model") not in ("dense", "codec"):
         values.pop("encoding_dim", None)
+    if values.get("model") != "dense":
         values.pop("code_activation", None)
+    if values.get("model") != "codec":
+        values.pop("rate_weight", None)
+    if values.get("optimizer") != "adamw":
+        values.pop("weight_decay", None)
     for name, value in values.items():
         limits = FIELDS[name].metadata
         if limits["minimum"] is not None:
@@ -260,7 +289,7 @@ def configs(draw):
             values[name] = min(value, type(value)(limits["maximum"]))
         if limits["above"] is not None:
             values[name] = value or 1.0
-    return Config(**values)
+    return Config(**with_levels_that_fit(values))
 
 
 @given(configs(), st.sampled_from(["a", "/", "~", "-", "ä b", "--seed=1", "#", "a=b"]))
@@ -368,6 +397,41 @@ def test_any_idx_files(folder, images, suffix, labels, labels_suffix):
     read = source.images(np.arange(len(source)))
     assert read.dtype == np.uint8 and read.ndim == 4 and read.size
     assert source.labels is None or len(source.labels) == len(source)
+
+
+# Pictures.
+
+
+def picture(format, mode, **options):
+    pixels = np.arange(9 * 7 * 3, dtype=np.uint8).reshape(9, 7, 3)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, format, **options)
+    return file.getvalue()
+
+
+EXIF = Image.Exif()
+EXIF[0x112] = 6
+PICTURES = [
+    *(picture("JPEG", mode, exif=EXIF) for mode in ("RGB", "L", "CMYK")),
+    *(picture("PNG", mode, exif=EXIF) for mode in ("RGBA", "P", "I;16", "1")),
+    *(picture("BMP", "RGB"), picture("GIF", "P"), picture("GIF", "L")),
+    *(picture("WEBP", "RGB"), picture("WEBP", "RGBA", lossless=True, exif=EXIF)),
+]
+
+
+@given(mutations(st.sampled_from(PICTURES)) | st.binary(max_size=100))
+def test_any_picture(folder, content):
+    path = folder / "any.png"
+    path.write_bytes(content)
+    for channels in (1, 3):
+        try:
+            with no_hang():
+                square = read_square(str(path), 5, channels, 2**31, 2**31)
+        except Exception as error:
+            reason = why_not(error)
+            assert reason and reason.isprintable()
+        else:
+            assert (square.shape, square.dtype) == ((5, 5, channels), np.uint8)
 
 
 # Checkpoints.

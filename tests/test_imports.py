@@ -71,9 +71,11 @@ def test_only_the_flags_module_knows_absl():
 
 
 def test_the_core_does_not_know_its_applications():
-    for path, names in modules().items():
-        if not path.startswith("aelab/evaluation/"):
-            assert not [n for n in names if n.startswith("aelab.evaluation")], path
+    for application in ("evaluation", "pictures", "report"):
+        for path, names in modules().items():
+            if not path.startswith(f"aelab/{application}/"):
+                known = [n for n in names if n.startswith(f"aelab.{application}")]
+                assert not known, path
 
 
 def test_every_module_has_its_test_file():

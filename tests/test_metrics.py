@@ -105,3 +105,23 @@ def test_ssim_is_the_papers_formula(shape, window):
     np.testing.assert_allclose(
         ssim(tf.constant(clean), tf.constant(output)), expected, atol=2e-5
     )
+
+
+def test_bce_is_exact_where_the_sigmoid_saturates():
+    """Value and derivative against float64, for logits from -100 to 100."""
+    logits = np.concatenate([np.linspace(-100, 100, 401), [-17.5, 16.8, 0.1]])
+    for target in (0.0, 0.3, 1.0):
+        z = tf.constant(logits.reshape(-1, 1, 1, 1), tf.float32)
+
+        @tf.function
+        def compute(z, target=target):
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                values = bce(tf.fill(z.shape, target), tf.sigmoid(z))
+            return values, tape.gradient(values, z)
+
+        values, slopes = compute(z)
+        exact = np.logaddexp(0, logits) - target * logits
+        np.testing.assert_allclose(values, exact, rtol=1e-6, atol=1e-6)
+        slope = 1 / (1 + np.exp(-logits)) - target
+        np.testing.assert_allclose(np.ravel(slopes), slope, atol=2e-7)

@@ -160,3 +160,14 @@ def test_scaling_and_unscaling_is_exact():
     values = tf.constant([1 / 3, -1e-30, 5e4])
     (same,) = loss_scale.unscaled([loss_scale.scaled(values)])
     np.testing.assert_array_equal(same, values)
+
+
+def test_weight_decay_takes_its_share_of_each_weight():
+    config = Config(optimizer="adamw", weight_decay=0.5, learning_rate=0.02)
+    optimizer = build_optimizer(config, 60, STEP)
+    weights = keras.Variable(np.float32([3, -1]), name="weights")
+    optimizer.build([weights])
+    for number in range(1, 4):
+        optimizer.apply([tf.zeros(2)], [weights])
+        expected = np.array([3, -1]) * (1 - 0.02 * 0.5) ** number
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)

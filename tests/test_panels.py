@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aelab.panels import draw_panel, encode_png
+from aelab.panels import draw_panel, encode_png, num_columns, to_bytes
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -35,6 +35,24 @@ def test_values_out_of_range_are_clamped():
 
 def test_large_images_are_not_enlarged():
     assert draw_panel([np.zeros((2, 100, 90, 3), np.float32)]).shape == (108, 192, 3)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "columns"),
+    [(28, 28, 12), (64, 64, 12), (256, 256, 6), (512, 512, 3), (9000, 9000, 2)],
+)
+def test_a_row_holds_as_many_large_images_as_fit(height, width, columns):
+    shape = (height, width, 1)
+    assert num_columns(shape) == columns
+    if columns > 2:
+        picture = draw_panel([np.zeros((columns, *shape), np.float32)])
+        assert picture.shape[1] <= 1600
+
+
+def test_bytes_are_the_nearest_levels():
+    levels = np.arange(256, dtype=np.float32)
+    for shift in (-0.4, 0.0, 0.4):
+        np.testing.assert_array_equal(to_bytes((levels + shift) / 255), levels)
 
 
 def test_png_gives_the_picture_back():

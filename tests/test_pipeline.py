@@ -5,14 +5,29 @@ import pytest
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.errors import ImageError
 from aelab.pipeline import (
     example_indices,
+    image_error,
     make_eval_dataset,
     make_train_dataset,
+    move,
 )
+from aelab.randomness import Key
 from aelab.sources import ArraySource
 
 CONFIG = Config(batch_size=16, noise_stddev=0.5, seed=5)
+SEVERAL = dataclasses.replace(
+    CONFIG,
+    corruption="salt_and_pepper,masking,poisson,jpeg,gaussian",
+    noise_stddev_max=0.8,
+)
+CODEC = dataclasses.replace(
+    CONFIG, model="codec", encoding_dim=6, mirror="true", max_shift=1
+)
+one_or_several = pytest.mark.parametrize(
+    "config", [CONFIG, SEVERAL, CODEC], ids=["1", "5", "codec"]
+)
 
 
 def numbered_source(count, shape=(4, 4, 1)):
@@ -28,12 +43,8 @@ def indices(first, count, size, seed=5):
 
 
 def batches(source, config, first, last):
-    return [
-        (corrupted.numpy(), clean.numpy())
-        for corrupted, clean in make_train_dataset(source, config, first).take(
-            last - first
-        )
-    ]
+    dataset = make_train_dataset(source, config, first).take(last - first)
+    return [tuple(part.numpy() for part in batch) for batch in dataset]
 
 
 def numbers(clean):
@@ -76,10 +87,11 @@ def test_batches_run_across_epochs_and_are_always_full():
 
 
 @pytest.mark.parametrize("first", [1, 3, 4, 11])
-def test_a_pipeline_begun_at_any_step_gives_the_same_batches(first):
+@one_or_several
+def test_a_pipeline_begun_at_any_step_gives_the_same_batches(config, first):
     source = numbered_source(50)
-    whole = batches(source, CONFIG, 0, 12)
-    part = batches(source, CONFIG, first, 12)
+    whole = batches(source, config, 0, 12)
+    part = batches(source, config, first, 12)
     assert len(part) == 12 - first
     for expected, got in zip(whole[first:], part, strict=True):
         np.testing.assert_array_equal(got[0], expected[0])
@@ -87,24 +99,26 @@ def test_a_pipeline_begun_at_any_step_gives_the_same_batches(first):
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 40, 80])
-def test_an_example_does_not_depend_on_the_batch_size(batch_size):
+@one_or_several
+def test_an_example_does_not_depend_on_the_batch_size(config, batch_size):
     source = numbered_source(50)
-    config = dataclasses.replace(CONFIG, batch_size=batch_size)
-    expected = np.concatenate([b[0] for b in batches(source, CONFIG, 0, 5)])
-    got = np.concatenate([b[0] for b in batches(source, config, 0, 80 // batch_size)])
+    other = dataclasses.replace(config, batch_size=batch_size)
+    expected = np.concatenate([b[0] for b in batches(source, config, 0, 5)])
+    got = np.concatenate([b[0] for b in batches(source, other, 0, 80 // batch_size)])
     np.testing.assert_array_equal(got, expected)
 
 
-def test_batches_do_not_depend_on_threads():
+@one_or_several
+def test_batches_do_not_depend_on_threads(config):
     source = numbered_source(50)
-    expected = batches(source, CONFIG, 0, 20)
+    expected = batches(source, config, 0, 20)
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.deterministic = True
-    dataset = make_train_dataset(source, CONFIG, 0).take(20).with_options(options)
-    for (corrupted, clean), one in zip(dataset, expected, strict=True):
-        np.testing.assert_array_equal(corrupted, one[0])
-        np.testing.assert_array_equal(clean, one[1])
+    dataset = make_train_dataset(source, config, 0).take(20).with_options(options)
+    for batch, one in zip(dataset, expected, strict=True):
+        for part, right in zip(batch, one, strict=True):
+            np.testing.assert_array_equal(part, right)
 
 
 def test_noise_is_fresh_in_every_epoch_and_follows_from_the_seed():
@@ -168,3 +182,117 @@ def test_evaluation_and_training_noise_differ():
     train_noise = corrupted - clean
     eval_noise = (eval_corrupted - eval_clean).numpy()
     assert np.abs(train_noise - eval_noise).mean() > 0.1
+
+
+def test_a_source_that_is_not_in_memory_gives_the_same_batches():
+    """Such a source is asked for arrays, where one in memory is read by TensorFlow."""
+
+    class Elsewhere:
+        def __init__(self, source):
+            self.image_shape, self.images = source.image_shape, source.images
+            self.count = len(source)
+
+        def __len__(self):
+            return self.count
+
+    expected = batches(numbered_source(50), CONFIG, 0, 5)
+    found = batches(Elsewhere(numbered_source(50)), CONFIG, 0, 5)
+    for mine, right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine[0], right[0])
+        np.testing.assert_array_equal(mine[1], right[1])
+
+
+def test_evaluation_asks_for_each_image_once():
+    """The rows that fill up its last batch are copies."""
+
+    class Noting:
+        image_shape, asked = (4, 4, 1), []
+
+        def __len__(self):
+            return 5
+
+        def images(self, indices):
+            self.asked += indices.tolist()
+            return images[indices]
+
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), np.uint8)
+    source, config = Noting(), Config(batch_size=4, noise_stddev=0.3)
+    expected = list(make_eval_dataset(ArraySource(images), config))
+    for found, right in zip(make_eval_dataset(source, config), expected, strict=True):
+        for mine, theirs in zip(found, right, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert sorted(source.asked) == [0, 1, 2, 3, 4]
+
+
+def test_what_a_source_says_is_found_again_in_tensorflows_error():
+    class Failing:
+        image_shape = (4, 4, 1)
+
+        def __len__(self):
+            return 50
+
+        def images(self, indices):
+            raise self.error
+
+    source, found = Failing(), []
+    for source.error in (ImageError("/a b/ä.png: it is gone"), OSError("gone")):
+        with pytest.raises(tf.errors.OpError) as caught:
+            batches(source, CONFIG, 0, 1)
+        found.append(image_error(caught.value))
+    assert found == ["/a b/ä.png: it is gone", ""]
+
+
+def moved(images, config, first=0):
+    key = Key(tf.constant(7, tf.int64), tf.constant(first, tf.int64))
+    return move(tf.constant(images), key, config).numpy()
+
+
+def places_of(image, moved_image, reach):
+    """All (mirrored, down, right) by which `image` becomes `moved_image`."""
+    found = []
+    for mirrored in (False, True):
+        # Edges repeated before mirroring are the edges repeated after it.
+        start = image[:, ::-1] if mirrored else image
+        padded = np.pad(start, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+        height, width, _ = image.shape
+        for down in range(-reach, reach + 1):
+            for right in range(-reach, reach + 1):
+                top, left = reach - down, reach - right
+                part = padded[top : top + height, left : left + width]
+                if np.array_equal(part, moved_image):
+                    found.append((mirrored, down, right))
+    return found
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_mirrored_and_shifted_as_often_as_they_should(channels):
+    images = np.random.default_rng(0).random((4000, 5, 7, channels), np.float32)
+    config = Config(mirror="true", max_shift=2)
+    pairs = zip(images, moved(images, config), strict=True)
+    places = [places_of(image, other, 2) for image, other in pairs]
+    assert all(len(found) == 1 for found in places)
+    mirrored, down, right = np.array([found[0] for found in places]).T
+    assert abs(np.mean(mirrored) - 0.5) < 0.04
+    for shift in (down, right):
+        shares = np.bincount(shift + 2, minlength=5) / len(images)
+        np.testing.assert_allclose(shares, 0.2, atol=0.03)
+
+
+def test_what_moves_is_moved_whole_and_nothing_else_changes():
+    images = np.random.default_rng(0).random((50, 6, 6, 1), np.float32)
+    still = moved(images, Config(mirror="true"))
+    for image, other in zip(images, still, strict=True):
+        assert np.array_equal(image, other) or np.array_equal(image[:, ::-1], other)
+    np.testing.assert_array_equal(moved(images, Config()), images)
+    far = moved(images, Config(max_shift=4096))
+    assert far.shape == images.shape and set(far.ravel()) <= set(images.ravel())
+
+
+def test_dither_is_uniform_and_another_for_every_number():
+    config = dataclasses.replace(CODEC, batch_size=500)
+    ((_, _, first), (_, _, second)) = batches(numbered_source(20), config, 0, 2)
+    assert first.shape == (500, 6) and first.dtype == np.float32
+    both = np.concatenate([first, second])
+    assert np.abs(both).max() < 0.5
+    assert abs(both.mean()) < 0.01 and abs(both.var() - 1 / 12) < 0.002
+    assert np.unique(both).size > 0.9 * both.size

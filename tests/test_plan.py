@@ -69,3 +69,15 @@ def test_epochs_of_a_step():
     assert made.completed_epochs(119) == 3
     assert made.completed_epochs(35) == 1
     assert made.completed_epochs(34) == 0
+
+
+def test_a_profile_begins_and_ends_where_it_is_asked_to():
+    made = plan(100, batch_size=10, epochs=3, log_every_steps=0, profile_steps="4:7")
+    assert [made.next_event(step) for step in (0, 4, 5, 7)] == [4, 7, 7, 10]
+    assert [n for n in range(30) if made.is_profiled(n)] == [4, 5, 6]
+
+
+def test_without_a_profile_nothing_happens_at_step_0():
+    made = plan(100, batch_size=10, epochs=3, log_every_steps=0)
+    assert made.next_event(0) == 10
+    assert not any(made.is_profiled(step) for step in range(30))

@@ -1,11 +1,15 @@
+import importlib
 import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, run_script, write_idx
 
+from aelab import flags
 from aelab.config import FIELDS
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
@@ -20,7 +24,7 @@ def without_tensorflow(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stubs")
     for name in ("tensorflow", "keras"):
         (folder / f"{name}.py").write_text(f"import os\nos._exit({IMPORTED})\n")
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,26 @@ def refusal(script, *arguments, env=None):
     return result.stderr
 
 
+@pytest.fixture
+def refusal_here(monkeypatch, capsys):
+    """`refusal`, in this process: for what is found once TensorFlow has started."""
+    monkeypatch.setattr("aelab.startup.start_tensorflow", lambda *arguments: None)
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+
+    def refused(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capsys.readouterr()
+        assert flags.exit_code(importlib.import_module(script).main) == 2
+        output, errors = capsys.readouterr()
+        assert output == ""
+        assert errors.startswith("error: ") and errors.count("error: ") == 1
+        return errors
+
+    yield refused
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 def newest(folder):
     """The one checkpoint in a folder."""
     (path,) = folder.glob("step-*.npz")
@@ -64,7 +88,7 @@ def newest(folder):
 
 
 def test_the_scripts_of_the_contract_are_there():
-    assert {"train", "evaluate", "export"} <= set(SCRIPTS)
+    assert {"train", "evaluate", "export", "denoise"} <= set(SCRIPTS)
     for name in SCRIPTS:
         path = ROOT / "scripts" / f"{name}.py"
         assert os.access(path, os.X_OK)
@@ -106,6 +130,12 @@ def test_an_unknown_flag_is_named(name, without_tensorflow):
         ("evaluate", [], ["--run_dir"]),
         ("evaluate", ["--run_dir=RUN", "--checkpoint=newest"], ["--checkpoint"]),
         ("evaluate", ["--run_dir=RUN", "--epochs=3"], ["epochs"]),
+        ("evaluate", ["--run_dir=RUN", "--noise_stddevs=0.1,x"], ["--noise_stddevs"]),
+        ("evaluate", ["--run_dir=RUN", "--floors=maybe"], ["--floors", "true"]),
+        ("denoise", ["a.png", "--output=out"], ["--run_dir"]),
+        ("denoise", ["--run_dir=RUN", "a.png"], ["--output"]),
+        ("denoise", ["--run_dir=RUN", "--output=out"], ["INPUT"]),
+        ("denoise", ["--run_dir=RUN", "a.png", "--sharpen"], ["sharpen"]),
         ("export", ["--run_dir=RUN"], ["--output"]),
         ("export", ["--output=a.keras"], ["--run_dir"]),
         (
@@ -113,6 +143,11 @@ def test_an_unknown_flag_is_named(name, without_tensorflow):
             ["--run_dir=RUN", "--output=a.keras", "--checkpoint=newest"],
             ["--checkpoint", "newest", "best", "latest"],
         ),
+        ("report", ["--output=a.html"], ["--run_dir"]),
+        ("report", ["RUN"], ["--output"]),
+        ("report", ["RUN", "--output=RUN.html", "--x_axis=loss"], ["epoch", "step"]),
+        ("report", ["--run_dir=RUN,RUN", "--output=RUN.html"], ["--run_dir", "same"]),
+        ("report", ["RUN", "--output=RUN.html"], ["--run_dir=RUN", "no run"]),
     ],
 )
 def test_bad_flags(script, arguments, names, without_tensorflow, tmp_path):
@@ -129,54 +164,54 @@ def test_a_missing_data_folder(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_damaged_data_file(idx_folder, tmp_path):
+def test_a_damaged_data_file(refusal_here, idx_folder, tmp_path):
     path = idx_folder / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:1000])
     arguments = (f"--data_dir={idx_folder}", f"--run_dir={tmp_path / 'run'}")
-    assert str(path) in refusal("train", *TINY, *arguments)
+    assert str(path) in refusal_here("train", *TINY, *arguments)
     assert os.listdir(tmp_path) == ["data"]
 
 
-def test_an_image_size_that_conv_cannot_take(idx_folder, tmp_path):
+def test_an_image_size_that_conv_cannot_take(refusal_here, idx_folder, tmp_path):
     for prefix in ("train", "t10k"):
         images = np.zeros((9, 13, 30), np.uint8)
         write_idx(idx_folder / f"{prefix}-images-idx3-ubyte.gz", images)
         (idx_folder / f"{prefix}-labels-idx1-ubyte.gz").unlink()
     arguments = (f"--data_dir={idx_folder}", f"--run_dir={tmp_path / 'run'}")
-    message = refusal("train", "--dataset=idx", "--model=conv", *arguments)
+    message = refusal_here("train", "--dataset=idx", "--model=conv", *arguments)
     assert "--model=conv" in message and "13 x 30" in message
     assert "multiples of 4" in message and "16 x 32" in message
     assert os.listdir(tmp_path) == ["data"]
 
 
-def test_a_run_directory_that_cannot_be_written(idx_folder, tmp_path):
+def test_a_run_directory_that_cannot_be_written(refusal_here, idx_folder, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     arguments = (f"--data_dir={idx_folder}", f"--run_dir={file / 'run'}")
-    message = refusal("train", *TINY, *arguments)
+    message = refusal_here("train", *TINY, *arguments)
     assert f"--run_dir={file / 'run'} can't be written" in message
     assert file.read_text() == "mine"
 
 
-def test_a_run_of_another_configuration_stays_as_it_is(run_dir, trained):
+def test_a_run_of_another_configuration_stays_as_it_is(refusal_here, run_dir, trained):
     before = content(run_dir)
     flagfile = f"--flagfile={run_dir / 'run.flags'}"
     arguments = (f"--run_dir={run_dir}", "--noise_stddev=0.5", "--seed=7")
-    message = refusal("train", flagfile, *arguments, "--train_steps=9")
+    message = refusal_here("train", flagfile, *arguments, "--train_steps=9")
     assert f"--run_dir={run_dir}" in message
     assert "--noise_stddev: 0.0 -> 0.5" in message and "--seed: 0 -> 7" in message
     assert "train_steps" not in message
     assert content(run_dir) == before
 
 
-def test_damaged_checkpoints_are_not_trained_on(run_dir):
+def test_damaged_checkpoints_are_not_trained_on(refusal_here, run_dir):
     paths = list((run_dir / "checkpoints" / "latest").iterdir())
     assert len(paths) > 1
     for path in paths:
         path.write_bytes(path.read_bytes()[:-200])
     before = content(run_dir)
     flagfile = f"--flagfile={run_dir / 'run.flags'}"
-    message = refusal("train", flagfile, f"--run_dir={run_dir}")
+    message = refusal_here("train", flagfile, f"--run_dir={run_dir}")
     for path in paths:
         assert str(path) in message
     assert content(run_dir) == before
@@ -191,17 +226,26 @@ def test_evaluating_a_damaged_checkpoint(run_dir):
     assert not (run_dir / "evaluation.json").exists()
 
 
-def test_evaluating_what_is_no_run(tmp_path):
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("evaluate", []),
+        ("export", ["--output=model.keras"]),
+        ("denoise", ["picture.png", "--output=out"]),
+    ],
+)
+def test_what_is_no_run(script, arguments, without_tensorflow, tmp_path):
     (tmp_path / "images").mkdir()
-    message = refusal("evaluate", f"--run_dir={tmp_path}")
+    flag = f"--run_dir={tmp_path}"
+    message = refusal(script, flag, *arguments, env=without_tensorflow)
     assert f"--run_dir={tmp_path} holds no run" in message
     assert os.listdir(tmp_path) == ["images"]
 
 
-def test_exporting_a_run_without_a_checkpoint(run_dir, tmp_path):
+def test_exporting_a_run_without_a_checkpoint(refusal_here, run_dir, tmp_path):
     newest(run_dir / "checkpoints" / "best").unlink()
     output = tmp_path / "model.keras"
-    message = refusal("export", f"--run_dir={run_dir}", f"--output={output}")
+    message = refusal_here("export", f"--run_dir={run_dir}", f"--output={output}")
     assert f"--run_dir={run_dir}" in message and "best checkpoint" in message
     assert os.listdir(tmp_path) == ["run"]
 
@@ -210,9 +254,10 @@ def test_exporting_a_run_without_a_checkpoint(run_dir, tmp_path):
     ("output", "names"),
     [("model.h5", ["model.h5", ".keras"]), ("none/model.keras", ["folder", "none"])],
 )
-def test_exporting_to_a_bad_name(trained, tmp_path, output, names):
+def test_exporting_to_a_bad_name(trained, without_tensorflow, tmp_path, output, names):
     output = tmp_path / output
-    message = refusal("export", f"--run_dir={trained}", f"--output={output}")
+    arguments = (f"--run_dir={trained}", f"--output={output}")
+    message = refusal("export", *arguments, env=without_tensorflow)
     assert f"--output={output}" in message
     assert all(name in message for name in names)
     assert os.listdir(tmp_path) == []

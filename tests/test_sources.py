@@ -240,3 +240,18 @@ def test_offline_train_exits_with_2(tmp_path):
     for word in (*FILES, str(folder), "--dataset=synthetic"):
         assert word in result.stderr
     assert not run_dir.exists()
+
+
+def test_images_are_in_memory_once():
+    """Before and after they become a tensor, of the whole set and of its first part."""
+    images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), np.uint8)
+    for source in (ArraySource(images.copy()), ArraySource(images.copy()).first(20)):
+        expected = images[: len(source)]
+        fingerprint = source.fingerprint
+        tensor = source.tensor()
+        assert source.tensor() is tensor
+        np.testing.assert_array_equal(tensor, expected)
+        assert np.shares_memory(source._images, np.asarray(memoryview(tensor)))
+        np.testing.assert_array_equal(source.images(np.arange(len(source))), expected)
+        assert source.first(10).fingerprint == ArraySource(expected[:10]).fingerprint
+        assert ArraySource(expected).fingerprint == fingerprint

@@ -8,10 +8,17 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.plugin_event_accumulator import (
+    EventAccumulator,
+)
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
-from aelab import summaries
+from aelab import projector, summaries
 from aelab.config import Config
+from aelab.metrics import EVAL_METRICS, TRAIN_METRICS
+from aelab.models import build_model
 from aelab.run_directory import RunDirectory
+from aelab.sources import load_split
 from aelab.state import Progress
 from aelab.summaries import Summaries
 
@@ -132,6 +139,76 @@ def test_a_failing_picture_warns_once(run, monkeypatch, capsys):
             made.panel(step, *rows)
     (warning,) = capsys.readouterr().err.splitlines()
     assert "can't write pictures: [Errno 28] No space left" in warning
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "told"),
+    [
+        ("write_bytes", OSError(errno.ENOSPC, "No space left"), "[Errno 28] No space"),
+        (
+            "code_rows",
+            tf.errors.ResourceExhaustedError(None, None, "OOM here"),
+            "OOM here",
+        ),
+    ],
+)
+def test_a_failing_projector_warns(run, monkeypatch, capsys, name, error, told):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(projector, name, fail)
+    config = Config(model="dense", eval_examples=30)
+    with Summaries(run, Progress(), 0) as made:
+        made.projector(
+            load_split(config, "eval"), config, build_model(config, (28, 28, 1)).encoder
+        )
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert f"can't write the projector's files: {told}" in warning
+
+
+def histograms(run):
+    """Tag to [buckets, 3], as TensorBoard's reader finds them."""
+    accumulator = EventAccumulator(f"{run.tensorboard}/eval")
+    accumulator.Reload()
+    return {
+        tag: tf.make_ndarray(accumulator.Tensors(tag)[0].tensor_proto)
+        for tag in accumulator.Tags()["tensors"]
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, tf.bfloat16.as_numpy_dtype])
+def test_histograms_are_those_of_tensorflow(run, tmp_path, dtype):
+    """All counts, and each bucket but for values that lie on its edge."""
+    generator = np.random.default_rng(0)
+    values = {"a/kernel": generator.normal(size=(50, 40)), "a/bias": np.full(5, -3.0)}
+    values = {name: v.astype(dtype) for name, v in values.items()}
+    code = generator.random((12, 8)).astype(dtype)
+    with Summaries(run, Progress(), 0) as made:
+        made.histograms(1, values, code)
+    found = histograms(run)
+    assert set(found) == {"weights/a/kernel", "weights/a/bias", "code"}
+    data_of = {f"weights/{name}": data for name, data in values.items()}
+    for tag, data in (data_of | {"code": code}).items():
+        summary = histogram_pb(tag, data)
+        expected = tf.make_ndarray(summary.value[0].tensor)
+        np.testing.assert_allclose(found[tag][:, :2], expected[:, :2], atol=1e-12)
+        assert found[tag][:, 2].sum() == data.size
+        assert np.abs(found[tag][:, 2] - expected[:, 2]).max() <= 2
+    assert found["weights/a/bias"][-1, 2] == 5
+
+
+def test_what_is_not_finite_is_left_out_of_a_histogram(run):
+    code = np.array([[0.0, 1.0, np.inf], [np.nan, 0.5, -np.inf]], np.float32)
+    with Summaries(run, Progress(), 0) as made:
+        made.histograms(1, {}, code)
+    buckets = histograms(run)["code"]
+    assert buckets[:, 2].sum() == 3
+    assert (buckets[0, 0], buckets[-1, 1]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", sorted({*TRAIN_METRICS, *EVAL_METRICS}))
+def test_every_metric_is_described(name):
+    assert name in summaries._DESCRIPTIONS
 
 
 def test_new_lines_follow_the_old_ones(run):

@@ -1,5 +1,6 @@
-"""Judging a trained model beside the floor that it must beat."""
+"""Judging a trained model beside the floors that it must beat."""
 
-from aelab.evaluation.evaluate import evaluate_run, table
+from aelab.evaluation.evaluate import evaluate_run
+from aelab.evaluation.table import table
 
 __all__ = ["evaluate_run", "table"]

@@ -6,28 +6,38 @@ from typing import Any
 import keras
 
 from aelab.config import Config
-from aelab.models.conv import build_conv
+from aelab.models import conv, unet
+from aelab.models.building import ImageShape
+from aelab.models.codec import build_codec
 from aelab.models.dense import build_dense
 
-MODELS: dict[str, Callable[[Config, tuple[int, int, int]], Any]] = {
+MODELS: dict[str, Callable[[Config, ImageShape], Any]] = {
     "dense": build_dense,
-    "conv": build_conv,
+    "conv": conv.build_conv,
+    "unet": unet.build_unet,
+    "codec": build_codec,
 }
 
+# Of the networks that take images of any size: what height and width are multiples of.
+SIZE_MULTIPLES = {"conv": conv.MULTIPLE, "unet": unet.MULTIPLE}
 
-def build_model(config: Config, image_shape: tuple[int, int, int]) -> Any:
+
+def build_model(config: Config, image_shape: ImageShape) -> Any:
     """The network that `config` names, with weights that follow from its seed.
 
     Args:
       config: names the model and its sizes.
-      image_shape: (height, width, channels) of the images.
+      image_shape: (height, width, channels) of the images. Height and width may be
+        None, for images of any size, where `SIZE_MULTIPLES` has the model.
 
     Returns:
       A functional `keras.Model` from float32 [n, H, W, C] in [0, 1] to the same, with
-      two sub-models, `encoder` and `decoder`. Its last operation is the sigmoid, in
-      float32, so that the cross-entropy is computed from logits when compiled. With
-      mixed precision (Micikevicius et al. 2018) the layers in front of it compute in 16
-      bits, and weights are float32.
+      two sub-models, `encoder` and `decoder`. The code between them is a tensor, or a
+      list of tensors. A model that rounds its code has a layer `prior` as well, from
+      codes to the bytes that they take. The last operation is the sigmoid, in float32,
+      so that the cross-entropy is computed from logits when compiled. With mixed
+      precision (Micikevicius et al. 2018) the layers in front of it compute in 16 bits,
+      and weights are float32.
 
     Raises:
       UsageError: the model can't take images of this shape.

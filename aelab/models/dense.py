@@ -1,22 +1,28 @@
 """The dense autoencoder: an image to a few numbers and back."""
 
-import math
 from typing import Any
 
 import keras
 
 from aelab.config import Config
-from aelab.models.building import compose, glorot_uniform
+from aelab.errors import UsageError
+from aelab.models.building import ImageShape, compose, glorot_uniform
 
 
-def build_dense(config: Config, image_shape: tuple[int, int, int]) -> Any:
+def build_dense(config: Config, image_shape: ImageShape) -> Any:
     """Builds flatten -> Dense `encoding_dim` -> Dense -> reshape, sigmoid.
 
     The textbook's first autoencoder (Chollet, "Building Autoencoders in Keras", 2016):
     784 -> 32 -> 784 at 28x28x1, 25,120 + 25,872 = 50,992 parameters. The code is
     [n, encoding_dim]. Its L1 penalty belongs to the loss, see `aelab.steps`.
+
+    Raises:
+      UsageError: height or width is left open.
     """
-    size = math.prod(image_shape)
+    height, width, channels = image_shape
+    if height is None or width is None:
+        raise UsageError("--model=dense takes images of one size alone")
+    size = height * width * channels
     seeds = glorot_uniform(config.seed)
     encoder = keras.Sequential(
         [

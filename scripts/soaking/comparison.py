@@ -7,7 +7,7 @@ from typing import Any
 from aelab import checkpoints
 from aelab.errors import UsageError
 
-_TIMES = ("_per_second", "_seconds")  # how the keys of what may differ end
+_TIMES = ("_per_second", "_seconds", "_wait")  # how the keys of what may differ end
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

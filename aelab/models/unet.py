@@ -1,0 +1,79 @@
+"""The U-Net: takes more noise out of images than `conv`, and is larger."""
+
+from typing import Any
+
+import keras
+
+from aelab.config import Config
+from aelab.models.building import ImageShape, Layers, check_sizes, compose
+
+MULTIPLE = 4  # halved twice
+_FILTERS = (32, 64)  # at a half and at a quarter of the height and width
+
+
+def build_unet(config: Config, image_shape: ImageShape) -> Any:
+    """Builds a U-Net (Ronneberger et al. 2015) of residual blocks (He et al. 2016).
+
+        images -> conv 4x4, stride 2 -> block ------------- skip ------------> + ->
+                  -> conv 2x2, stride 2 -> block -> code -> block -> up ----^
+        ... -> block -> up to the image -> sigmoid
+
+    A block is x + conv(relu(conv(relu(x)))) with kernels of 3x3, without normalisation
+    as in Lim et al. 2017; up is `UpSampling2D(2)` and a 3x3 convolution. No convolution
+    has the images' full size, which is what costs.
+
+    The encoder gives all that the decoder needs, a list of two tensors: the code
+    [n, H/4, W/4, 64] and the skip [n, H/2, W/2, 32]. Together they hold more numbers
+    than the image: this network takes noise out and compresses nothing.
+
+    Raises:
+      UsageError: height or width is not a multiple of 4.
+    """
+    check_sizes(image_shape, "unet", MULTIPLE)
+    layers = Layers(config)
+    encoder = _build_encoder(layers, image_shape)
+    decoder = _build_decoder(layers, encoder.output_shape, image_shape[2])
+    return compose(encoder, decoder, image_shape, name="unet")
+
+
+def _build_encoder(layers: Layers, image_shape: ImageShape) -> Any:
+    few, many = _FILTERS
+    images = keras.Input(image_shape)
+    skip = layers.conv("stem", few, size=4, strides=2)(images)
+    skip = _block(layers, "fine1", skip)
+    code = layers.conv("down", many, size=2, strides=2)(_relu("down", skip))
+    code = _block(layers, "coarse1", code)
+    return keras.Model(images, [code, skip], name="encoder")
+
+
+def _build_decoder(layers: Layers, shapes: Any, channels: int) -> Any:
+    code, skip = (keras.Input(shape[1:]) for shape in shapes)
+    x = _block(layers, "decoded_coarse1", code)
+    x = _up(layers, "up", x, _FILTERS[0])
+    x = keras.layers.Add(name="joined")([x, skip])
+    x = _block(layers, "decoded_fine1", x)
+    logits = _up(layers, "pixels", x, channels)
+    output = keras.layers.Activation("sigmoid", dtype="float32", name="output")
+    return keras.Model([code, skip], output(logits), name="decoder")
+
+
+def _relu(name: str, x: Any) -> Any:
+    """The relu in front of the layer `name`."""
+    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def _up(layers: Layers, name: str, x: Any, filters: int) -> Any:
+    """Relu, upsampling by 2 and a convolution: to [n, 2H, 2W, filters]."""
+    x = _relu(name, x)
+    for layer in layers.up_conv(f"{name}_upsample", name, filters):
+        x = layer(x)
+    return x
+
+
+def _block(layers: Layers, name: str, x: Any) -> Any:
+    """A residual block: [n, H, W, C] to the same."""
+    filters = x.shape[-1]
+    y = _relu(f"{name}_conv1", x)
+    y = layers.conv(f"{name}_conv1", filters, "relu")(y)
+    y = layers.conv(f"{name}_conv2", filters)(y)
+    return keras.layers.Add(name=name)([x, y])

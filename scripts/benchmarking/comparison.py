@@ -1,0 +1,141 @@
+"""Our loop and its peers, each in a process of its own, in turn, in several rounds."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from benchmarking import machine
+from benchmarking.children import measure_apart
+from benchmarking.recipes import (
+    FIT_SETTINGS,
+    QUICK_FIT,
+    QUICK_TORCH,
+    TORCH_SETTINGS,
+    Record,
+    Setting,
+    fastest,
+    fields_of,
+    fit_row,
+    of_task,
+    row_config,
+    setting_text,
+)
+
+_TRIAL_SHARE = 0.25  # of the time of a measurement
+_TRIAL_SECONDS = 1.0  # at least
+_TRIALS = 2  # of each setting, the better of which counts
+
+Task = tuple[str, str]  # row and variant
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+      rows: keys of `ROWS`.
+      rounds: how often each is measured.
+      seconds: for how long each time.
+      is_quick: whether to take the peers' settings without trying which is faster.
+      images: .npy file of the images to train on.
+      folder: where processes leave what later ones can use.
+    """
+
+    rows: list[str]
+    rounds: int
+    seconds: float
+    is_quick: bool
+    images: Path
+    folder: Path
+
+    def run(self) -> dict[str, Any]:
+        """Measures all; returns what `table.comparison_text` makes a table of."""
+        about = machine.describe()
+        tasks = _tasks(self.rows, about["versions"]["torch"] is not None)
+        trials = [] if self.is_quick else self._try_settings(tasks)
+        chosen = {task: self._choice(task, trials) for task in tasks}
+        records: list[Record] = []
+        flops: dict[str, int] = {}
+        for number in range(1, self.rounds + 1):
+            name = f"round {number} of {self.rounds}"
+            found = self._limit(name)
+            flops |= found.pop("flops", {})
+            records.append({"round": number, "row": "", "variant": "limit", **found})
+            for task, setting in chosen.items():
+                if setting is not None:
+                    found = self._measure(name, task, setting, self.seconds)
+                    records.append({"round": number, **found})
+        return {
+            "machine": about,
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "is_quick": self.is_quick,
+            "batch_sizes": {row: row_config(row).batch_size for row in self.rows},
+            "chosen": {f"{row} {kind}": s for (row, kind), s in chosen.items()},
+            "flops_a_step": flops,
+            "trials": trials,
+            "records": records,
+        }
+
+    def _try_settings(self, tasks: list[Task]) -> list[Record]:
+        """Measures every setting of the peers twice, for a short time."""
+        seconds = max(self.seconds * _TRIAL_SHARE, _TRIAL_SECONDS)
+        settings = {"ours": [], "fit": FIT_SETTINGS, "torch": TORCH_SETTINGS}
+        return [
+            self._measure("trial", task, setting, seconds)
+            for _ in range(_TRIALS)
+            for task in tasks
+            for setting in settings[task[1]]
+        ]
+
+    def _choice(self, task: Task, trials: list[Record]) -> Setting | None:
+        """The setting to measure in every round, None if none has worked."""
+        if task[1] == "ours":
+            return {}
+        if self.is_quick:
+            return QUICK_FIT if task[1] == "fit" else QUICK_TORCH
+        return fastest(of_task(trials, *task))
+
+    def _measure(
+        self, name: str, task: Task, setting: Setting, seconds: float
+    ) -> Record:
+        """Measures once, and says what came out."""
+        row, variant = task
+        job = {
+            "kind": variant,
+            "config": fields_of(row_config(row)),
+            "images": str(self.images),
+            "setting": setting,
+            "seconds": seconds,
+        }
+        found = measure_apart(job, self.folder)
+        words = ", ".join(filter(None, (row, variant, setting_text(variant, setting))))
+        _say(name, words, found, "ms")
+        return {"row": row, "variant": variant, "setting": setting, **found}
+
+    def _limit(self, name: str) -> dict[str, Any]:
+        """Measures the arithmetic limit, and counts the FLOPs of a step."""
+        configs = {row: fields_of(row_config(row)) for row in self.rows}
+        job = {"kind": "limit", "configs": configs, "seconds": self.seconds}
+        found = measure_apart(job, self.folder)
+        _say(name, "limit", found, "gflops")
+        return found
+
+
+def _tasks(rows: list[str], has_torch: bool) -> list[Task]:
+    """What is measured in a round, in order; what two rows share, once."""
+    variants = ["ours", "fit"] + ["torch"] * has_torch
+    tasks = [
+        (fit_row(row) if variant == "fit" else row, variant)
+        for row in rows
+        for variant in variants
+    ]
+    return list(dict.fromkeys(tasks))
+
+
+def _say(name: str, what: str, found: dict[str, Any], unit: str) -> None:
+    """Prints a line of progress."""
+    failed = f"failed: {found['error']}" if "error" in found else ""
+    units = {"ms": "ms a step", "gflops": "GFLOP/s"}
+    told = failed or f"{found[unit]:.2f} {units[unit]}"
+    print(f"{name}: {what}: {told}", flush=True)

@@ -1,0 +1,44 @@
+"""What the measurements were made on and with."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_PACKAGES = ("tensorflow", "keras", "numpy", "torch")
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """CPU, cores, and versions, None for what is not installed."""
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {
+        "cpu": _cpu_name(),
+        "cores": num_cores(),
+        "versions": {"python": platform.python_version()} | versions,
+    }
+
+
+def _cpu_name() -> str:
+    """The CPU's name as the kernel gives it."""
+    if _CPU_INFO.exists():
+        for line in _CPU_INFO.read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
