@@ -64,7 +64,12 @@ def distribute(
         local = replicas // context.num_input_pipelines
         return make(Share(replicas, context.input_pipeline_id * local, local))
 
-    return strategy.distribute_datasets_from_function(from_context)
+    dataset = strategy.distribute_datasets_from_function(from_context)
+    if strategy is tf.distribute.get_strategy() and tf.config.get_visible_devices(
+        "GPU"
+    ):  # the other strategies do it by themselves
+        return dataset.apply(tf.data.experimental.prefetch_to_device("GPU:0"))
+    return dataset
 
 
 def example_indices(

@@ -78,7 +78,8 @@ class TrainState:
         rate = ("code_bytes",) if config.sends_integers() else ()
         names = ("loss", *TRAIN_METRICS, *rate, "gradient_norm")
         self.totals = {n: tf.Variable(tf.zeros([2]), name=n) for n in names}
-        self.seconds_waited = tf.Variable(0.0, dtype=tf.float64)
+        with tf.device("CPU:0"):  # where the clock is
+            self.seconds_waited = tf.Variable(0.0, dtype=tf.float64)
         self.progress = Progress()
 
     def _variables(self) -> dict[str, Any]:

@@ -218,6 +218,9 @@ def build_train_loop(
 ) -> TrainLoop:
     """Compiles the inner loop; see `sum_over_blocks` for `blocks`.
 
+    With XLA, one replica and one block, a whole step is one XLA program: on a GPU its
+    launches would take most of the time else.
+
     Returns:
       `train_loop(batches, num_steps)`: takes `num_steps` (int64 scalar, a tensor, as
       Python numbers would compile anew) training steps and adds to `state.totals`.
@@ -225,27 +228,37 @@ def build_train_loop(
       With float16 it is skipped and lowers the loss scale; otherwise, and at the
       smallest scale, the loop stops after it. Returns whether it did not (bool scalar).
     """
-    gradients = build_gradients(state, config, use_xla, blocks)
+    in_one = use_xla and blocks == 1 and state.strategy.num_replicas_in_sync == 1
+    gradients = build_gradients(state, config, use_xla and not in_one, blocks)
+
+    def advance(*batch: Any) -> tf.Tensor:
+        totals, finite = train_step(state, config, gradients, batch)
+        for name, total in totals.items():
+            state.totals[name].assign_add(tf.where(finite, total, 0.0))
+        state.step.assign_add(1)
+        return state.loss_scale.update(finite)
+
+    if in_one:
+        advance = tf.function(advance, jit_compile=True, autograph=False)
 
     def train_loop(batches: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
-        last = state.step + num_steps
+        # int32, which TensorFlow counts on the host, also where the rest is on a GPU.
+        steps = tf.cast(num_steps, tf.int32)
 
-        def is_going_on(going_on: tf.Tensor) -> tf.Tensor:
-            return going_on & (state.step < last)
+        def is_going_on(taken: tf.Tensor, going_on: tf.Tensor) -> tf.Tensor:
+            return going_on & (taken < steps)
 
-        def take_step(going_on: tf.Tensor) -> tf.Tensor:
+        def take_step(taken: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             asked = tf.timestamp()
             with tf.control_dependencies([asked]):
                 batch = next(batches)
             with tf.control_dependencies(_tensors(state.strategy, batch)):
                 state.seconds_waited.assign_add(tf.timestamp() - asked)
-            totals, finite = train_step(state, config, gradients, batch)
-            for name, total in totals.items():
-                state.totals[name].assign_add(tf.where(finite, total, 0.0))
-            state.step.assign_add(1)
-            return state.loss_scale.update(finite)
+            return taken + 1, advance(*batch)
 
-        (going_on,) = tf.while_loop(is_going_on, take_step, [tf.constant(True)])
+        _, going_on = tf.while_loop(
+            is_going_on, take_step, (tf.constant(0), tf.constant(True))
+        )
         return going_on
 
     # AutoGraph, which reads source code, does not work with Python 3.13.

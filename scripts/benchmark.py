@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the speed of our training loop with that of its peers.
 
-scripts/benchmark.py [--quick] [--rounds=5] [--seconds=10]
+scripts/benchmark.py [--quick] [--rounds=5] [--seconds=10] [--device=cpu|gpu]
     [--rows=dense-float32,conv-float32,conv-bfloat16] [--json=FILE]
 scripts/benchmark.py --mode=scale|start [--seconds=10] [--json=FILE]
 
@@ -9,7 +9,7 @@ The peers are `Model.fit` on stock Keras layers and the same networks in PyTorch
 that is installed: pip install -e '.[bench]'. Each measurement is a process of its own,
 and they take turns. Which setting of a peer is the fastest is tried first. Beside them
 stands the arithmetic limit: how long a float32 matrix product of as many FLOPs takes.
-All of them on the CPU; GPUs are left alone.
+All of them on the CPU, or with --device=gpu on the first GPU.
 
 --quick is one short round, of less than two minutes. --mode=scale measures our loop
 alone with more images, larger batches and larger images, and its memory. --mode=start
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarking.recipes import ROWS, row_config
+from benchmarking.recipes import DEFAULT_ROWS, ROWS, row_config
 
 from aelab import flags
 from aelab.errors import UsageError
@@ -46,7 +46,9 @@ def main(argv: Sequence[str]) -> None:
     values = _parse(argv)
     with tempfile.TemporaryDirectory(prefix="aelab-benchmark-") as folder:
         report, text = _measure(values, Path(folder))
-    report["flags"] = {name: values[name].value for name in ("mode", *_FULL, "rows")}
+    report["flags"] = {
+        name: values[name].value for name in ("mode", "device", *_FULL, "rows")
+    }
     print(f"\n{text}")
     if values.json:
         Path(values.json).write_text(json.dumps(report, indent=2) + "\n")
@@ -58,10 +60,11 @@ def _parse(argv: Sequence[str]) -> Any:
     add = command_line.add_text
     add("rounds", "How often each is measured; 5, or 1 with --quick.", "N")
     add("seconds", "For how long each time; 10, or 2 with --quick.", "S")
-    add("rows", "Which, with commas between.", "ROWS", ",".join(ROWS))
+    add("rows", f"Which of {', '.join(ROWS)}, with commas between.", "ROWS")
     add("examples", "Images in the set; 60000, or 10000 with --quick.", "N")
     modes = "What to measure; --quick is short for --mode=quick."
     command_line.add_choice("mode", modes, tuple(_DEFAULTS))
+    command_line.add_choice("device", "Where to measure.", ("cpu", "gpu"))
     command_line.add_path("json", "Also write all that was found here.", "FILE")
     values = command_line.parse(
         ["--mode=quick" if word == "--quick" else word for word in argv]
@@ -71,7 +74,10 @@ def _parse(argv: Sequence[str]) -> Any:
     values["rounds"].value = _whole("rounds", values.rounds, 1)
     values["examples"].value = _whole("examples", values.examples, _FEWEST_EXAMPLES)
     values["seconds"].value = _seconds(values.seconds)
-    values["rows"].value = _rows(values.rows)
+    if values.device == "gpu" and values.mode not in ("full", "quick"):
+        raise UsageError(f"--mode={values.mode} is measured on CPUs alone")
+    default_rows = ",".join(DEFAULT_ROWS[values.device])
+    values["rows"].value = _rows(values.rows or default_rows)
     if values.json and not Path(values.json).absolute().parent.is_dir():
         raise UsageError(f"--json={values.json}: there is no such folder")
     return values
@@ -122,6 +128,7 @@ def _measure(values: Any, folder: Path) -> tuple[dict[str, Any], str]:
     from benchmarking.table import comparison_text
 
     report = Comparison(
+        device=values.device,
         rows=values.rows,
         rounds=values.rounds,
         seconds=values.seconds,

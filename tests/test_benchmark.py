@@ -66,8 +66,10 @@ def report():
         "machine": {
             "cpu": "A CPU",
             "cores": 3,
+            "gpu": None,
             "versions": {"python": "3.13.1", "tensorflow": "2.21.0", "torch": "2.9"},
         },
+        "device": "cpu",
         "rounds": 2,
         "seconds": 10.0,
         "is_quick": False,
@@ -101,6 +103,15 @@ def test_a_bfloat16_row_has_the_fit_of_float32(report):
     (line,) = lines_of(table.comparison_text(report), "conv-bfloat16", "fit")
     assert "| float32, steps" in line and "| 2.00 |" in line
     assert line.endswith("|  |")  # its FLOPs are not in this report
+
+
+def test_on_a_gpu_a_row_has_the_fit_of_its_own_precision(report):
+    own = record(1, "conv-bfloat16", "fit", QUICK_FIT, ms=60.0)
+    report |= {"device": "gpu", "records": [*report["records"], own]}
+    text = table.comparison_text(report)
+    (line,) = lines_of(text, "conv-bfloat16", "fit")
+    assert "| steps" in line and "| 3.00 |" in line
+    assert "TF32" in text and "all cores:" not in text
 
 
 def test_a_table_without_pytorch(report):
@@ -138,8 +149,10 @@ def test_a_limit_that_failed(report):
 
 
 def test_settings_that_were_tried_are_listed(report):
-    good = record("trial", "dense-float32", "fit", FIT_SETTINGS[0], ms=3.0)
-    bad = record("trial", "conv-float32", "torch", TORCH_SETTINGS[-1], error="No g++")
+    good = record("trial", "dense-float32", "fit", FIT_SETTINGS["cpu"][0], ms=3.0)
+    bad = record(
+        "trial", "conv-float32", "torch", TORCH_SETTINGS["cpu"][-1], error="No g++"
+    )
     report["trials"] = [good, bad]
     text = table.comparison_text(report)
     assert "oneDNN off | 3.00 |" in text
@@ -150,7 +163,8 @@ def test_a_peer_of_which_no_setting_works_shows_why(report):
     report["records"] = [r for r in report["records"] if r["variant"] != "torch"]
     report["trials"] = [
         record("trial", "dense-float32", "torch", setting, error="No memory")
-        for setting in TORCH_SETTINGS
+        for settings in TORCH_SETTINGS.values()
+        for setting in settings
     ]
     (line,) = [
         line
@@ -161,7 +175,7 @@ def test_a_peer_of_which_no_setting_works_shows_why(report):
 
 
 def test_the_fastest_setting_is_chosen():
-    first, second, third = FIT_SETTINGS[:3]
+    first, second, third = FIT_SETTINGS["cpu"][:3]
     row = "dense-float32", "fit"
     records = [
         record(1, *row, first, ms=3.0),
@@ -277,7 +291,7 @@ def test_every_case_of_scale_is_there_once():
         ("--seconds=inf", ["--seconds", "'inf'"]),
         ("--seconds=soon", ["--seconds", "'soon'"]),
         ("--rows=dense", ["--rows", "dense-float32", "'dense'"]),
-        ("--rows=", ["--rows", "conv-bfloat16"]),
+        ("--mode=start --device=gpu", ["--mode", "CPUs"]),
         ("--rows=conv-float32,conv-float32", ["--rows", "each once"]),
         ("--examples=100", ["--examples", "at least 256"]),
         ("--mode=fast", ["--mode", "quick"]),
@@ -285,7 +299,7 @@ def test_every_case_of_scale_is_there_once():
     ],
 )
 def test_bad_flags(flag, names):
-    result = run_script("benchmark", "--quick", flag)
+    result = run_script("benchmark", "--quick", *flag.split())
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ")
     assert all(name in result.stderr for name in names)
@@ -303,7 +317,7 @@ def test_a_quick_report_of_a_row(tmp_path):
     assert report["flags"]["rows"] == [row]
     assert report["machine"]["cores"] >= 1 and report["machine"]["cpu"]
     measured = {(r["row"], r["variant"]): r for r in report["records"]}
-    wanted = {("", "limit"), (row, "ours"), (fit_row(row), "fit")}
+    wanted = {("", "limit"), (row, "ours"), (fit_row(row, "cpu"), "fit")}
     if report["machine"]["versions"]["torch"]:
         wanted.add((row, "torch"))
     assert set(measured) == wanted

@@ -29,7 +29,8 @@ def measure_apart(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Does a job in a new process.
 
     Args:
-      job: `kind`, of `_MEASUREMENTS`, and what the measurement needs.
+      job: `kind`, of `_MEASUREMENTS`; `device`, cpu or gpu; and what the measurement
+        needs.
       folder: where the process may leave what the next one can use.
 
     Returns:
@@ -68,7 +69,8 @@ def _environment(job: dict[str, Any], folder: Path) -> dict[str, str]:
     """The environment of the process that does `job`."""
     set_here = (_ONEDNN, _WAIT_POLICY, _SPIN_COUNT)
     environment = {n: value for n, value in os.environ.items() if n not in set_here}
-    environment["CUDA_VISIBLE_DEVICES"] = "-1"  # peers and limit know of CPUs alone
+    if job["device"] == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"
     if job["kind"] in ("fit", "limit"):
         onednn = job.get("setting", {}).get("onednn", True)
         environment |= {**_QUIET, _ONEDNN: str(int(onednn))}

@@ -8,6 +8,7 @@ from benchmarking import machine
 from benchmarking.children import measure_apart
 from benchmarking.recipes import (
     FIT_SETTINGS,
+    OURS_SETTINGS,
     QUICK_FIT,
     QUICK_TORCH,
     TORCH_SETTINGS,
@@ -23,7 +24,7 @@ from benchmarking.recipes import (
 
 _TRIAL_SHARE = 0.25  # of the time of a measurement
 _TRIAL_SECONDS = 1.0  # at least
-_TRIALS = 2  # of each setting, the better of which counts
+_TRIALS = {"cpu": 2, "gpu": 1}  # of each setting, the better of which counts
 
 Task = tuple[str, str]  # row and variant
 
@@ -33,6 +34,7 @@ class Comparison:
     """What is compared.
 
     Attributes:
+      device: cpu or gpu.
       rows: keys of `ROWS`.
       rounds: how often each is measured.
       seconds: for how long each time.
@@ -41,6 +43,7 @@ class Comparison:
       folder: where processes leave what later ones can use.
     """
 
+    device: str
     rows: list[str]
     rounds: int
     seconds: float
@@ -50,8 +53,8 @@ class Comparison:
 
     def run(self) -> dict[str, Any]:
         """Measures all; returns what `table.comparison_text` makes a table of."""
-        about = machine.describe()
-        tasks = _tasks(self.rows, about["versions"]["torch"] is not None)
+        about = machine.describe(self.device)
+        tasks = self._tasks(about["versions"]["torch"] is not None)
         trials = [] if self.is_quick else self._try_settings(tasks)
         chosen = {task: self._choice(task, trials) for task in tasks}
         records: list[Record] = []
@@ -67,6 +70,7 @@ class Comparison:
                     records.append({"round": number, **found})
         return {
             "machine": about,
+            "device": self.device,
             "rounds": self.rounds,
             "seconds": self.seconds,
             "is_quick": self.is_quick,
@@ -77,23 +81,35 @@ class Comparison:
             "records": records,
         }
 
+    def _tasks(self, has_torch: bool) -> list[Task]:
+        """What is measured in a round, in order; what two rows share, once."""
+        variants = ["ours", "fit"] + ["torch"] * has_torch
+        tasks = [
+            (fit_row(row, self.device) if variant == "fit" else row, variant)
+            for row in self.rows
+            for variant in variants
+        ]
+        return list(dict.fromkeys(tasks))
+
     def _try_settings(self, tasks: list[Task]) -> list[Record]:
-        """Measures every setting of the peers twice, for a short time."""
+        """Measures every setting that there is a choice of, for a short time."""
         seconds = max(self.seconds * _TRIAL_SHARE, _TRIAL_SECONDS)
-        settings = {"ours": [], "fit": FIT_SETTINGS, "torch": TORCH_SETTINGS}
+        every = {"ours": OURS_SETTINGS, "fit": FIT_SETTINGS, "torch": TORCH_SETTINGS}
+        settings = {variant: every[variant][self.device] for variant in every}
         return [
             self._measure("trial", task, setting, seconds)
-            for _ in range(_TRIALS)
+            for _ in range(_TRIALS[self.device])
             for task in tasks
             for setting in settings[task[1]]
+            if len(settings[task[1]]) > 1
         ]
 
     def _choice(self, task: Task, trials: list[Record]) -> Setting | None:
         """The setting to measure in every round, None if none has worked."""
-        if task[1] == "ours":
-            return {}
         if self.is_quick:
-            return QUICK_FIT if task[1] == "fit" else QUICK_TORCH
+            return {"ours": {}, "fit": QUICK_FIT, "torch": QUICK_TORCH}[task[1]]
+        if task[1] == "ours" and len(OURS_SETTINGS[self.device]) == 1:
+            return OURS_SETTINGS[self.device][0]
         return fastest(of_task(trials, *task))
 
     def _measure(
@@ -103,6 +119,7 @@ class Comparison:
         row, variant = task
         job = {
             "kind": variant,
+            "device": self.device,
             "config": fields_of(row_config(row)),
             "images": str(self.images),
             "setting": setting,
@@ -116,21 +133,11 @@ class Comparison:
     def _limit(self, name: str) -> dict[str, Any]:
         """Measures the arithmetic limit, and counts the FLOPs of a step."""
         configs = {row: fields_of(row_config(row)) for row in self.rows}
-        job = {"kind": "limit", "configs": configs, "seconds": self.seconds}
+        job = {"kind": "limit", "device": self.device, "configs": configs}
+        job["seconds"] = self.seconds
         found = measure_apart(job, self.folder)
         _say(name, "limit", found, "gflops")
         return found
-
-
-def _tasks(rows: list[str], has_torch: bool) -> list[Task]:
-    """What is measured in a round, in order; what two rows share, once."""
-    variants = ["ours", "fit"] + ["torch"] * has_torch
-    tasks = [
-        (fit_row(row) if variant == "fit" else row, variant)
-        for row in rows
-        for variant in variants
-    ]
-    return list(dict.fromkeys(tasks))
 
 
 def _say(name: str, what: str, found: dict[str, Any], unit: str) -> None:

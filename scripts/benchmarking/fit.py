@@ -54,6 +54,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
       `ms`: milliseconds a step, the mean over the epochs; `steps`: how many.
     """
     config, setting = Config(**job["config"]), job["setting"]
+    keras.mixed_precision.set_global_policy(config.precision)
     x, y = arrays.load(job["images"], config)
     model = _compiled(config, x.shape[1:], setting)
     step_seconds = _probe(model, x, y, config.batch_size)

@@ -10,7 +10,7 @@ import statistics
 import time
 from typing import Any
 
-_SIZE = 2048
+_SIZES = {"cpu": 2048, "gpu": 8192}
 _SECONDS = 5.0  # at most
 _PRODUCTS = 3  # at least
 
@@ -19,7 +19,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Measures the limit, and counts FLOPs.
 
     Args:
-      job: `seconds`, for how long; `configs`, the fields of a `Config` by any name.
+      job: `device`, cpu or gpu; `seconds`, for how long; `configs`, the fields of a
+        `Config` by any name.
 
     Returns:
       `gflops`: 10^9 FLOP/s; `flops`: those of a training step, by the same names.
@@ -29,7 +30,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     from aelab.config import Config
     from aelab.sketch import SIDE
 
-    gflops = _matrix_product(min(job["seconds"], _SECONDS))
+    size = _SIZES[job["device"]]
+    gflops = _matrix_product(size, min(job["seconds"], _SECONDS))
     flops = {}
     for name, fields in job["configs"].items():
         config = Config(**fields)
@@ -64,18 +66,18 @@ def _forward_flops(layer: Any) -> int:
     return 2 * positions * math.prod(layer.kernel.shape)
 
 
-def _matrix_product(seconds: float) -> float:
-    """10^9 FLOP/s of a float32 product of 2048 x 2048 matrices, the median."""
+def _matrix_product(size: int, seconds: float) -> float:
+    """10^9 FLOP/s of a float32 product of square matrices, the median."""
     import numpy as np
     import tensorflow as tf
 
-    left, right = np.random.default_rng(0).random((2, _SIZE, _SIZE), np.float32)
+    left, right = np.random.default_rng(0).random((2, size, size), np.float32)
     left, right = tf.constant(left), tf.constant(right)
     times: list[float] = []
-    tf.matmul(left, right)
+    tf.matmul(left, right)[0, 0].numpy()
     first = time.perf_counter()
     while time.perf_counter() - first < seconds or len(times) < _PRODUCTS:
         started = time.perf_counter()
-        tf.matmul(left, right)
+        tf.matmul(left, right)[0, 0].numpy()  # a GPU does not wait to be asked
         times.append(time.perf_counter() - started)
-    return 2 * _SIZE**3 / statistics.median(times) / 1e9
+    return 2 * size**3 / statistics.median(times) / 1e9

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def describe() -> dict[str, Any]:
-    """CPU, cores, and versions, None for what is not installed."""
+def describe(device: str) -> dict[str, Any]:
+    """CPU, cores, GPU, and versions; None for what is not installed or not used.
+
+    Args:
+      device: cpu or gpu, what is measured.
+    """
     versions = {name: _version(name) for name in _PACKAGES}
     return {
         "cpu": _cpu_name(),
         "cores": num_cores(),
+        "gpu": _gpu_name() if device == "gpu" else None,
         "versions": {"python": platform.python_version()} | versions,
     }
 
@@ -35,6 +41,16 @@ def _cpu_name() -> str:
             if name.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    """The first GPU's name and driver as its own tool gives them."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True).stdout.split("\n")
+    except OSError:
+        return None
+    return lines[0] or None
 
 
 def _version(package: str) -> str | None:

@@ -20,13 +20,14 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
       job: `config`, the fields of a `Config`; `images`, a .npy file of uint8
-        [n, H, W, C]; `seconds`, for how long.
+        [n, H, W, C]; `setting`, fields to change; `seconds`, for how long.
 
     Returns:
       `ms`: milliseconds a step, the mean over the time; `steps`: how many.
     """
     source = ArraySource(np.load(job["images"]))
-    return time_loop(Config(**job["config"]), source, job["seconds"])
+    config = Config(**job["config"] | job["setting"])
+    return time_loop(config, source, job["seconds"])
 
 
 def time_loop(config: Config, source: Source, seconds: float) -> dict[str, Any]:

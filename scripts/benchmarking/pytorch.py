@@ -1,5 +1,6 @@
 """Measures the same networks in PyTorch, with all data resident in memory."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,8 @@ from aelab.config import Config
 from benchmarking import arrays
 from benchmarking.machine import num_cores
 
-_WARM_UP_STEPS = 2
+_WARM_UP_STEPS = 5  # CUDA graphs are recorded in the third
+_STEPS_BEFORE_CLOCK = 20  # a GPU is waited for, as that of our loop is
 _FILTERS = 32
 _ACTIVATIONS = {"relu": nn.ReLU, "linear": nn.Identity}
 
@@ -23,8 +25,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
       job: `config`, the fields of a `Config`; `images`, a .npy file of uint8
-        [n, H, W, C]; `setting`, whether forward pass and loss are `compiled`, and
-        whether to use `all_cores`; `seconds`, for how long.
+        [n, H, W, C]; `device`, cpu or gpu; `setting`, whether forward pass and loss are
+        `compiled`, what becomes CUDA `graphs`, and whether to use `all_cores`;
+        `seconds`, for how long.
 
     Returns:
       `ms`: milliseconds a step, the mean over the time; `steps`: how many.
@@ -32,21 +35,31 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     # As TensorFlow does; products of numbers close to 0 cost a third of the time else.
     torch.set_flush_denormal(True)
     torch.set_num_threads(num_cores() if job["setting"]["all_cores"] else 1)
+    # TF32, as TensorFlow has it.
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
     config = Config(**job["config"])
     torch.manual_seed(config.seed)
-    x, y = (_as_tensor(a, config) for a in arrays.load(job["images"], config))
-    networks = _NETWORKS[config.model](config, tuple(y.shape[1:]))
-    step = _build_step(config, networks, job["setting"]["compiled"])
+    device = torch.device("cuda" if job["device"] == "gpu" else "cpu")
+    x, y = (
+        _as_tensor(a, config).to(device) for a in arrays.load(job["images"], config)
+    )
+    networks = _NETWORKS[config.model](config, tuple(y.shape[1:])).to(device)
+    step = _build_step(config, networks, job["setting"])
     batches = _batches(x, y, config.batch_size)
     for _ in range(_WARM_UP_STEPS):
         step(*next(batches))
-    total, steps, started = torch.zeros(()), 0, time.perf_counter()
+    at_a_time = _STEPS_BEFORE_CLOCK if job["device"] == "gpu" else 1
+    total, steps = torch.zeros((), device=device), 0
+    total.item()
+    started = time.perf_counter()
     while time.perf_counter() - started < job["seconds"] or not steps:
-        total += step(*next(batches))
-        steps += 1
+        for _ in range(at_a_time):
+            total += step(*next(batches))
+        steps += at_a_time
+        if not math.isfinite(total.item()):
+            raise ValueError("the loss is not finite")
     seconds = time.perf_counter() - started
-    if not torch.isfinite(total):
-        raise ValueError("the loss is not finite")
     return {"ms": seconds / steps * 1e3, "steps": steps}
 
 
@@ -86,17 +99,23 @@ def _conv(config: Config, shape: tuple[int, ...]) -> nn.ModuleList:
 _NETWORKS = {"dense": _dense, "conv": _conv}
 
 
-def _build_step(config: Config, networks: nn.ModuleList, compiled: bool) -> Loss:
+def _build_step(
+    config: Config, networks: nn.ModuleList, setting: dict[str, Any]
+) -> Loss:
     """A function that takes a training step on (x, y) and returns the loss.
 
     Adadelta has the constants of Keras.
     """
+    is_recorded = setting["graphs"] == "step"
     optimizer = torch.optim.Adadelta(
-        networks.parameters(), lr=config.learning_rate, rho=0.95, eps=1e-7
+        networks.parameters(),
+        **{"lr": config.learning_rate, "rho": 0.95, "eps": 1e-7},
+        capturable=is_recorded,
     )
     loss_of = _build_loss(config, networks)
-    if compiled:
-        loss_of = torch.compile(loss_of)
+    if setting["compiled"]:
+        mode = "reduce-overhead" if setting["graphs"] == "passes" else "default"
+        loss_of = torch.compile(loss_of, mode=mode)
 
     def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
@@ -105,7 +124,34 @@ def _build_step(config: Config, networks: nn.ModuleList, compiled: bool) -> Loss
         optimizer.step()
         return loss.detach()
 
-    return step
+    return _recorded(step) if is_recorded else step
+
+
+def _recorded(step: Loss) -> Loss:
+    """`step` as one CUDA graph, recorded in the first call and replayed after it."""
+    graph = torch.cuda.CUDAGraph()
+    held: list[torch.Tensor] = []
+
+    def record(x: torch.Tensor, y: torch.Tensor) -> None:
+        held.extend((x.clone(), y.clone()))
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UP_STEPS):
+                step(*held[:2])
+        torch.cuda.current_stream().wait_stream(aside)
+        with torch.cuda.graph(graph):
+            held.append(step(*held[:2]))
+
+    def replay(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if not held:
+            record(x, y)
+        held[0].copy_(x)
+        held[1].copy_(y)
+        graph.replay()
+        return held[2]
+
+    return replay
 
 
 def _build_loss(config: Config, networks: nn.ModuleList) -> Loss:
@@ -114,7 +160,7 @@ def _build_loss(config: Config, networks: nn.ModuleList) -> Loss:
     is_mixed = config.precision == "mixed_bfloat16"
 
     def loss_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=is_mixed):
             code = encoder(x)
             logits = decoder(code)
         loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), y)
@@ -130,7 +176,7 @@ def _batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Whole batches without end, in another order each epoch."""
     while True:
-        order = torch.randperm(len(x))
+        order = torch.randperm(len(x), device=x.device)
         for first in range(0, len(x) - batch_size + 1, batch_size):
             chosen = order[first : first + batch_size]
             yield x[chosen], y[chosen]

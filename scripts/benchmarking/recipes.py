@@ -22,27 +22,54 @@ _COMMON: dict[str, Any] = {
 # Row -> (recipe, precision as `Config` names it).
 ROWS = {
     "dense-float32": ("dense", "float32"),
+    "dense-bfloat16": ("dense", "mixed_bfloat16"),
     "conv-float32": ("conv", "float32"),
     "conv-bfloat16": ("conv", "mixed_bfloat16"),
 }
+DEFAULT_ROWS = {
+    "cpu": ("dense-float32", "conv-float32", "conv-bfloat16"),
+    "gpu": tuple(ROWS),
+}
 MODELS = tuple(_RECIPES)
 
-FIT_SETTINGS: list[Setting] = [
-    {"steps_per_execution": steps, "jit_compile": jit, "onednn": onednn}
-    for steps, jit, onednn in itertools.product((1, 20), (False, True), (False, True))
-]
+# Of a peer on a CPU and on a GPU; of ours, what `auto` stands for is to be found out.
+OURS_SETTINGS: dict[str, list[Setting]] = {
+    "cpu": [{}],
+    "gpu": [{"jit_compile": "false"}, {"jit_compile": "true"}],
+}
+FIT_SETTINGS: dict[str, list[Setting]] = {
+    device: [
+        {"steps_per_execution": steps, "jit_compile": jit, "onednn": onednn}
+        for steps, jit, onednn in itertools.product(*choices)
+    ]
+    for device, choices in {
+        "cpu": ((1, 20), (False, True), (False, True)),
+        "gpu": ((20,), (False, True), (True,)),
+    }.items()
+}
 # Threads that wait for each other spin, unless they are told to be passive. That costs
 # most of the time where something else needs a core as well.
-TORCH_SETTINGS: list[Setting] = [
-    {"compiled": compiled, "all_cores": all_cores, "passive": passive}
-    for compiled, all_cores, passive in (
-        *((False, True, False), (False, True, True), (False, False, False)),
-        *((True, True, False), (True, True, True)),
-    )
-]
+# CUDA graphs are replayed, instead of kernels launched one by one: those that
+# torch.compile makes of forward and backward pass, or one of the whole step.
+TORCH_SETTINGS: dict[str, list[Setting]] = {
+    "cpu": [
+        {"compiled": compiled, "graphs": "", "all_cores": cores, "passive": passive}
+        for compiled, cores, passive in (
+            *((False, True, False), (False, True, True), (False, False, False)),
+            *((True, True, False), (True, True, True)),
+        )
+    ],
+    "gpu": [
+        {"compiled": compiled, "graphs": graphs, "all_cores": True, "passive": False}
+        for compiled, graphs in (*((False, ""), (True, "passes"), (True, "step")),)
+    ],
+}
 # What `--quick` takes without trying.
 QUICK_FIT: Setting = {"steps_per_execution": 20, "jit_compile": False, "onednn": True}
-QUICK_TORCH: Setting = {"compiled": False, "all_cores": True, "passive": True}
+QUICK_TORCH: Setting = {
+    **{"compiled": False, "graphs": ""},
+    **{"all_cores": True, "passive": True},
+}
 
 
 def recipe(model: str, precision: str = "float32", **fields: Any) -> Config:
@@ -62,9 +89,12 @@ def row_config(row: str) -> Config:
     return recipe(*ROWS[row])
 
 
-def fit_row(row: str) -> str:
-    """The row whose fit stands in this row: `Model.fit` is measured in float32."""
-    return f"{ROWS[row][0]}-float32"
+def fit_row(row: str, device: str) -> str:
+    """The row whose fit stands in this row.
+
+    On a CPU that is the one of float32, where fit is faster than in bfloat16.
+    """
+    return row if device == "gpu" else f"{ROWS[row][0]}-float32"
 
 
 def fields_of(config: Config) -> dict[str, Any]:
@@ -74,12 +104,15 @@ def fields_of(config: Config) -> dict[str, Any]:
 
 def setting_text(variant: str, setting: Setting | None) -> str:
     """A setting in words, for people; all there are, where there is no choice."""
-    if variant == "ours":
-        return "20 steps a call"
     if setting is None:
         return ""
+    if variant == "ours":
+        xla = {"true": ", XLA", "false": ", no XLA"}
+        return "20 steps a call" + xla.get(setting.get("jit_compile", ""), "")
     if variant == "torch":
         words = ["torch.compile" if setting["compiled"] else "eager"]
+        if setting["graphs"]:
+            words.append(f"CUDA graphs ({setting['graphs']})")
         words.append("all cores" if setting["all_cores"] else "one core")
         return ", ".join(words + ["passive waits"] * setting["passive"])
     words = [f"{n}={setting[n]}" for n in ("steps_per_execution", "jit_compile")]

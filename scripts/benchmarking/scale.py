@@ -121,6 +121,7 @@ def run(images: Path, seconds: float, folder: Path) -> dict[str, Any]:
         config = recipe(case["model"], batch_size=case["batch_size"])
         job = {
             "kind": "scale",
+            "device": "cpu",
             "config": fields_of(config),
             "images": str(images),
             "seconds": seconds,
@@ -130,7 +131,7 @@ def run(images: Path, seconds: float, folder: Path) -> dict[str, Any]:
         told = f"{found['ms']:.2f} ms a step" if "ms" in found else found["error"]
         words = ", ".join(f"{name} {value}" for name, value in case.items())
         print(f"{words}: {told}", flush=True)
-    return {"machine": machine.describe(), "seconds": seconds, "records": records}
+    return {"machine": machine.describe("cpu"), "seconds": seconds, "records": records}
 
 
 def text(report: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def run(folder: Path) -> dict[str, Any]:
         for script in sorted(_SCRIPTS.glob("*.py")):
             records += _time_help(script, folder)
         records += _time_train(folder / f"run-{turn}", folder)
-    return {"machine": machine.describe(), "records": records}
+    return {"machine": machine.describe("cpu"), "records": records}
 
 
 def text(report: dict[str, Any]) -> str:

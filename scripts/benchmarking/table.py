@@ -36,10 +36,12 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def machine_text(machine: dict[str, Any]) -> str:
-    """CPU, cores and versions in a sentence."""
+    """CPU, cores, GPU and versions in a line."""
     versions = machine["versions"]
     known = ", ".join(f"{n} {v}" for n, v in versions.items() if v is not None)
-    return f"CPU: {machine['cpu']}, {machine['cores']} cores. Versions: {known}."
+    gpu = f" GPU: {machine['gpu']}." if machine["gpu"] else ""
+    cpu = f"CPU: {machine['cpu']}, {machine['cores']} cores."
+    return f"{cpu}{gpu} Versions: {known}."
 
 
 def comparison_text(report: dict[str, Any]) -> str:
@@ -69,7 +71,7 @@ def comparison_text(report: dict[str, Any]) -> str:
 
 def _records(report: dict[str, Any], row: str, variant: str) -> list[Record]:
     """The rounds' records of a row's variant; those of the trials if it has none."""
-    measured = fit_row(row) if variant == "fit" else row
+    measured = fit_row(row, report["device"]) if variant == "fit" else row
     found = of_task(report["records"], measured, variant)
     return found or of_task(report["trials"], measured, variant)
 
@@ -84,7 +86,7 @@ def _cells(report: dict[str, Any], row: str, variant: str) -> list[str]:
         errors = [record["error"] for record in records] or ["not measured"]
         return [row, variant, f"failed: {errors[-1]}", "", "", "", ""]
     setting = setting_text(variant, records[-1]["setting"])
-    if variant == "fit" and fit_row(row) != row:
+    if variant == "fit" and fit_row(row, report["device"]) != row:
         setting = f"float32, {setting}"
     middle = statistics.median(times)
     ours = values_of(_records(report, row, "ours"), "ms")
@@ -141,13 +143,14 @@ def _reading(report: dict[str, Any]) -> str:
     flops = ", ".join(
         f"{row} {count / 1e9:.3g}" for row, count in report["flops_a_step"].items()
     )
+    on = " on all cores" if report["device"] == "cpu" else ", of TF32 where there is,"
     lines = [
         f"Medians of {rounds} (smallest to largest), each in a process of its own, "
         f"{report['seconds']:g} seconds long, without start and compilation.",
         "Ours draws fresh noise for each step and goes through the whole input "
         "pipeline; the peers keep one fixed noisy copy in memory.",
-        "A ratio above 1 means that ours takes less time. Fit is float32 in every row.",
-        f"The limit is a float32 matrix product on all cores: {speed}. FLOPs are those "
+        "A ratio above 1 means that ours takes less time.",
+        f"The limit is a float32 matrix product{on}: {speed}. FLOPs are those "
         "of the stock layers, so a share above 100% is possible with fewer operations "
         "or less precision.",
     ]
