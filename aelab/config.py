@@ -7,51 +7,12 @@ list equal to the registry that it names.
 
 import dataclasses
 import json
-import math
 import re
-import sys
 from dataclasses import dataclass
 from typing import Any
 
+from aelab import fields
 from aelab.errors import UsageError
-
-
-def _field(
-    default: int | float | str,
-    help: str,
-    *,
-    choices: tuple[str, ...] | tuple[int, ...] = (),
-    is_list: bool = False,
-    minimum: float | None = None,
-    above: float | None = None,
-    maximum: float | None = None,
-    level_of: str = "",
-    changes_numbers: bool = True,
-) -> Any:
-    """A field with its help, what it may be, and whether a resumed run may change it.
-
-    Args:
-      default: value when nothing is given; its type is the field's.
-      help: one sentence for `--help`.
-      choices: allowed values, all if empty.
-      is_list: whether several of the choices may be given, joined by commas.
-      minimum: smallest allowed number.
-      above: the number must be larger than this.
-      maximum: largest allowed number.
-      level_of: the corruption whose strength it is.
-      changes_numbers: whether the trained weights or the logged figures depend on it.
-    """
-    metadata = {
-        "help": help,
-        "choices": choices,
-        "is_list": is_list,
-        "minimum": minimum,
-        "above": above,
-        "maximum": maximum,
-        "level_of": level_of,
-        "changes_numbers": changes_numbers,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -63,61 +24,61 @@ class Config:
         values that contradict each other.
     """
 
-    dataset: str = _field(
+    dataset: str = fields.field(
         "synthetic",
         "Where the images come from.",
         choices=("synthetic", "fashion_mnist", "idx", "images"),
     )
-    data_dir: str = _field(
+    data_dir: str = fields.field(
         "",
         "Folder of the data files, for --dataset=idx, or of pictures (PNG, JPEG, BMP, "
         "GIF, WebP; sub-folders too), for --dataset=images.",
         # The images' fingerprint stands for it; of pictures, their names and sizes do.
         changes_numbers=False,
     )
-    image_size: int = _field(
+    image_size: int = fields.field(
         64,
         "Sides in pixels of the squares cut out of the pictures of --dataset=images: "
         "at random to train on, the middle ones to evaluate on.",
         minimum=1,
         maximum=2**14,
     )
-    image_channels: int = _field(
+    image_channels: int = fields.field(
         3, "1: the pictures of --dataset=images in gray; 3: in colour.", choices=(1, 3)
     )
-    max_bad_files: int = _field(
+    max_bad_files: int = fields.field(
         0,
         "Of the pictures of --dataset=images to train on, and likewise of those to "
         "evaluate on, leave out up to N that can't be read or are too small.",
         minimum=0,
         changes_numbers=False,  # a run in which it matters has ended
     )
-    train_examples: int = _field(
+    train_examples: int = fields.field(
         0,
         "Use the first N training images; 0 = all there are.",
         minimum=0,
         maximum=2**31 - 1,
     )
-    eval_examples: int = _field(
+    eval_examples: int = fields.field(
         0,
         "Use the first N evaluation images; 0 = all there are.",
         minimum=0,
         maximum=2**31 - 1,
     )
-    corruption: str = _field(
+    corruption: str = fields.field(
         "gaussian",
         "What is done to the model's input, from left to right.",
         choices=("gaussian", "salt_and_pepper", "masking", "poisson", "jpeg"),
         is_list=True,
     )
-    noise_stddev: float = _field(
+    noise_stddev: float = fields.field(
         0.0,
         "Standard deviation of the noise added to pixels in [0, 1]; 0 = none.",
         minimum=0,
         maximum=100,
         level_of="gaussian",
     )
-    noise_stddev_max: float = _field(
+    noise_stddev_max: float = fields.field(
         0.0,
         "Each image draws its level uniformly from --noise_stddev to this; 0 = all "
         "have --noise_stddev.",
@@ -125,21 +86,21 @@ class Config:
         maximum=100,
         level_of="gaussian",
     )
-    salt_and_pepper_rate: float = _field(
+    salt_and_pepper_rate: float = fields.field(
         0.1,
         "Share of the values that --corruption=salt_and_pepper sets to 0 or 1.",
         minimum=0,
         maximum=1,
         level_of="salt_and_pepper",
     )
-    masking_rate: float = _field(
+    masking_rate: float = fields.field(
         0.25,
         "Share of the values that --corruption=masking sets to 0.",
         minimum=0,
         maximum=1,
         level_of="masking",
     )
-    poisson_peak: float = _field(
+    poisson_peak: float = fields.field(
         10.0,
         "Mean photons in a pixel of value 1, for --corruption=poisson; fewer are "
         "noisier.",
@@ -147,57 +108,59 @@ class Config:
         maximum=1000,
         level_of="poisson",
     )
-    jpeg_quality: int = _field(
+    jpeg_quality: int = fields.field(
         10,
         "Quality of the JPEG files of --corruption=jpeg, as libjpeg counts it.",
         minimum=1,
         maximum=100,
         level_of="jpeg",
     )
-    mirror: str = _field(
+    mirror: str = fields.field(
         "false",
         "Mirror half of the training images, left to right, others in each epoch.",
         choices=("false", "true"),
     )
-    max_shift: int = _field(
+    max_shift: int = fields.field(
         0,
         "Shift training images by up to N pixels in each direction, otherwise in each "
         "epoch; what comes in at an edge is that edge repeated.",
         minimum=0,
         maximum=2**12,
     )
-    model: str = _field(
+    model: str = fields.field(
         "conv", "Network to train.", choices=("dense", "conv", "unet", "codec")
     )
-    encoding_dim: int = _field(
+    encoding_dim: int = fields.field(
         32,
         "Numbers in the code of --model=dense and --model=codec.",
         minimum=1,
         maximum=2**20,
     )
-    code_activation: str = _field(
+    code_activation: str = fields.field(
         "relu",
         "Activation of the code of --model=dense.",
         choices=("relu", "linear"),
     )
-    stock_layers: str = _field(
+    stock_layers: str = fields.field(
         "false",
         "Build convolutional networks of Keras' own layers alone, which are slower and "
         "equal but for rounding.",
         choices=("false", "true"),
         changes_numbers=False,  # beyond rounding
     )
-    l1_activity: float = _field(
+    l1_activity: float = fields.field(
         0.0, "Weight of the L1 penalty on an image's code.", minimum=0
     )
-    rate_weight: float = _field(
+    rate_weight: float = fields.field(
         0.0,
         "Weight in the loss of the bytes that an image's code takes, for "
         "--model=codec.",
         minimum=0,
     )
-    loss: str = _field("bce", "Reconstruction loss.", choices=("bce", "mse", "log_mse"))
-    optimizer: str = _field(
+    loss: str = fields.field(
+        "bce", "Reconstruction loss.", choices=("bce", "mse", "log_mse")
+    )
+    optimizer: str = fields.field(
         "adam",
         "Keras optimizer.",
         choices=(
@@ -205,71 +168,71 @@ class Config:
             *("lamb", "lion", "muon", "nadam", "rmsprop", "sgd"),
         ),
     )
-    learning_rate: float = _field(1e-3, "Learning rate, at its peak.", above=0)
-    learning_rate_schedule: str = _field(
+    learning_rate: float = fields.field(1e-3, "Learning rate, at its peak.", above=0)
+    learning_rate_schedule: str = fields.field(
         "constant",
         "Learning rate after the warm-up: constant, or down to 0 along a cosine.",
         choices=("constant", "cosine"),
     )
-    warmup_steps: int = _field(
+    warmup_steps: int = fields.field(
         0, "Steps in which the learning rate rises linearly from 0.", minimum=0
     )
-    weight_decay: float = _field(
+    weight_decay: float = fields.field(
         0.004,
         "How much of each weight, biases too, a step of --optimizer=adamw takes away, "
         "times the learning rate.",
         minimum=0,
         maximum=1e6,
     )
-    gradient_clip_norm: float = _field(
+    gradient_clip_norm: float = fields.field(
         0.0,
         "Scale the whole gradient down to this Euclidean norm where it is longer; "
         "0 = never.",
         minimum=0,
     )
-    batch_size: int = _field(
+    batch_size: int = fields.field(
         128, "Images a training step, over all devices.", minimum=1, maximum=2**20
     )
-    epochs: int = _field(
+    epochs: int = fields.field(
         10, "Train until every image was seen this often.", minimum=1, maximum=2**30
     )
-    train_steps: int = _field(
+    train_steps: int = fields.field(
         0,
         "Train this many steps instead of --epochs; 0 = by --epochs.",
         minimum=0,
         maximum=2**40,
     )
-    early_stopping_patience: int = _field(
+    early_stopping_patience: int = fields.field(
         0,
         "Stop after this many epochs without a better evaluation loss; 0 = never.",
         minimum=0,
         changes_numbers=False,
     )
-    early_stopping_min_delta: float = _field(
+    early_stopping_min_delta: float = fields.field(
         0.0, "How much lower a loss must be to count as better.", minimum=0
     )
-    seed: int = _field(
+    seed: int = fields.field(
         0, "All that is random follows from it.", minimum=0, maximum=2**31 - 1
     )
-    precision: str = _field(
+    precision: str = fields.field(
         "float32",
         "Arithmetic of the network; weights and loss are float32 in any case.",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
-    strategy: str = _field(
+    strategy: str = fields.field(
         "single",
         "Devices: one, all of this machine, or those of several workers (TF_CONFIG or "
         "Slurm).",
         choices=("single", "mirrored", "multi_worker"),
         changes_numbers=False,  # beyond rounding
     )
-    devices: str = _field(
+    devices: str = fields.field(
         "",
         "Devices of --strategy=mirrored, as GPU:0,GPU:1; empty = all GPUs, or all CPUs "
         "where there is none.",
         changes_numbers=False,
     )
-    virtual_cpus: int = _field(
+    virtual_cpus: int = fields.field(
         0,
         "Split the CPU into N logical devices and leave GPUs alone, to rehearse "
         "--strategy=mirrored; 0 = do not.",
@@ -277,43 +240,43 @@ class Config:
         maximum=64,
         changes_numbers=False,
     )
-    jit_compile: str = _field(
+    jit_compile: str = fields.field(
         "auto",
         "Compile forward and backward pass with XLA; auto = where it was measured to "
         "be faster.",
         choices=("auto", "true", "false"),
         changes_numbers=False,
     )
-    steps_per_loop: int = _field(
+    steps_per_loop: int = fields.field(
         20, "Training steps a compiled call.", minimum=1, changes_numbers=False
     )
-    log_every_steps: int = _field(
+    log_every_steps: int = fields.field(
         100,
         "Write the training figures every N steps; 0 = at evaluations only.",
         minimum=0,
         changes_numbers=False,
     )
-    profile_steps: str = _field(
+    profile_steps: str = fields.field(
         "",
         "Write a TensorBoard profile of the steps from A to B, as A:B; empty = none.",
         changes_numbers=False,
     )
-    eval_every_epochs: int = _field(
+    eval_every_epochs: int = fields.field(
         1, "Evaluate every N epochs, and at the end.", minimum=1, changes_numbers=False
     )
-    checkpoint_every_steps: int = _field(
+    checkpoint_every_steps: int = fields.field(
         0,
         "Save every N steps besides at evaluations; 0 = do not.",
         minimum=0,
         changes_numbers=False,
     )
-    checkpoint_every_minutes: float = _field(
+    checkpoint_every_minutes: float = fields.field(
         10.0,
         "Save when the last save is N minutes ago; 0 = do not.",
         minimum=0,
         changes_numbers=False,
     )
-    keep_checkpoints: int = _field(
+    keep_checkpoints: int = fields.field(
         3,
         "How many of the latest checkpoints to keep, should the newest get damaged.",
         minimum=1,
@@ -322,7 +285,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_field(field, getattr(self, field.name))
+            fields.check(field, getattr(self, field.name))
         self.profiled_steps()
         self._check_levels()
         reads_folder = self.dataset in ("idx", "images")
@@ -413,12 +376,11 @@ _ONLY_WITH = {
     "image_channels": ("dataset", "images"),
     "max_bad_files": ("dataset", "images"),
 }
-_KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "a text"}
 
 
 def field_type(name: str) -> type:
     """The type of a field's value: int, float or str."""
-    return type(FIELDS[name].default)
+    return fields.type_of(FIELDS[name])
 
 
 def parse_field(name: str, text: str) -> int | float | str:
@@ -427,50 +389,7 @@ def parse_field(name: str, text: str) -> int | float | str:
     Raises:
       UsageError: `text` is no number where one is needed, or not an allowed one.
     """
-    kind = field_type(name)
-    try:
-        value: int | float | str = kind(text)
-    except ValueError:
-        message = f"--{name} must be {_KINDS[kind]}, not {text!r}"
-        raise UsageError(message) from None
-    _check_field(FIELDS[name], value)
-    return value
-
-
-def _check_field(field: "dataclasses.Field[Any]", value: Any) -> None:
-    """Raises UsageError unless `value` has the field's type and is allowed."""
-    kind = type(field.default)
-    fits = isinstance(value, int | float if kind is float else kind)
-    if isinstance(value, bool) or not fits:
-        raise UsageError(f"--{field.name} must be {_KINDS[kind]}, not {value!r}")
-    allowed = field.metadata
-    values = value.split(",") if allowed["is_list"] else [value]
-    if allowed["choices"] and not set(values) <= set(allowed["choices"]):
-        known = ", ".join(map(str, allowed["choices"]))
-        several = ", or several joined by commas" if allowed["is_list"] else ""
-        raise UsageError(
-            f"--{field.name} must be one of {known}{several}; not {value!r}"
-        )
-    if kind is str:
-        if not value.isprintable() or value != value.strip():
-            raise UsageError(
-                f"--{field.name} must be printable, without spaces around it, "
-                f"not {value!r}"
-            )
-        return
-    limits = {
-        "a finite number": not abs(value) <= sys.float_info.max,
-        f"at least {allowed['minimum']}": value < _or(allowed["minimum"], -math.inf),
-        f"above {allowed['above']}": value <= _or(allowed["above"], -math.inf),
-        f"at most {allowed['maximum']}": value > _or(allowed["maximum"], math.inf),
-    }
-    for what, broken in limits.items():
-        if broken:
-            raise UsageError(f"--{field.name} must be {what}, not {value}")
-
-
-def _or(limit: float | None, otherwise: float) -> float:
-    return otherwise if limit is None else limit
+    return fields.parse(FIELDS[name], text)
 
 
 def parse_object(text: str, path: str) -> dict[str, Any]:

@@ -286,6 +286,6 @@ def test_imports_the_standard_library_only():
     command = [sys.executable, "-c", code]
     names = subprocess.check_output(command, text=True, timeout=60).split()
     ours = {name for name in names if name.split(".")[0] == "aelab"}
-    assert ours == {"aelab", "aelab.config", "aelab.errors"}
+    assert ours == {"aelab", "aelab.config", "aelab.errors", "aelab.fields"}
     others = {name.split(".")[0] for name in names} - {"aelab"}
     assert others <= set(sys.stdlib_module_names)

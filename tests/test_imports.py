@@ -71,7 +71,7 @@ def test_only_the_flags_module_knows_absl():
 
 
 def test_the_core_does_not_know_its_applications():
-    for application in ("evaluation", "pictures", "report"):
+    for application in ("evaluation", "pictures", "codec", "report"):
         for path, names in modules().items():
             if not path.startswith(f"aelab/{application}/"):
                 known = [n for n in names if n.startswith(f"aelab.{application}")]
