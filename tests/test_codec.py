@@ -20,6 +20,7 @@ from sklearn.decomposition import PCA
 
 from aelab import checkpoints
 from aelab.codec import container, decompress, rivals
+from aelab.codec.ahead import one_ahead
 from aelab.codec.codec import CODABLE, open_codec, to_integers
 from aelab.codec.compressing import compress
 from aelab.codec.container import Block, Header, Member
@@ -786,6 +787,33 @@ def test_every_weight_learns(codec_run):
         assert not np.array_equal(old, new), new.path
     assert len({v.path for v in after.variables}) == 14
     assert tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in after.variables])
+
+
+def test_one_ahead_gives_all_in_order_and_makes_no_more_than_one_too_many():
+    made = []
+
+    def make():
+        for number in range(5):
+            made.append(number)
+            yield number
+
+    items = one_ahead(make())
+    for number, item in enumerate(items):
+        assert item == number
+        assert len(made) <= number + 2
+    assert made == [*range(5)]
+    assert list(one_ahead(iter([]))) == []
+
+
+def test_one_ahead_raises_what_is_raised_in_its_place():
+    def make():
+        yield 1
+        raise UsageError("no more")
+
+    items = one_ahead(make())
+    assert next(items) == 1
+    with pytest.raises(UsageError, match="no more"):
+        next(items)
 
 
 # The scripts.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from aelab.codec.ahead import one_ahead
 from aelab.codec.codec import Codec, open_codec
 from aelab.codec.container import Header, block_images, pack_block, pack_header
 from aelab.codec.inputs import list_members, read_blocks
@@ -87,11 +88,10 @@ def _blocks(
     with tqdm(
         total=header.images, unit="image", disable=None, dynamic_ncols=True
     ) as progress:
-        for images in parts:
-            symbols = codec.encode(images)
+        for symbols in one_ahead(codec.encode(images) for images in parts):
             yield code_block(first, symbols, codec.tables)
-            first += len(images)
-            progress.update(len(images))
+            first += len(symbols)
+            progress.update(len(symbols))
 
 
 def code_block(first: int, symbols: np.ndarray, tables: Tables) -> tuple[bytes, float]:

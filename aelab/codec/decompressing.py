@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aelab.codec import container
+from aelab.codec.ahead import one_ahead
 from aelab.codec.codec import Codec, find_codec
 from aelab.codec.container import IDX, Block, Header, block_images, name_fault
 from aelab.codec.inputs import png_of
@@ -115,6 +116,7 @@ def _decoded(
 ) -> Iterator[_Part]:
     """All images in order, with black ones in the gaps between blocks."""
     last = Block(total, 0, 0, 0, 0)
+    all_symbols = one_ahead(_symbols(codec, content, block, path) for block in blocks)
     done, gap = 0, block_images(codec.image_shape)
     with tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as progress:
         for block in [*blocks, last]:
@@ -126,7 +128,7 @@ def _decoded(
             if block.images:
                 done += block.images
                 progress.update(block.images)
-                yield codec.decode(_symbols(codec, content, block, path)), True
+                yield codec.decode(next(all_symbols)), True
 
 
 def _symbols(codec: Codec, content: Any, block: Block, path: str) -> np.ndarray:
