@@ -242,13 +242,16 @@ class Config:
     )
     jit_compile: str = fields.field(
         "auto",
-        "Compile forward and backward pass with XLA; auto = where it was measured to "
-        "be faster.",
+        "Compile training with XLA; auto = where it was measured to be faster.",
         choices=("auto", "true", "false"),
         changes_numbers=False,
     )
     steps_per_loop: int = fields.field(
-        20, "Training steps a compiled call.", minimum=1, changes_numbers=False
+        20,
+        "Training steps a compiled call.",
+        minimum=1,
+        maximum=2**31 - 1,
+        changes_numbers=False,
     )
     log_every_steps: int = fields.field(
         100,

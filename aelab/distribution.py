@@ -100,7 +100,7 @@ class Distribution:
 
     Attributes:
       strategy: the `tf.distribute.Strategy` that holds them.
-      use_xla: whether forward and backward pass are compiled by XLA.
+      use_xla: whether XLA compiles training, see `aelab.steps.build_train_loop`.
       blocks: how many blocks each replica cuts its rows in, see `aelab.blocks`.
       worker, workers: number of this process among how many.
     """

@@ -65,10 +65,11 @@ def distribute(
         return make(Share(replicas, context.input_pipeline_id * local, local))
 
     dataset = strategy.distribute_datasets_from_function(from_context)
-    if strategy is tf.distribute.get_strategy() and tf.config.get_visible_devices(
-        "GPU"
-    ):  # the other strategies do it by themselves
-        return dataset.apply(tf.data.experimental.prefetch_to_device("GPU:0"))
+    # The other strategies send batches ahead to their devices by themselves.
+    is_single = strategy is tf.distribute.get_strategy()
+    if is_single and tf.config.get_visible_devices("GPU"):
+        send = tf.data.experimental.prefetch_to_device("GPU:0", buffer_size=2)
+        dataset = dataset.apply(send)
     return dataset
 
 

@@ -218,8 +218,8 @@ def build_train_loop(
 ) -> TrainLoop:
     """Compiles the inner loop; see `sum_over_blocks` for `blocks`.
 
-    With XLA, one replica and one block, a whole step is one XLA program: on a GPU its
-    launches would take most of the time else.
+    With XLA, `--strategy=single` and one block, a whole step is one XLA program: on a
+    GPU its launches would take most of the time else.
 
     Returns:
       `train_loop(batches, num_steps)`: takes `num_steps` (int64 scalar, a tensor, as
@@ -228,7 +228,8 @@ def build_train_loop(
       With float16 it is skipped and lowers the loss scale; otherwise, and at the
       smallest scale, the loop stops after it. Returns whether it did not (bool scalar).
     """
-    in_one = use_xla and blocks == 1 and state.strategy.num_replicas_in_sync == 1
+    is_single = state.strategy is tf.distribute.get_strategy()
+    in_one = use_xla and is_single and blocks == 1
     gradients = build_gradients(state, config, use_xla and not in_one, blocks)
 
     def advance(*batch: Any) -> tf.Tensor:

@@ -189,8 +189,9 @@ class Trainer:
                 raise
             raise UsageError(
                 f"--jit_compile={config.jit_compile}: XLA can't compile "
-                f"--model={config.model} with --precision={config.precision} and "
-                f"--strategy={config.strategy} here; --jit_compile=false does without "
+                f"--model={config.model} with --precision={config.precision}, "
+                f"--optimizer={config.optimizer} and --strategy={config.strategy} "
+                "here; --jit_compile=false does without "
                 f"({error.message})"
             ) from None
 

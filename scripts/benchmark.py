@@ -60,7 +60,8 @@ def _parse(argv: Sequence[str]) -> Any:
     add = command_line.add_text
     add("rounds", "How often each is measured; 5, or 1 with --quick.", "N")
     add("seconds", "For how long each time; 10, or 2 with --quick.", "S")
-    add("rows", f"Which of {', '.join(ROWS)}, with commas between.", "ROWS")
+    rows = f"Which of {', '.join(ROWS)}, with commas between; all, or on a CPU all but "
+    add("rows", f"{rows}dense-bfloat16.", "ROWS")
     add("examples", "Images in the set; 60000, or 10000 with --quick.", "N")
     modes = "What to measure; --quick is short for --mode=quick."
     command_line.add_choice("mode", modes, tuple(_DEFAULTS))

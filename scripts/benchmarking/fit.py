@@ -8,7 +8,7 @@ import keras
 from compare_with_fit import STOCK_MODELS
 
 from aelab.config import Config
-from benchmarking import arrays
+from benchmarking import arrays, machine
 
 _FEWEST_BATCHES = 20
 _EPOCHS = 2  # that should fit into the time, at least
@@ -47,12 +47,14 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     least 20 where there are as many. The first epoch does not count.
 
     Args:
-      job: `config`, the fields of a `Config`; `images`, a .npy file of uint8
-        [n, H, W, C]; `setting`, steps_per_execution and jit_compile; `seconds`.
+      job: `device`, cpu or gpu; `config`, the fields of a `Config`; `images`, a .npy
+        file of uint8 [n, H, W, C]; `setting`, steps_per_execution and jit_compile;
+        `seconds`.
 
     Returns:
       `ms`: milliseconds a step, the mean over the epochs; `steps`: how many.
     """
+    machine.require(job["device"])
     config, setting = Config(**job["config"]), job["setting"]
     keras.mixed_precision.set_global_policy(config.precision)
     x, y = arrays.load(job["images"], config)

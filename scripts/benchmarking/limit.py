@@ -10,6 +10,8 @@ import statistics
 import time
 from typing import Any
 
+from benchmarking.machine import require
+
 _SIZES = {"cpu": 2048, "gpu": 8192}
 _SECONDS = 5.0  # at most
 _PRODUCTS = 3  # at least
@@ -30,6 +32,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     from aelab.config import Config
     from aelab.sketch import SIDE
 
+    require(job["device"])
     size = _SIZES[job["device"]]
     gflops = _matrix_product(size, min(job["seconds"], _SECONDS))
     flops = {}

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from aelab.errors import UsageError
+
 _CPU_INFO = Path("/proc/cpuinfo")
 _PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
@@ -44,13 +46,21 @@ def _cpu_name() -> str:
 
 
 def _gpu_name() -> str | None:
-    """The first GPU's name and driver as its own tool gives them."""
+    """Name and driver of the GPUs, as NVIDIA's own tool gives them."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        lines = subprocess.run(query, capture_output=True, text=True).stdout.split("\n")
-    except OSError:
+        found = subprocess.run(query, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
         return None
-    return lines[0] or None
+    return "; ".join(found.stdout.splitlines())
+
+
+def require(device: str) -> None:
+    """Raises UsageError if `device` is gpu and TensorFlow sees none."""
+    import tensorflow as tf
+
+    if device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        raise UsageError("--device=gpu: TensorFlow sees no GPU")
 
 
 def _version(package: str) -> str | None:

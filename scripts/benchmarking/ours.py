@@ -9,6 +9,7 @@ import numpy as np
 from aelab.config import Config
 from aelab.errors import TrainingError
 from aelab.sources import ArraySource, Source
+from benchmarking.machine import require
 
 _STEPS_PER_CALL = 20
 _PROBE_STEPS = 2
@@ -19,25 +20,28 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times the whole loop on the images of a file.
 
     Args:
-      job: `config`, the fields of a `Config`; `images`, a .npy file of uint8
-        [n, H, W, C]; `setting`, fields to change; `seconds`, for how long.
+      job: `device`, cpu or gpu; `config`, the fields of a `Config`; `images`, a .npy
+        file of uint8 [n, H, W, C]; `setting`, fields to change; `seconds`, for how
+        long.
 
     Returns:
       `ms`: milliseconds a step, the mean over the time; `steps`: how many.
     """
     source = ArraySource(np.load(job["images"]))
     config = Config(**job["config"] | job["setting"])
-    return time_loop(config, source, job["seconds"])
+    return time_loop(config, source, job["seconds"], job["device"])
 
 
-def time_loop(config: Config, source: Source, seconds: float) -> dict[str, Any]:
+def time_loop(
+    config: Config, source: Source, seconds: float, device: str = "cpu"
+) -> dict[str, Any]:
     """Builds the loop as a run does, and times calls of up to 20 steps.
 
     Returns:
       `ms`: milliseconds a step, the mean over the time, so that waiting for input
       counts; `steps`: how many there were.
     """
-    run = _build(config, source)
+    run = _build(config, source, device)
     run(_PROBE_STEPS)  # compiles
     started = time.perf_counter()
     run(_PROBE_STEPS)
@@ -52,12 +56,14 @@ def time_loop(config: Config, source: Source, seconds: float) -> dict[str, Any]:
     return {"ms": (time.perf_counter() - started) / steps * 1e3, "steps": steps}
 
 
-def _build(config: Config, source: Source) -> Callable[[int], None]:
+def _build(config: Config, source: Source, device: str) -> Callable[[int], None]:
     """A function that takes a number of training steps."""
     from aelab.blocks import threads_an_operation
     from aelab.startup import start_tensorflow
 
     start_tensorflow(threads_an_operation=threads_an_operation(config))
+
+    require(device)
 
     import tensorflow as tf
 

@@ -12,7 +12,8 @@ from aelab.config import Config
 from benchmarking import arrays
 from benchmarking.machine import num_cores
 
-_WARM_UP_STEPS = 5  # CUDA graphs are recorded in the third
+_WARM_UP_STEPS = 5  # torch.compile records CUDA graphs in the third at the latest
+_STEPS_BEFORE_RECORDING = 3
 _STEPS_BEFORE_CLOCK = 20  # a GPU is waited for, as that of our loop is
 _FILTERS = 32
 _ACTIVATIONS = {"relu": nn.ReLU, "linear": nn.Identity}
@@ -109,7 +110,9 @@ def _build_step(
     is_recorded = setting["graphs"] == "step"
     optimizer = torch.optim.Adadelta(
         networks.parameters(),
-        **{"lr": config.learning_rate, "rho": 0.95, "eps": 1e-7},
+        lr=config.learning_rate,
+        rho=0.95,
+        eps=1e-7,
         capturable=is_recorded,
     )
     loss_of = _build_loss(config, networks)
@@ -137,7 +140,7 @@ def _recorded(step: Loss) -> Loss:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
-            for _ in range(_WARM_UP_STEPS):
+            for _ in range(_STEPS_BEFORE_RECORDING):
                 step(*held[:2])
         torch.cuda.current_stream().wait_stream(aside)
         with torch.cuda.graph(graph):

@@ -32,43 +32,64 @@ DEFAULT_ROWS = {
 }
 MODELS = tuple(_RECIPES)
 
-# Of a peer on a CPU and on a GPU; of ours, what `auto` stands for is to be found out.
-OURS_SETTINGS: dict[str, list[Setting]] = {
-    "cpu": [{}],
-    "gpu": [{"jit_compile": "false"}, {"jit_compile": "true"}],
-}
-FIT_SETTINGS: dict[str, list[Setting]] = {
-    device: [
-        {"steps_per_execution": steps, "jit_compile": jit, "onednn": onednn}
-        for steps, jit, onednn in itertools.product(*choices)
-    ]
-    for device, choices in {
-        "cpu": ((1, 20), (False, True), (False, True)),
-        "gpu": ((20,), (False, True), (True,)),
-    }.items()
-}
-# Threads that wait for each other spin, unless they are told to be passive. That costs
-# most of the time where something else needs a core as well.
-# CUDA graphs are replayed, instead of kernels launched one by one: those that
-# torch.compile makes of forward and backward pass, or one of the whole step.
-TORCH_SETTINGS: dict[str, list[Setting]] = {
-    "cpu": [
-        {"compiled": compiled, "graphs": "", "all_cores": cores, "passive": passive}
-        for compiled, cores, passive in (
-            *((False, True, False), (False, True, True), (False, False, False)),
-            *((True, True, False), (True, True, True)),
-        )
-    ],
-    "gpu": [
-        {"compiled": compiled, "graphs": graphs, "all_cores": True, "passive": False}
-        for compiled, graphs in (*((False, ""), (True, "passes"), (True, "step")),)
-    ],
+
+def _fit_setting(steps: int, jit: bool, onednn: bool = True) -> Setting:
+    return {"steps_per_execution": steps, "jit_compile": jit, "onednn": onednn}
+
+
+def _torch_setting(
+    compiled: bool, graphs: str = "", all_cores: bool = True, passive: bool = False
+) -> Setting:
+    """A setting of PyTorch.
+
+    Threads that wait for each other spin, unless they are told to be `passive`; that
+    costs most of the time where something else needs a core as well. CUDA `graphs` are
+    replayed, instead of kernels launched one by one: those that torch.compile makes of
+    forward and backward pass (`passes`), or one of the whole `step`.
+    """
+    return {
+        "compiled": compiled,
+        "graphs": graphs,
+        "all_cores": all_cores,
+        "passive": passive,
+    }
+
+
+# By variant and device; the fastest is found out where there are several.
+SETTINGS: dict[str, dict[str, list[Setting]]] = {
+    "ours": {
+        "cpu": [{}],
+        "gpu": [{"jit_compile": "false"}, {"jit_compile": "true"}],
+    },
+    "fit": {
+        "cpu": [
+            _fit_setting(steps, jit, onednn)
+            for steps, jit, onednn in itertools.product(
+                (1, 20), (False, True), (False, True)
+            )
+        ],
+        "gpu": [_fit_setting(20, False), _fit_setting(20, True)],
+    },
+    "torch": {
+        "cpu": [
+            _torch_setting(False),
+            _torch_setting(False, passive=True),
+            _torch_setting(False, all_cores=False),
+            _torch_setting(True),
+            _torch_setting(True, passive=True),
+        ],
+        "gpu": [
+            _torch_setting(False),
+            _torch_setting(True, "passes"),
+            _torch_setting(True, "step"),
+        ],
+    },
 }
 # What `--quick` takes without trying.
-QUICK_FIT: Setting = {"steps_per_execution": 20, "jit_compile": False, "onednn": True}
-QUICK_TORCH: Setting = {
-    **{"compiled": False, "graphs": ""},
-    **{"all_cores": True, "passive": True},
+QUICK: dict[str, Setting] = {
+    "ours": {},
+    "fit": _fit_setting(20, False),
+    "torch": _torch_setting(False, passive=True),
 }
 
 

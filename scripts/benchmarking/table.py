@@ -143,7 +143,7 @@ def _reading(report: dict[str, Any]) -> str:
     flops = ", ".join(
         f"{row} {count / 1e9:.3g}" for row, count in report["flops_a_step"].items()
     )
-    on = " on all cores" if report["device"] == "cpu" else ", of TF32 where there is,"
+    on = " on all cores" if report["device"] == "cpu" else " (TF32 where there is)"
     lines = [
         f"Medians of {rounds} (smallest to largest), each in a process of its own, "
         f"{report['seconds']:g} seconds long, without start and compilation.",
