@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -428,3 +429,12 @@ def test_xla_changes_no_more_than_rounding(name, replicas, one_device):
     run = Run(CONFIGS[name], replicas, use_xla=True)
     np.testing.assert_allclose(run.losses(FEW_STEPS), losses[:FEW_STEPS], rtol=1e-5)
     assert run.loop.experimental_get_tracing_count() == 1
+
+
+def test_xla_on_one_device_that_is_not_the_first(monkeypatch, one_device):
+    """Its variables are not all on one device, so that no whole step is compiled."""
+    only = STRATEGIES["mirrored"](Config(strategy="mirrored", devices="CPU:1"), None)
+    monkeypatch.setattr(sys.modules[__name__], "strategy_of", lambda replicas: only)
+    losses, _ = one_device("dense", "float32", STEPS)
+    run = Run(CONFIGS["dense"], 1, use_xla=True)
+    np.testing.assert_allclose(run.losses(FEW_STEPS), losses[:FEW_STEPS], rtol=1e-5)
