@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aelab.errors import UsageError
 from aelab.run_directory import RunDirectory
-from aelab.writing import DISK_ERRORS, written_aside
+from aelab.writing import writing, written_aside
 
 # TensorFlow is imported where it is used: a bad name is answered without.
 if TYPE_CHECKING:
@@ -48,13 +48,11 @@ def export(
     trained = load_trained(
         RunDirectory(run_dir), checkpoint, stock_layers=True, any_size=chosen.any_size
     )
-    try:
-        with written_aside(os.path.join(folder, name)) as aside:
-            chosen.save(trained, aside)
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        raise UsageError(f"--output={output} can't be written: {error}") from None
+    with (
+        writing(f"--output={output}"),
+        written_aside(os.path.join(folder, name)) as aside,
+    ):
+        chosen.save(trained, aside)
     return trained.step
 
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 from aelab.errors import UsageError
-from aelab.writing import DISK_ERRORS
+from aelab.writing import writing
 
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
@@ -29,12 +29,8 @@ def only_writer(path: str, folder: str) -> Iterator[None]:
       UsageError: another process has the lock, or there can be none here.
       OSError: the disk is full or fails.
     """
-    try:
+    with writing(folder):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        raise UsageError(f"{folder} can't be written: {error}") from None
     try:
         _take(descriptor, path, folder)
         try:

@@ -13,7 +13,7 @@ import aelab
 from aelab.config import Config, differences, from_json, parse_object
 from aelab.errors import UsageError
 from aelab.lock import only_writer
-from aelab.writing import DISK_ERRORS, remove_leftovers, write_bytes
+from aelab.writing import remove_leftovers, write_bytes, writing
 
 SPLITS = ("train", "eval")
 _PACKAGES = ("tensorflow", "keras", "numpy")
@@ -115,15 +115,12 @@ class RunDirectory:
           UsageError: another process writes it, or it can't be written.
           OSError: the disk is full or fails.
         """
-        try:
+        with self._writing():
             os.makedirs(self.path, exist_ok=True)
-        except OSError as error:
-            if error.errno in DISK_ERRORS:
-                raise
-            raise UsageError(
-                f"--run_dir={self.path} can't be written: {error}"
-            ) from None
         return only_writer(os.path.join(self.path, "lock"), f"--run_dir={self.path}")
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(f"--run_dir={self.path}")
 
     def has_results(self) -> bool:
         """Whether a run has left figures or checkpoints here."""
@@ -176,7 +173,7 @@ class RunDirectory:
             "machine": dict(machine),
             "versions": versions,
         }
-        try:
+        with self._writing():
             os.makedirs(self.path, exist_ok=True)
             # First of all, as without it the rest would be taken for somebody else's.
             text = json.dumps(content, indent=2) + "\n"
@@ -188,12 +185,6 @@ class RunDirectory:
             for folder in (self.images, self.latest, self.best):
                 remove_leftovers(folder)
             open(self.metrics_jsonl, "ab").close()
-        except OSError as error:
-            if error.errno in DISK_ERRORS:
-                raise
-            raise UsageError(
-                f"--run_dir={self.path} can't be written: {error}"
-            ) from None
 
     def _results(self) -> list[str]:
         checkpoints = os.path.dirname(self.latest)

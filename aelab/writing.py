@@ -7,12 +7,30 @@ import os
 import shutil
 from collections.abc import Iterator
 
+from aelab.errors import UsageError
+
 # The disk's own errors; others say that a path is no good.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _ASIDE = ".tmp-"
 _MAX_NAME = 255  # bytes, of Linux' file systems
 _MAX_SUFFIX = 20  # characters
+
+
+@contextlib.contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Says of an OSError that `what` can't be written: a flag with its value.
+
+    Raises:
+      UsageError: it can't.
+      OSError: the disk is full or fails, which is no fault of the user's.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        raise UsageError(f"{what} can't be written: {error}") from None
 
 
 def aside_of(path: str) -> str:

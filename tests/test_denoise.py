@@ -135,7 +135,8 @@ def test_refusals(arguments, names, runs, pictures, tmp_path):
 
 def test_an_output_that_cannot_be_made(runs, pictures, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match=r"^--output=.*file/out can't be made"):
+    match = r"^--output=.*file/out can't be written: .*Not a dir"
+    with pytest.raises(UsageError, match=match):
         denoise_pictures(runs["conv"], [str(pictures)], str(tmp_path / "file" / "out"))
 
 
@@ -145,7 +146,7 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(
 ):
     """Nobody can make a file in /proc, whoever runs the test."""
     monkeypatch.setattr("aelab.pictures.denoise.read_picture", None)
-    with pytest.raises(UsageError, match=r"^--output=/proc can't be .* written: \w+"):
+    with pytest.raises(UsageError, match=r"^--output=/proc can't be written: .+"):
         denoise_pictures(runs["conv"], [str(pictures)], "/proc")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aelab import writing
+from aelab.errors import UsageError
 from aelab.writing import aside_of, remove_leftovers, write_bytes, written_aside
 
 
@@ -174,3 +175,18 @@ def test_a_folder_with_something_in_it_is_not_replaced(tmp_path):
     ):
         os.mkdir(aside)
     assert [p.name for p in tmp_path.rglob("*")] == ["folder", "mine"]
+
+
+def test_of_what_can_not_be_written_the_flag_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as error, writing.writing("--output=x"):
+        os.makedirs(tmp_path / "file" / "folder")
+    assert str(error.value).startswith("--output=x can't be written: ")
+    assert "Not a directory" in str(error.value)
+
+
+@pytest.mark.parametrize("number", writing.DISK_ERRORS)
+def test_a_failing_disk_is_not_the_users_fault(number):
+    with pytest.raises(OSError) as error, writing.writing("--output=x"):
+        raise OSError(number, "the disk")
+    assert error.value.errno == number

@@ -14,7 +14,7 @@ from aelab.codec.inputs import list_members, read_blocks
 from aelab.codec.tables import Tables, crc_of
 from aelab.errors import UsageError
 from aelab.run_directory import RunDirectory
-from aelab.writing import DISK_ERRORS, written_aside
+from aelab.writing import writing, written_aside
 
 _SUFFIX = ".aelab"
 
@@ -64,16 +64,15 @@ def compress(
     members = list_members(inputs, shape)
     header = Header(codec.key, codec.tables.crc, shape, members)
     ideal_bytes = 0.0
-    try:
-        with written_aside(output) as aside, open(aside, "wb") as file:
-            file.write(pack_header(header))
-            for content, ideal in _blocks(codec, header, inputs):
-                file.write(content)
-                ideal_bytes += ideal
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        raise UsageError(f"--output={output} can't be written: {error}") from None
+    with (
+        writing(f"--output={output}"),
+        written_aside(output) as aside,
+        open(aside, "wb") as file,
+    ):
+        file.write(pack_header(header))
+        for content, ideal in _blocks(codec, header, inputs):
+            file.write(content)
+            ideal_bytes += ideal
     pixels = header.images * shape[0] * shape[1] * shape[2]
     return Compressed(header.images, pixels, os.path.getsize(output), ideal_bytes)
 

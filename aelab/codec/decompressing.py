@@ -17,7 +17,7 @@ from aelab.codec.tables import crc_of
 from aelab.errors import UsageError
 from aelab.idx import idx_header
 from aelab.run_directory import RunDirectory
-from aelab.writing import DISK_ERRORS, written_aside
+from aelab.writing import writing, written_aside
 
 
 class Decompressed(NamedTuple):
@@ -71,16 +71,10 @@ def decompress(
         codec = find_codec(RunDirectory(run_dir), header.key, header.tables_crc, path)
         if codec.image_shape != header.image_shape:
             raise UsageError(f"{path} says that its images are {header.image_shape}")
-        try:
+        images = _decoded(codec, content, blocks, header.images, path)
+        with writing(f"--output={output}"), contextlib.closing(images):
             os.makedirs(output, exist_ok=True)
-            paths = _paths(header, path, output)
-            images = _decoded(codec, content, blocks, header.images, path)
-            with contextlib.closing(images):
-                files = _write(header, paths, _Images(images))
-        except OSError as error:
-            if error.errno in DISK_ERRORS:
-                raise
-            raise UsageError(f"--output={output} can't be written: {error}") from None
+            files = _write(header, _paths(header, path, output), _Images(images))
     return Decompressed(files, sum(block.images for block in blocks), damage)
 
 

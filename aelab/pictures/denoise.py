@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tqdm import tqdm
 
-from aelab.errors import UsageError
 from aelab.pictures.denoiser import Denoiser
 from aelab.pictures.files import (
     PictureError,
@@ -19,7 +18,7 @@ from aelab.pictures.files import (
 from aelab.pictures.jobs import Job, plan_jobs
 from aelab.run_directory import RunDirectory
 from aelab.trained import load_trained
-from aelab.writing import DISK_ERRORS
+from aelab.writing import DISK_ERRORS, writing
 
 
 def denoise_pictures(
@@ -62,15 +61,9 @@ def denoise_pictures(
 
 def _make(output: str) -> None:
     """Makes the output folder, and sees that files can be written into it."""
-    try:
+    with writing(f"--output={output}"):
         os.makedirs(output, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        raise UsageError(
-            f"--output={output} can't be made or written: {error.strerror}"
-        ) from None
 
 
 def _denoise(denoiser: Denoiser, job: Job) -> str:

@@ -7,7 +7,7 @@ from aelab.errors import UsageError
 from aelab.report.page import build_page
 from aelab.report.plots import MOST_RUNS, require_matplotlib
 from aelab.report.runs import read_runs
-from aelab.writing import DISK_ERRORS, write_bytes
+from aelab.writing import write_bytes, writing
 
 _SUFFIX = ".html"
 
@@ -44,10 +44,6 @@ def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> i
     require_matplotlib()
     # Of a text from JSON, what is no character (half of a pair) can't be written.
     page = build_page(read_runs(run_dirs, axis), axis).encode(errors="replace")
-    try:
+    with writing(f"--output={output}"):
         write_bytes(output, page)
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        raise UsageError(f"--output={output} can't be written: {error}") from None
     return len(page)
