@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import tracemalloc
 
 import numpy as np
@@ -21,7 +20,6 @@ from sklearn.decomposition import PCA
 
 from aelab import checkpoints
 from aelab.codec import container, decompress, rivals
-from aelab.codec.ahead import one_ahead
 from aelab.codec.codec import CODABLE, open_codec, to_integers
 from aelab.codec.compressing import compress
 from aelab.codec.container import Block, Header, Member
@@ -788,42 +786,6 @@ def test_every_weight_learns(codec_run):
         assert not np.array_equal(old, new), new.path
     assert len({v.path for v in after.variables}) == 14
     assert tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in after.variables])
-
-
-def test_one_ahead_makes_the_next_while_one_is_used():
-    begun = [threading.Event() for _ in range(5)]
-
-    def make():
-        for number, event in enumerate(begun):
-            event.set()
-            yield number
-
-    items = one_ahead(make())
-    for number, item in enumerate(items):
-        assert item == number
-        assert number == 4 or begun[number + 1].wait(60)
-        assert not any(event.is_set() for event in begun[number + 2 :])
-    assert number == 4
-    assert list(one_ahead(iter([]))) == []
-
-
-def test_one_ahead_that_is_closed_has_no_thread_left():
-    before = threading.active_count()
-    items = one_ahead(iter(range(5)))
-    assert next(items) == 0
-    items.close()
-    assert threading.active_count() == before
-
-
-def test_one_ahead_raises_what_is_raised_in_its_place():
-    def make():
-        yield 1
-        raise UsageError("no more")
-
-    items = one_ahead(make())
-    assert next(items) == 1
-    with pytest.raises(UsageError, match="no more"):
-        next(items)
 
 
 # The scripts.

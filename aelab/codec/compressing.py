@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from aelab.codec.ahead import one_ahead
 from aelab.codec.codec import Codec, open_codec
 from aelab.codec.container import Header, block_images, pack_block, pack_header
 from aelab.codec.inputs import list_members, read_blocks
@@ -87,7 +86,8 @@ def _blocks(
     with tqdm(
         total=header.images, unit="image", disable=None, dynamic_ncols=True
     ) as progress:
-        for symbols in one_ahead(codec.encode(images) for images in parts):
+        for images in parts:
+            symbols = codec.encode(images)
             yield code_block(first, symbols, codec.tables)
             first += len(symbols)
             progress.update(len(symbols))

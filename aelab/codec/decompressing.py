@@ -1,15 +1,13 @@
 """Writes the images that a compressed file holds."""
 
-import contextlib
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from aelab.codec import container
-from aelab.codec.ahead import one_ahead
 from aelab.codec.codec import Codec, find_codec
 from aelab.codec.container import IDX, Block, Header, block_images, name_fault
 from aelab.codec.inputs import png_of
@@ -72,7 +70,7 @@ def decompress(
         if codec.image_shape != header.image_shape:
             raise UsageError(f"{path} says that its images are {header.image_shape}")
         images = _decoded(codec, content, blocks, header.images, path)
-        with writing(f"--output={output}"), contextlib.closing(images):
+        with writing(f"--output={output}"):
             os.makedirs(output, exist_ok=True)
             files = _write(header, _paths(header, path, output), _Images(images))
     return Decompressed(files, sum(block.images for block in blocks), damage)
@@ -110,10 +108,9 @@ def _decoded(
     blocks: Sequence[Block],
     total: int,
     path: str,
-) -> Generator[_Part, None, None]:
+) -> Iterator[_Part]:
     """All images in order, with black ones in the gaps between blocks."""
     last = Block(total, 0, 0, 0, 0)
-    all_symbols = one_ahead(_symbols(codec, content, block, path) for block in blocks)
     done, gap = 0, block_images(codec.image_shape)
     with tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as progress:
         for block in [*blocks, last]:
@@ -125,7 +122,7 @@ def _decoded(
             if block.images:
                 done += block.images
                 progress.update(block.images)
-                yield codec.decode(next(all_symbols)), True
+                yield codec.decode(_symbols(codec, content, block, path)), True
 
 
 def _symbols(codec: Codec, content: Any, block: Block, path: str) -> np.ndarray:
