@@ -195,8 +195,13 @@ def test_a_gradient_in_16_bits_differs_by_its_rounding_alone(name, precision):
     assert np.linalg.norm(two - one) <= limit
 
 
-@pytest.mark.parametrize("precision", sorted(ROUNDING))
-@pytest.mark.parametrize("name", MANY_STEPS)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        *((name, "mixed_bfloat16") for name in MANY_STEPS),
+        ("dense", "mixed_float16"),
+    ],
+)
 def test_16_bits_agree_with_one_device(name, precision, one_device):
     """Over many steps: two devices differ from one no more than 16 bits from 32.
 
@@ -350,7 +355,7 @@ def test_a_gradient_that_is_never_finite_ends_at_the_smallest_scale(monkeypatch)
     assert int(run.state.step) == 16
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_clipping_is_by_the_norm_of_the_summed_gradient(replicas):
     """With plain descent at rate 1 the weights move by just the limit."""
     config = dataclasses.replace(
@@ -376,8 +381,7 @@ def test_a_short_gradient_is_not_clipped():
     np.testing.assert_array_equal(clipped.weights(), free.weights())
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
-@pytest.mark.parametrize("count", [1, 19, 50])
+@pytest.mark.parametrize(("replicas", "count"), [(2, 1), (2, 19), (4, 1), (4, 50)])
 def test_evaluation_is_exact_where_nothing_divides(replicas, count):
     config = CONFIGS["conv"]
     images = source(count)
