@@ -35,7 +35,9 @@ def main(argv: Sequence[str]) -> None:
 
     (path,) = command_line.inputs
     done = decompress(values.run_dir, path, values.output, values.salvage)
-    print(f"{done.images:,} images in {len(done.files):,} files, in {values.output}")
+    number = len(done.files)
+    files = "1 file" if number == 1 else f"{number:,} files"
+    print(f"{done.images:,} images, {files}, in {values.output}")
     if done.damage:
         raise OSError(f"{path} is damaged: {'; '.join(done.damage)}")
 
