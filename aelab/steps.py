@@ -210,23 +210,14 @@ def _total(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.reduce_sum(kept), tf.reduce_sum(weights)])
 
 
-TrainLoop = Callable[[Iterator[Any], tf.Tensor], tf.Tensor]
+def _build_advance(
+    state: TrainState, config: Config, use_xla: bool, blocks: int
+) -> Callable[..., tf.Tensor]:
+    """A training step with what is counted of it, a function of a batch's parts.
 
-
-def build_train_loop(
-    state: TrainState, config: Config, use_xla: bool = False, blocks: int = 1
-) -> TrainLoop:
-    """Compiles the inner loop; see `sum_over_blocks` for `blocks`.
-
-    With XLA, `--strategy=single` and one block, a whole step is one XLA program: on a
-    GPU its launches would take most of the time else.
-
-    Returns:
-      `train_loop(batches, num_steps)`: takes `num_steps` (int64 scalar, a tensor, as
-      Python numbers would compile anew) training steps and adds to `state.totals`.
-      A step whose loss or gradient is not finite changes neither weights nor totals.
-      With float16 it is skipped and lowers the loss scale; otherwise, and at the
-      smallest scale, the loop stops after it. Returns whether it did not (bool scalar).
+    With XLA, `--strategy=single` and one block, all of it is one XLA program: on a GPU
+    its launches would take most of the time else. The function returns whether training
+    may go on.
     """
     is_single = state.strategy is tf.distribute.get_strategy()
     in_one = use_xla and is_single and blocks == 1
@@ -241,6 +232,25 @@ def build_train_loop(
 
     if in_one:
         advance = tf.function(advance, jit_compile=True, autograph=False)
+    return advance
+
+
+TrainLoop = Callable[[Iterator[Any], tf.Tensor], tf.Tensor]
+
+
+def build_train_loop(
+    state: TrainState, config: Config, use_xla: bool = False, blocks: int = 1
+) -> TrainLoop:
+    """Compiles the inner loop; see `sum_over_blocks` for `blocks`.
+
+    Returns:
+      `train_loop(batches, num_steps)`: takes `num_steps` (int64 scalar, a tensor, as
+      Python numbers would compile anew) training steps and adds to `state.totals`.
+      A step whose loss or gradient is not finite changes neither weights nor totals.
+      With float16 it is skipped and lowers the loss scale; otherwise, and at the
+      smallest scale, the loop stops after it. Returns whether it did not (bool scalar).
+    """
+    advance = _build_advance(state, config, use_xla, blocks)
 
     def train_loop(batches: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
         # int32, which TensorFlow counts on the host, also where the rest is on a GPU.

@@ -23,9 +23,10 @@ from aelab.codec import container, decompress, rivals
 from aelab.codec.codec import CODABLE, open_codec, to_integers
 from aelab.codec.compressing import compress
 from aelab.codec.container import Block, Header, Member
+from aelab.codec.learning import learn_tables
 from aelab.codec.rate_distortion import bytes_at, curves, rate_distortion, table
 from aelab.codec.rivals import NAME
-from aelab.codec.tables import Tables, learn_tables
+from aelab.codec.tables import Tables
 from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.idx import read_idx

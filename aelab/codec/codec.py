@@ -13,8 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from aelab import checkpoints
-from aelab.codec.tables import Tables, learn_tables
+from aelab.codec.learning import learn_tables
+from aelab.codec.tables import Tables
 from aelab.errors import ImageError, UsageError
+from aelab.metrics import psnr
 from aelab.run_directory import RunDirectory
 from aelab.sources import Source, load_split, moved
 from aelab.trained import Trained, build_trained, load_trained
@@ -243,16 +245,19 @@ def _coarsest(trained: Trained, images: np.ndarray, code: np.ndarray) -> float:
     """The largest step whose rounding costs no more than 0.1 dB of PSNR."""
     decode = _decoder(trained)
 
-    def psnr(code: np.ndarray) -> float:
-        error = (
-            decode(tf.constant(code, tf.float32)).numpy().astype(np.float64) - images
-        ) / 255
-        mse = np.maximum(np.mean(error**2, axis=(1, 2, 3)), 1e-10)
-        decibels: np.floating = np.mean(-10 * np.log10(mse))
-        return float(decibels)
+    def mean_psnr(code: np.ndarray) -> float:
+        output = decode(tf.constant(code, tf.float32))
+        values = psnr(
+            tf.cast(images, tf.float32) / 255, tf.cast(output, tf.float32) / 255
+        )
+        return float(tf.reduce_mean(values))
 
-    wanted = psnr(code) - _PSNR_LOSS
+    wanted = mean_psnr(code) - _PSNR_LOSS
     return next(
-        (s for s in _STEPS if psnr(to_integers(code, s) * np.float32(s)) >= wanted),
+        (
+            s
+            for s in _STEPS
+            if mean_psnr(to_integers(code, s) * np.float32(s)) >= wanted
+        ),
         _STEPS[-1],
     )

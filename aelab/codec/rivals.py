@@ -10,7 +10,8 @@ from PIL import Image, features
 from aelab.codec.compressing import code_block
 from aelab.codec.container import IDX, Header, Member, block_images, pack_header
 from aelab.codec.inputs import png_of
-from aelab.codec.tables import Tables, learn_tables
+from aelab.codec.learning import learn_tables
+from aelab.codec.tables import Tables
 from aelab.errors import UsageError
 
 NAME = "images-idx3-ubyte"  # that a file of many images has in its header
