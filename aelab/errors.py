@@ -12,7 +12,7 @@ class ImageError(RuntimeError):
     """An image that a source can't read, in the midst of its use.
 
     Training ends by it with exit code 1, what only reads with 2. The message names the
-    file in one line; `aelab.pipeline.image_error` finds it again in TensorFlow's.
+    file in one line; `aelab.data.pipeline.image_error` finds it again in TensorFlow's.
     """
 
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from aelab import flags
+from aelab.cli import flags
 from aelab.config import Config
 from aelab.errors import TrainingError, UsageError
 
@@ -37,19 +37,19 @@ _STEPS_PER_CALL = 5
 
 def measure(config: Config, all_reduce: bool, seconds: float) -> float:
     """Milliseconds a step of the whole loop, input included; the median of calls."""
-    from aelab.blocks import threads_an_operation
-    from aelab.startup import start_tensorflow
+    from aelab.distributed.blocks import threads_an_operation
+    from aelab.system.startup import start_tensorflow
 
     threads = threads_an_operation(config)
     start_tensorflow(config.virtual_cpus, threads_an_operation=threads)
 
     import tensorflow as tf
 
-    from aelab import steps
-    from aelab.distribution import Distribution
-    from aelab.pipeline import distribute, make_train_dataset
-    from aelab.sources import load_split
-    from aelab.state import TrainState
+    from aelab.data.pipeline import distribute, make_train_dataset
+    from aelab.data.sources import load_split
+    from aelab.distributed.devices import Distribution
+    from aelab.training import step as steps
+    from aelab.training.state import TrainState
 
     distribution = Distribution(config)
     source = load_split(config, "train")

@@ -10,7 +10,7 @@ the size and kind that the model takes. The run is one of --model=codec or
 
 from collections.abc import Sequence
 
-from aelab import flags
+from aelab.cli import flags
 from aelab.errors import UsageError
 
 
@@ -38,11 +38,11 @@ def main(argv: Sequence[str]) -> None:
             "INPUT is missing: an IDX file or picture, as many as you like"
         )
 
-    from aelab.startup import start_tensorflow
+    from aelab.system.startup import start_tensorflow
 
     start_tensorflow()
 
-    from aelab.codec import compress
+    from aelab.apps.compression import compress
 
     done = compress(
         values.run_dir,

@@ -8,7 +8,7 @@ Pictures become PNG files under their first names; an IDX file comes back as one
 
 from collections.abc import Sequence
 
-from aelab import flags
+from aelab.cli import flags
 from aelab.errors import UsageError
 
 
@@ -27,11 +27,11 @@ def main(argv: Sequence[str]) -> None:
             f"one FILE.aelab is to be given, not {len(command_line.inputs)}"
         )
 
-    from aelab.startup import start_tensorflow
+    from aelab.system.startup import start_tensorflow
 
     start_tensorflow()
 
-    from aelab.codec import decompress
+    from aelab.apps.compression import decompress
 
     (path,) = command_line.inputs
     done = decompress(values.run_dir, path, values.output, values.salvage)

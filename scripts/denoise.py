@@ -12,9 +12,9 @@ fewer than 8 bits become 8, and palettes colour.
 
 from collections.abc import Sequence
 
-from aelab import flags
+from aelab.cli import flags
 from aelab.errors import UsageError
-from aelab.run_directory import RunDirectory
+from aelab.runs.directory import RunDirectory
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,11 +32,11 @@ def main(argv: Sequence[str]) -> None:
         raise UsageError("INPUT is missing: a file or folder, as many as you like")
     RunDirectory(values.run_dir).read_config()  # no run is answered at once
 
-    from aelab.startup import start_tensorflow
+    from aelab.system.startup import start_tensorflow
 
     start_tensorflow()
 
-    from aelab.pictures import denoise_pictures
+    from aelab.apps.denoising import denoise_pictures
 
     done, failed = denoise_pictures(
         values.run_dir,

@@ -8,8 +8,8 @@ Prints a table; writes evaluation.json and pictures into the run directory.
 
 from collections.abc import Sequence
 
-from aelab import flags
-from aelab.run_directory import RunDirectory
+from aelab.cli import flags
+from aelab.runs.directory import RunDirectory
 
 _NOISE_STDDEVS = tuple(tenths / 10 for tenths in range(1, 11))
 
@@ -33,11 +33,11 @@ def main(argv: Sequence[str]) -> None:
     values = command_line.parse(argv)
     RunDirectory(values.run_dir).read_config()  # no run is answered at once
 
-    from aelab.startup import start_tensorflow
+    from aelab.system.startup import start_tensorflow
 
     start_tensorflow()
 
-    from aelab.evaluation import evaluate_run, table
+    from aelab.apps.evaluation import evaluate_run, table
 
     result = evaluate_run(
         values.run_dir,

@@ -10,9 +10,9 @@ images of any height and width that their poolings divide.
 
 from collections.abc import Sequence
 
-from aelab import flags
-from aelab.export import check_output
-from aelab.run_directory import RunDirectory
+from aelab.apps.export import check_output
+from aelab.cli import flags
+from aelab.runs.directory import RunDirectory
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,11 +29,11 @@ def main(argv: Sequence[str]) -> None:
     RunDirectory(values.run_dir).read_config()
     check_output(values.output, values.format)
 
-    from aelab.startup import start_tensorflow
+    from aelab.system.startup import start_tensorflow
 
     start_tensorflow()
 
-    from aelab.export import export
+    from aelab.apps.export import export
 
     step = export(values.run_dir, values.output, values.checkpoint, values.format)
     print(f"{values.output}: the {values.checkpoint} checkpoint, step {step}")

@@ -11,7 +11,7 @@ mosaic of all. Needs pip install -c constraints.txt -e '.[codec,eval,report]'
 
 from collections.abc import Sequence
 
-from aelab import flags
+from aelab.cli import flags
 from aelab.errors import UsageError
 
 
@@ -28,11 +28,11 @@ def main(argv: Sequence[str]) -> None:
     if not command_line.inputs:
         raise UsageError("RUN is missing: the folder of a run, as many as you like")
 
-    from aelab.startup import start_tensorflow
+    from aelab.system.startup import start_tensorflow
 
     start_tensorflow()
 
-    from aelab.codec.rate_distortion import rate_distortion, table
+    from aelab.apps.compression.rate_distortion import rate_distortion, table
 
     points = rate_distortion(
         command_line.inputs,

@@ -11,7 +11,7 @@ run may still be training. Needs matplotlib: pip install -e '.[report]'.
 import os
 from collections.abc import Sequence
 
-from aelab import flags
+from aelab.cli import flags
 from aelab.errors import UsageError
 
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     if not run_dirs:
         raise UsageError("--run_dir is missing, or the folder of a run without it")
 
-    from aelab.report import write_report
+    from aelab.apps.report import write_report
 
     run_dirs = [os.path.expanduser(path) for path in run_dirs]
     size = write_report(run_dirs, values.output, values.x_axis)

@@ -6,7 +6,7 @@ scripts/train.py --flagfile=configs/NAME.flags --run_dir=DIR [--FLAG=VALUE ...]
 
 from collections.abc import Sequence
 
-from aelab import flags
+from aelab.cli import flags
 
 
 def main(argv: Sequence[str]) -> None:
@@ -17,15 +17,15 @@ def main(argv: Sequence[str]) -> None:
     values = command_line.parse(argv)
     config = command_line.config()
 
-    from aelab.blocks import threads_an_operation
-    from aelab.startup import start_tensorflow
+    from aelab.distributed.blocks import threads_an_operation
+    from aelab.system.startup import start_tensorflow
 
     # Several workers must find each other first, so they find their devices later.
     is_alone = config.strategy != "multi_worker"
     threads = threads_an_operation(config) if is_alone else 0
     start_tensorflow(config.virtual_cpus, is_alone, threads)
 
-    from aelab.loop import train_and_evaluate
+    from aelab.training.run import train_and_evaluate
 
     train_and_evaluate(config, values.run_dir)
 

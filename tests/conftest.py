@@ -14,7 +14,7 @@ from browser import Browser, find_program
 from hypothesis import HealthCheck, settings
 
 from aelab.config import FIELDS, Config
-from aelab.startup import start_tensorflow
+from aelab.system.startup import start_tensorflow
 
 LOGICAL_CPUS = 4
 start_tensorflow(LOGICAL_CPUS)
@@ -57,8 +57,9 @@ def pytest_collection_modifyitems(items):
 
 
 def run_script(name, *arguments, env=None, timeout=300):
-    """Runs scripts/NAME.py in a process of its own, as a user would."""
-    command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments]
+    """Runs NAME.py of scripts/ or tools/ in a process of its own, as a user would."""
+    folder = "scripts" if (ROOT / "scripts" / f"{name}.py").exists() else "tools"
+    command = [sys.executable, str(ROOT / folder / f"{name}.py"), *arguments]
     return subprocess.run(
         command,
         capture_output=True,
@@ -99,10 +100,10 @@ def runs(tmp_path_factory):
 
     `denoiser` did its last two epochs twice, as it was stopped before the end.
     """
-    from aelab import checkpoints
     from aelab.config import Config
-    from aelab.loop import train_and_evaluate
-    from aelab.run_directory import RunDirectory
+    from aelab.runs import checkpoints
+    from aelab.runs.directory import RunDirectory
+    from aelab.training.run import train_and_evaluate
 
     folder = tmp_path_factory.mktemp("runs")
     fields = {"batch_size": 20, "train_examples": 40, "log_every_steps": 1}
@@ -156,8 +157,8 @@ def write_idx_folder(folder):
 @pytest.fixture(scope="session", params=sorted(FIELDS["model"].metadata["choices"]))
 def any_run(request, tmp_path_factory):
     """The directory of a finished run of six steps, for each model. To be read only."""
-    from aelab.loop import train_and_evaluate
-    from aelab.run_directory import RunDirectory
+    from aelab.runs.directory import RunDirectory
+    from aelab.training.run import train_and_evaluate
 
     path = tmp_path_factory.mktemp("run") / "run"
     config = Config(

@@ -14,11 +14,13 @@ import time
 
 import train  # scripts/train.py
 
-from aelab import flags
-from aelab.startup import held_back_stderr
+from aelab.cli import flags
+from aelab.system.startup import held_back_stderr
 
 with held_back_stderr():
-    from aelab import summaries, trainer, writing
+    from aelab.summaries import summaries
+    from aelab.system import files as writing
+    from aelab.training import trainer
 
 
 def stop():

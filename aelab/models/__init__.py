@@ -7,8 +7,8 @@ import keras
 
 from aelab.config import Config
 from aelab.models import conv, unet
-from aelab.models.building import ImageShape
 from aelab.models.codec import build_codec
+from aelab.models.common import ImageShape
 from aelab.models.dense import build_dense
 
 MODELS: dict[str, Callable[[Config, ImageShape], Any]] = {

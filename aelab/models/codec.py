@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.errors import UsageError
-from aelab.models.building import ImageShape, compose, glorot_uniform
+from aelab.models.common import ImageShape, compose, glorot_uniform
 
 _UNITS = (1024, 512)  # of the encoder's hidden layers; the decoder has them reversed
 _MIN_PROBABILITY = 1e-9

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from aelab.config import Config
-from aelab.models.building import ImageShape, Layers, check_sizes, compose
+from aelab.models.common import ImageShape, Layers, check_sizes, compose
 
 MULTIPLE = 4  # two poolings by 2
 _FILTERS = 32
@@ -17,7 +17,7 @@ def build_conv(config: Config, image_shape: ImageShape) -> Any:
     The textbook's denoiser (Chollet, "Building Autoencoders in Keras", 2016): 3x3
     kernels, 32 filters, relu, 'same' padding; 28,353 parameters for one channel. The
     code is [n, H/4, W/4, 32]. Unless `config.stock_layers` is "true" each convolution
-    and its neighbour are one layer of `aelab.layers`, with the same variables.
+    and its neighbour are one layer of `fused_layers`, with the same variables.
 
     Raises:
       UsageError: height or width is not a multiple of 4.

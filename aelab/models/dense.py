@@ -6,7 +6,7 @@ import keras
 
 from aelab.config import Config
 from aelab.errors import UsageError
-from aelab.models.building import ImageShape, compose, glorot_uniform
+from aelab.models.common import ImageShape, compose, glorot_uniform
 
 
 def build_dense(config: Config, image_shape: ImageShape) -> Any:
@@ -14,7 +14,7 @@ def build_dense(config: Config, image_shape: ImageShape) -> Any:
 
     The textbook's first autoencoder (Chollet, "Building Autoencoders in Keras", 2016):
     784 -> 32 -> 784 at 28x28x1, 25,120 + 25,872 = 50,992 parameters. The code is
-    [n, encoding_dim]. Its L1 penalty belongs to the loss, see `aelab.steps`.
+    [n, encoding_dim]. Its L1 penalty belongs to the loss, see `aelab.training.step`.
 
     Raises:
       UsageError: height or width is left open.

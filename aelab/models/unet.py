@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from aelab.config import Config
-from aelab.models.building import ImageShape, Layers, check_sizes, compose
+from aelab.models.common import ImageShape, Layers, check_sizes, compose
 
 MULTIPLE = 4  # halved twice
 _FILTERS = (32, 64)  # at a half and at a quarter of the height and width

@@ -1,0 +1,1 @@
+"""Applications: they use the core, which never imports them."""

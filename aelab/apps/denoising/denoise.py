@@ -1,0 +1,86 @@
+"""Denoises picture files with the model of a run."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from aelab.apps.denoising.denoiser import Denoiser
+from aelab.apps.denoising.files import (
+    PictureError,
+    read_picture,
+    write_comparison,
+    write_picture,
+)
+from aelab.apps.denoising.jobs import Job, plan_jobs
+from aelab.runs.directory import RunDirectory
+from aelab.runs.trained_model import load_trained
+from aelab.system.files import DISK_ERRORS, writing
+
+
+def denoise_pictures(
+    run_dir: str,
+    inputs: Sequence[str],
+    output: str,
+    checkpoint: str = "best",
+    compare: bool = False,
+) -> tuple[int, int]:
+    """Denoises picture files, which stay as they are, into another folder.
+
+    The pictures are taken as noisy as they are: nothing is added. One that can't be
+    denoised is named on standard error, and the others go on.
+
+    Args:
+      run_dir: the run whose model is used.
+      inputs: files and folders, see `plan_jobs`.
+      output: the folder to write to, which is made if it is not there.
+      checkpoint: `best` or `latest`.
+      compare: whether to write each picture before and after, side by side, as well.
+
+    Returns:
+      How many were denoised, and how many could not be.
+
+    Raises:
+      UsageError: what `plan_jobs`, `load_trained` and `Denoiser` raise, or the output
+        folder can't be made or written; no picture is written then.
+      OSError: the disk is full or fails.
+    """
+    jobs = plan_jobs(inputs, output, compare)
+    denoiser = Denoiser(load_trained(RunDirectory(run_dir), checkpoint))
+    _make(output)
+    failed = 0
+    for job in tqdm(jobs, unit="picture", disable=None, dynamic_ncols=True):
+        if reason := _denoise(denoiser, job):
+            failed += 1
+            tqdm.write(f"error: {job.source}: {reason}", file=sys.stderr)
+    return len(jobs) - failed, failed
+
+
+def _make(output: str) -> None:
+    """Makes the output folder, and sees that files can be written into it."""
+    with writing(f"--output={output}"):
+        os.makedirs(output, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+
+
+def _denoise(denoiser: Denoiser, job: Job) -> str:
+    """Does one job; gives the reason if it can't be done, else an empty text."""
+    try:
+        picture = read_picture(job.source)
+        # Without a comparison they are given back: encoding needs memory as well.
+        before = picture.pixels if job.comparison else None
+        picture = picture._replace(pixels=denoiser.denoise(picture.pixels))
+        os.makedirs(os.path.dirname(job.target), exist_ok=True)
+        write_picture(job.target, picture)
+        if before is not None:
+            write_comparison(job.comparison, before, picture)
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        return "there is not enough memory for it"
+    except (PictureError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
+        return str(error)
+    return ""

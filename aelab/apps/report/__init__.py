@@ -1,0 +1,5 @@
+"""One HTML page on one or several runs: curves, pictures, figures, configurations."""
+
+from aelab.apps.report.report import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,135 @@
+"""The page: HTML in one file that fetches nothing and runs nothing."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+from aelab.apps.report.curves import is_drawn
+from aelab.apps.report.plots import DASHES, NUM_COLORS, Line, draw
+from aelab.apps.report.results import (
+    configurations,
+    differing_fields,
+    evaluation,
+    overview,
+)
+from aelab.apps.report.runs import Run
+from aelab.apps.report.style import STYLE
+
+# What the plots are called, in the order of the page; others come after them.
+TITLES = {
+    "loss": "Loss",
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "learning_rate": "Learning rate",
+    "gradient_norm": "Gradient norm before clipping",
+    "images_per_second": "Training images a second",
+    "mse": "Squared error",
+    "bce": "Cross-entropy, nats",
+    "input_wait": "Share of time waiting for input",
+    "loss_scale": "Loss scale",
+    "skipped_steps": "Skipped steps",
+}
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_NOTHING = '<p class="faint">None.</p>'
+
+
+def build_page(runs: Sequence[Run], axis: str) -> str:
+    """The HTML of a report.
+
+    Args:
+      runs: what it is about, 1 to `plots.MOST_RUNS` of them.
+      axis: what their curves go over, one of `curves.AXES`.
+    """
+    title = escape("Report: " + ", ".join(run.name for run in runs))
+    differing = {"Differences": differing_fields(runs)} if len(runs) > 1 else {}
+    sections = {
+        "Runs": overview(runs, axis),
+        "Curves": _curves(runs, axis),
+        "Pictures": _pictures(runs),
+        "Evaluation": evaluation(runs),
+        **differing,
+        "Configurations": configurations(runs),
+    }
+    body = "\n".join(
+        f"<section>\n<h2>{name}</h2>\n{content or _NOTHING}\n</section>"
+        for name, content in sections.items()
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+def _curves(runs: Sequence[Run], axis: str) -> str:
+    """A plot for each figure, with the lines of all runs."""
+    found = {name for run in runs for _, name in run.curves}
+    order = [name for name in TITLES if name in found]
+    order += sorted(found - TITLES.keys())
+    plots = []
+    for name in order:
+        lines = [
+            Line(number, split, curve)
+            for number, run in enumerate(runs)
+            for split in ("train", "eval")
+            if (curve := run.curves.get((split, name))) and is_drawn(curve)
+        ]
+        if lines:
+            title = escape(TITLES.get(name, name))
+            drawing = draw(lines, name, axis).replace(
+                "<svg", f'<svg role="img" aria-label="{title}"', 1
+            )
+            plots.append(
+                f"<figure>\n<figcaption>{title}</figcaption>\n{drawing}</figure>"
+            )
+    if not plots:
+        return ""
+    return (
+        f"{_legend(runs)}<p>Thin lines: training. Thick lines: evaluation.</p>\n"
+        f'<div class="curves">\n{"".join(plots)}\n</div>'
+    )
+
+
+def _legend(runs: Sequence[Run]) -> str:
+    items = []
+    for number, run in enumerate(runs):
+        dashes = " ".join(map(str, DASHES[number // NUM_COLORS]))
+        style = f"stroke: var(--run-{number % NUM_COLORS}); stroke-dasharray: "
+        items.append(
+            '<li><svg class="key" viewBox="0 0 38 10" aria-hidden="true"><line x2="38" '
+            f'y1="5" y2="5" style="{style}{dashes or "none"}"/></svg>'
+            f"{escape(run.name)}</li>\n"
+        )
+    return f"<ul>\n{''.join(items)}</ul>\n"
+
+
+def _pictures(runs: Sequence[Run]) -> str:
+    """The first and the newest panel of each run."""
+    parts = []
+    for run in runs:
+        figures = []
+        for step, png in run.panels:
+            data = base64.b64encode(png).decode()
+            alt = escape(f"Panel of {run.name} at step {step}", quote=True)
+            figures.append(
+                f"<figure>\n<figcaption>Step {step:,}</figcaption>\n"
+                f'<img src="data:image/png;base64,{data}" alt="{alt}">\n</figure>\n'
+            )
+        if figures:
+            name = escape(run.name)
+            parts.append(
+                f'<h3>{name}</h3>\n<div class="panels">{"".join(figures)}</div>'
+            )
+    if not parts:
+        return ""
+    return "<p>Rows from the top: clean, corrupted, output.</p>\n" + "\n".join(parts)

@@ -1,6 +1,0 @@
-"""Compressed files: real bytes of an autoencoder's code."""
-
-from aelab.codec.compressing import compress
-from aelab.codec.decompressing import decompress
-
-__all__ = ["compress", "decompress"]

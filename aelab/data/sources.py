@@ -1,0 +1,261 @@
+"""Image sources: random access to the images of a data set, by the set's name.
+
+Nothing outside a source knows how large an image is or where it comes from.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from aelab.config import Config
+from aelab.data import synthetic
+from aelab.data.idx import read_idx
+from aelab.data.image_folder import open_image_folder
+from aelab.errors import UsageError
+
+
+class Source(Protocol):
+    """Images by their index, the same ones each time.
+
+    Attributes:
+      image_shape: (height, width, channels) of every image.
+    """
+
+    image_shape: tuple[int, int, int]
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that is equal for equal images in equal order."""
+
+    def __len__(self) -> int:
+        """The number of images, at least 1."""
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
+
+    def first(self, count: int) -> "Source":
+        """A source of the first `count` images, at least 1 and no more than all."""
+
+
+@runtime_checkable
+class Cropping(Protocol):
+    """What a source has, too, whose images are parts of larger ones."""
+
+    def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Parts of the images at `indices`, the same ones for the same arguments.
+
+        Args:
+          indices: int64 [n].
+          places: uint32 [n, 2], random numbers that say which part.
+
+        Returns:
+          uint8 [n, height, width, channels], as `Source.images` does.
+        """
+
+
+class ArraySource:
+    """A source whose images are in memory."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray | None = None):
+        """Takes `images`, uint8 [n, H, W, C], and `labels`, uint8 [n], if known."""
+        self._images = images
+        self._tensor: Any = None
+        self.labels = labels
+        self.image_shape: tuple[int, int, int] = images.shape[1:]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A short text that is equal for equal images in equal order."""
+        digest = hashlib.sha256(repr(self._images.shape).encode())
+        digest.update(np.ascontiguousarray(self._images).data)
+        return f"{len(self)} images, sha256 {digest.hexdigest()[:16]}"
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
+        chosen: np.ndarray = self._images[indices]
+        return chosen
+
+    def tensor(self) -> Any:
+        """All images as a TensorFlow tensor in the CPU's memory, uint8 [n, H, W, C].
+
+        From then on it is the only copy, of which the array is a view.
+        """
+        if self._tensor is None:
+            import tensorflow as tf
+
+            with tf.init_scope(), tf.device("CPU:0"):
+                self._tensor = tf.constant(self._images)
+                self._images = np.asarray(memoryview(self._tensor))
+        return self._tensor
+
+    def first(self, count: int) -> "ArraySource":
+        """A source of the first `count` images, at least 1 and no more than all."""
+        labels = None if self.labels is None else self.labels[:count]
+        return ArraySource(self._images[:count], labels)
+
+
+class Splits(NamedTuple):
+    """The two parts of a data set: one to train on, one that the model never sees."""
+
+    train: Source
+    eval: Source
+
+    def describe(self) -> dict[str, Any]:
+        """What tells this data set from others, to be kept beside a run's results."""
+        return {
+            "train": self.train.fingerprint,
+            "eval": self.eval.fingerprint,
+            "image_shape": list(self.train.image_shape),
+        }
+
+
+# The embedded sets: how many images if no number is asked for, and their seed. They are
+# as fixed as a download would be: `--seed` tells apart runs on one set.
+_SYNTHETIC = {"train": (60_000, 1), "eval": (10_000, 2)}
+_PREFIXES = {"train": "train", "eval": "t10k"}
+_OFFICIAL_FILES = tuple(
+    f"{prefix}-{kind}-ubyte.gz"
+    for prefix in _PREFIXES.values()
+    for kind in ("images-idx3", "labels-idx1")
+)
+
+
+def _synthetic(config: Config, split: str) -> Source:
+    """The embedded set: as many images as asked for."""
+    count, seed = _SYNTHETIC[split]
+    return ArraySource(*synthetic.draw_images(_examples(config, split) or count, seed))
+
+
+def _fashion_mnist(config: Config, split: str) -> Source:
+    """Fashion-MNIST (Xiao et al. 2017) from Keras' cache, downloaded if need be."""
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    folder = os.path.join(home, "datasets", "fashion-mnist")
+    if all(os.path.exists(os.path.join(folder, name)) for name in _OFFICIAL_FILES):
+        return read_idx_split(folder, split)
+    import keras
+
+    try:
+        train, held_out = keras.datasets.fashion_mnist.load_data()
+    except Exception as error:  # Keras raises nothing narrower
+        raise UsageError(
+            f"--dataset=fashion_mnist: Keras could not download the set ({error}). Put "
+            f"{', '.join(_OFFICIAL_FILES)} into {folder}, or use --dataset=synthetic, "
+            "which needs no files"
+        ) from None
+    images, labels = train if split == "train" else held_out
+    return ArraySource(images[..., np.newaxis], labels)
+
+
+def _idx(config: Config, split: str) -> Source:
+    """The four official files of MNIST and its successors, in `data_dir`."""
+    return read_idx_split(config.data_dir, split)
+
+
+SOURCES: dict[str, Callable[[Config, str], Source]] = {
+    "synthetic": _synthetic,
+    "fashion_mnist": _fashion_mnist,
+    "idx": _idx,
+    "images": open_image_folder,
+}
+
+
+def _examples(config: Config, split: str) -> int:
+    """How many images of a split are asked for, 0 for all."""
+    return {"train": config.train_examples, "eval": config.eval_examples}[split]
+
+
+def load_split(config: Config, split: str) -> Source:
+    """The `train` or the `eval` part of the data that `config` names.
+
+    Raises:
+      UsageError: files are missing or bad, or fewer images are there than asked for.
+    """
+    source, examples = SOURCES[config.dataset](config, split), _examples(config, split)
+    if examples > len(source):
+        raise UsageError(
+            f"--{split}_examples={examples} is more than the {len(source)} images that "
+            f"--dataset={config.dataset} has"
+        )
+    return source.first(examples) if examples else source
+
+
+def moved(config: Config, data_dir: str) -> Config:
+    """The configuration with its data in another folder, if `data_dir` names one.
+
+    Raises:
+      UsageError: its data set reads no folder.
+    """
+    if not data_dir:
+        return config
+    if not config.data_dir:
+        raise UsageError(
+            f"--data_dir={data_dir} contradicts the run's "
+            f"--dataset={config.dataset}, which reads no folder"
+        )
+    return dataclasses.replace(config, data_dir=os.path.abspath(data_dir))
+
+
+def load_splits(config: Config) -> Splits:
+    """Both parts of the data that `config` names.
+
+    Raises:
+      UsageError: what `load_split` raises, or the parts differ in image size.
+    """
+    splits = Splits(load_split(config, "train"), load_split(config, "eval"))
+    if splits.train.image_shape != splits.eval.image_shape:
+        raise UsageError(
+            f"training images are {splits.train.image_shape} and evaluation images "
+            f"{splits.eval.image_shape} (height, width, channels) in "
+            f"--data_dir={config.data_dir}: they must be alike"
+        )
+    return splits
+
+
+def read_idx_split(folder: str, split: str) -> ArraySource:
+    """Reads one part of a set in the four official files, gzipped or not.
+
+    Args:
+      folder: where `{train,t10k}-images-idx3-ubyte[.gz]` are, and the labels if any.
+      split: `train`, or `eval`, whose files' names begin with t10k.
+
+    Returns:
+      Images of one channel, with their labels if there are any.
+
+    Raises:
+      UsageError: no such folder or file, or a file that `read_idx` refuses, or not a
+        label for each image.
+    """
+    if not os.path.isdir(folder):
+        raise UsageError(f"--data_dir={folder} is not a folder")
+    prefix = _PREFIXES[split]
+    path = _find(folder, f"{prefix}-images-idx3-ubyte")
+    if path is None:
+        raise UsageError(
+            f"--data_dir={folder} has no {prefix}-images-idx3-ubyte, "
+            "with or without .gz"
+        )
+    images = read_idx(path, dimensions=3)
+    labels_path = _find(folder, f"{prefix}-labels-idx1-ubyte")
+    labels = read_idx(labels_path, dimensions=1) if labels_path else None
+    if labels is not None and len(labels) != len(images):
+        raise UsageError(
+            f"{labels_path} has {len(labels)} labels for the {len(images)} images "
+            f"of {path}"
+        )
+    return ArraySource(images[..., np.newaxis], labels)
+
+
+def _find(folder: str, name: str) -> str | None:
+    """The path of `name` or `name.gz` in `folder`, None if neither is there."""
+    for path in (os.path.join(folder, name), os.path.join(folder, f"{name}.gz")):
+        if os.path.exists(path):
+            return path
+    return None

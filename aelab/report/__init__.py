@@ -1,5 +1,0 @@
-"""One HTML page on one or several runs: curves, pictures, figures, configurations."""
-
-from aelab.report.report import write_report
-
-__all__ = ["write_report"]

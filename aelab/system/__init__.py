@@ -1,0 +1,1 @@
+"""Process, disk and terminal."""

@@ -1,0 +1,1 @@
+"""From one update to a whole run."""

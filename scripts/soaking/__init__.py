@@ -1,1 +1,0 @@
-"""What scripts/soak.py consists of."""

@@ -1,0 +1,294 @@
+import copy
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from aelab.config import FIELDS, Config, differences, field_type, from_json, parse_field
+from aelab.errors import UsageError
+
+NUMBERS = [name for name in FIELDS if field_type(name) is not str]
+FLOATS = [name for name in FIELDS if field_type(name) is float]
+INTEGERS = [name for name in FIELDS if field_type(name) is int]
+TEXTS = [name for name in FIELDS if field_type(name) is str]
+CHOICES = [name for name in TEXTS if FIELDS[name].metadata["choices"]]
+
+# Everything away from its default that can be at the same time.
+FULL = Config(
+    dataset="idx",
+    data_dir="/data/set one",
+    model="dense",
+    encoding_dim=3,
+    learning_rate=1e-7,
+    noise_stddev=0.1 + 0.2,
+    learning_rate_schedule="cosine",
+)
+
+
+def limited(limit):
+    return [name for name in NUMBERS if FIELDS[name].metadata[limit] is not None]
+
+
+def refusal(name, value):
+    """The message with which `Config` refuses the value of one field."""
+    with pytest.raises(UsageError) as caught:
+        Config(**{name: value})
+    assert str(caught.value).startswith(f"--{name} must be ")
+    return str(caught.value)
+
+
+def with_other(config, name):
+    """A copy that differs in one field, allowed or not."""
+    other = copy.copy(config)
+    value = getattr(config, name)
+    new = f"{value}x" if isinstance(value, str) else value + 1
+    object.__setattr__(other, name, new)
+    return other
+
+
+def as_json(config, **changes):
+    return json.dumps(dataclasses.asdict(config) | changes)
+
+
+def test_defaults_are_valid_one_by_one():
+    config = Config()
+    for name in FIELDS:
+        value = getattr(config, name)
+        parsed = parse_field(name, str(value))
+        assert (parsed, type(parsed)) == (value, type(value)), name
+
+
+def test_every_field_has_help():
+    assert all(field.metadata["help"].endswith(".") for field in FIELDS.values())
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_refuses_values_of_another_type(name):
+    others = [None, True, [], "1" if name in NUMBERS else 1]
+    for value in others + ([1.0] if name in INTEGERS else []):
+        assert repr(value) in refusal(name, value)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_takes_an_integer_for_a_float(name):
+    corruption = FIELDS[name].metadata["level_of"] or "gaussian"
+    model = "codec" if name == "rate_weight" else "conv"
+    optimizer = "adamw" if name == "weight_decay" else "adam"
+    others = {"corruption": corruption, "model": model, "optimizer": optimizer}
+    config = Config(**others, **{name: 1})
+    assert getattr(config, name) == 1
+
+
+@pytest.mark.parametrize("name", limited("minimum"))
+def test_refuses_what_is_below_the_minimum(name):
+    minimum = FIELDS[name].metadata["minimum"]
+    below = minimum - 1 if name in INTEGERS else math.nextafter(minimum, -math.inf)
+    assert parse_field(name, str(minimum)) == minimum
+    assert f"at least {minimum}" in refusal(name, below)
+
+
+@pytest.mark.parametrize("name", limited("above"))
+def test_refuses_what_is_not_above_an_exclusive_limit(name):
+    limit = FIELDS[name].metadata["above"]
+    assert parse_field(name, repr(math.nextafter(limit, math.inf))) > limit
+    for value in (float(limit), limit - 1.0):
+        assert f"above {limit}" in refusal(name, value)
+
+
+@pytest.mark.parametrize("name", limited("maximum"))
+def test_refuses_what_is_above_the_maximum(name):
+    maximum = FIELDS[name].metadata["maximum"]
+    assert parse_field(name, str(maximum)) == maximum
+    assert f"at most {maximum}" in refusal(name, maximum + 1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", FLOATS)
+def test_refuses_what_is_not_finite(name, value):
+    assert "finite" in refusal(name, value)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_refuses_integers_that_no_float_holds(name):
+    refusal(name, 10**400)
+
+
+@pytest.mark.parametrize("value", [0, 2, 4, -1])
+def test_refuses_other_numbers_of_channels(value):
+    assert f"one of 1, 3; not {value}" in refusal("image_channels", value)
+
+
+def test_refuses_more_steps_than_tensorflow_can_count():
+    refusal("train_steps", 2**63)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_unknown_name_lists_the_known_ones(name):
+    message = refusal(name, "nonesuch")
+    assert "nonesuch" in message
+    assert all(choice in message for choice in FIELDS[name].metadata["choices"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "gaussian,", "jpeg,,masking", "jpeg, masking", "jpeg,blur", " jpeg"],
+)
+def test_every_name_of_a_list_must_be_known(text):
+    message = refusal("corruption", text)
+    assert repr(text) in message and "joined by commas" in message
+    assert all(name in message for name in FIELDS["corruption"].metadata["choices"])
+
+
+@pytest.mark.parametrize("names", [["masking"], ["jpeg", "masking", "jpeg"]])
+def test_a_list_of_corruptions(names):
+    assert Config(corruption=",".join(names)).corruptions() == tuple(names)
+    assert parse_field("corruption", ",".join(names)) == ",".join(names)
+
+
+def test_every_level_is_of_a_corruption_that_there_is():
+    users = {field.metadata["level_of"] for field in FIELDS.values()} - {""}
+    assert users <= set(FIELDS["corruption"].metadata["choices"])
+
+
+@pytest.mark.parametrize("name", [n for n in FIELDS if FIELDS[n].metadata["level_of"]])
+def test_refuses_a_level_of_a_corruption_that_is_not_used(name):
+    """The default may be given, as a run's own flagfile does it."""
+    field = FIELDS[name]
+    user = field.metadata["level_of"]
+    other = "jpeg" if user != "jpeg" else "masking"
+    assert Config(corruption=other, **{name: field.default})
+    value = 1 if field.default != 1 else 2
+    Config(corruption=user, **{name: value})
+    Config(corruption=f"{other},{user},{other}", **{name: value})
+    with pytest.raises(UsageError) as caught:
+        Config(corruption=other, **{name: value})
+    for word in (f"--{name}={value}", f"--corruption={other}", user):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["/a\n--epochs=3", "/a\r--epochs=3", " /a", "/a "])
+def test_refuses_text_that_a_flagfile_cannot_hold(text):
+    with pytest.raises(UsageError, match=r"^--data_dir must be"):
+        Config(dataset="idx", data_dir=text)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"dataset": "idx"}, ["--dataset=idx", "--data_dir"]),
+        ({"dataset": "images"}, ["--dataset=images", "--data_dir"]),
+        ({"data_dir": "/d"}, ["--data_dir=/d", "--dataset=synthetic"]),
+        ({"image_size": 32}, ["--image_size=32", "--dataset=synthetic", "=images"]),
+        ({"image_channels": 1}, ["--image_channels=1", "--dataset=synthetic"]),
+        (
+            {"max_bad_files": 2, "dataset": "idx", "data_dir": "/d"},
+            ["--max_bad_files=2", "--dataset=idx", "--dataset=images"],
+        ),
+        (
+            {"dataset": "fashion_mnist", "data_dir": "/d"},
+            ["--data_dir=/d", "--dataset=fashion_mnist"],
+        ),
+        ({"encoding_dim": 16}, ["--encoding_dim=16", "--model=conv"]),
+        ({"code_activation": "linear"}, ["--code_activation=linear", "--model=conv"]),
+        ({"devices": "GPU:1"}, ["--devices=GPU:1", "--strategy=single", "mirrored"]),
+        (
+            {"devices": "GPU:1", "strategy": "multi_worker"},
+            ["--devices=GPU:1", "--strategy=multi_worker"],
+        ),
+        (
+            {"virtual_cpus": 2, "strategy": "multi_worker"},
+            ["--virtual_cpus=2", "--strategy=multi_worker"],
+        ),
+        (
+            {"noise_stddev": 0.5, "noise_stddev_max": 0.25},
+            ["--noise_stddev_max=0.25", "--noise_stddev=0.5"],
+        ),
+        (
+            {"corruption": "gaussian,jpeg"},
+            ["--corruption=gaussian,jpeg", "--noise_stddev", "--noise_stddev_max"],
+        ),
+    ],
+)
+def test_refuses_contradictions(values, names):
+    with pytest.raises(UsageError) as caught:
+        Config(**values)
+    assert all(name in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize("config", [Config(), FULL])
+def test_json_round_trip(config):
+    text = as_json(config, versions={"python": "3.11"}, data=None)
+    assert from_json(text, "config.json") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "not JSON"),
+        (as_json(FULL)[:-1], "not JSON"),
+        ("[]", "JSON object"),
+        ("null", "JSON object"),
+        ("{}", "lacks .*seed"),
+        (json.dumps({"seed": 0}), "lacks .*epochs"),
+        (as_json(FULL, epochs="3"), "--epochs must be an integer"),
+        (as_json(FULL, epochs=3.0), "--epochs must be an integer"),
+        (as_json(FULL, noise_stddev=math.nan), "--noise_stddev must be a finite"),
+        (as_json(FULL, learning_rate=10**400), "--learning_rate must be"),
+        (as_json(FULL, model="vast"), "--model must be one of .*dense"),
+        (as_json(FULL, model="conv"), "--encoding_dim=3 contradicts"),
+    ],
+)
+def test_json_errors_name_the_file(text, match):
+    with pytest.raises(UsageError, match=match) as caught:
+        from_json(text, "run/config.json")
+    assert str(caught.value).startswith("run/config.json")
+
+
+def test_a_missing_field_is_named_and_no_other():
+    values = dataclasses.asdict(FULL)
+    del values["seed"]
+    with pytest.raises(UsageError, match=r"lacks seed$"):
+        from_json(json.dumps(values), "config.json")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_differences_list_what_changes_the_numbers(name):
+    other = with_other(FULL, name)
+    line = f"--{name}: {getattr(FULL, name)} -> {getattr(other, name)}"
+    fixed = FIELDS[name].metadata["changes_numbers"]
+    assert differences(FULL, other) == ([line] if fixed else [])
+
+
+@pytest.mark.parametrize("name", ["epochs", "train_steps"])
+def test_a_constant_learning_rate_allows_a_longer_run(name):
+    constant = dataclasses.replace(FULL, learning_rate_schedule="constant")
+    assert differences(constant, with_other(constant, name)) == []
+
+
+def test_differences_are_all_listed():
+    old, new = Config(), Config(model="dense", encoding_dim=8, seed=3, epochs=99)
+    assert differences(old, new) == [
+        "--model: conv -> dense",
+        "--encoding_dim: 32 -> 8",
+        "--seed: 0 -> 3",
+    ]
+    assert differences(new, new) == []
+
+
+def test_imports_the_standard_library_only():
+    code = (
+        "import sys; before = set(sys.modules); import aelab.config; "
+        "print(*set(sys.modules) - before)"
+    )
+    command = [sys.executable, "-c", code]
+    names = subprocess.check_output(command, text=True, timeout=60).split()
+    ours = {name for name in names if name.split(".")[0] == "aelab"}
+    assert ours == {
+        *("aelab", "aelab.errors"),
+        *("aelab.config", "aelab.config.config", "aelab.config.fields"),
+    }
+    others = {name.split(".")[0] for name in names} - {"aelab"}
+    assert others <= set(sys.stdlib_module_names)

@@ -1,0 +1,433 @@
+import dataclasses
+import hashlib
+import io
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+from PIL import Image
+
+from aelab.config import FIELDS, Config
+from aelab.data import corruptions
+from aelab.data.corruptions import (
+    CORRUPTIONS,
+    corrupt,
+    describe,
+    gaussian,
+    jpeg,
+    masking,
+    photon_table,
+)
+from aelab.data.randomness import Key, normal_table, random_bits
+
+CONFIG = Config(noise_stddev=0.5)
+
+
+def config_of(corruption, **levels):
+    """With noise where it is Gaussian; the others' levels have defaults that show."""
+    if "gaussian" in corruption.split(","):
+        levels = {"noise_stddev": 0.3} | levels
+    return Config(corruption=corruption, **levels)
+
+
+EVERY = [
+    *(config_of(name) for name in sorted(CORRUPTIONS)),
+    config_of("gaussian", noise_stddev_max=0.9),
+    config_of(",".join(sorted(CORRUPTIONS)), noise_stddev_max=0.6),
+    config_of("masking,masking"),
+]
+each = pytest.mark.parametrize("config", EVERY, ids=describe)
+
+
+def key(stream=7, first_example=0):
+    return Key(tf.constant(stream, tf.int64), tf.constant(first_example, tf.int64))
+
+
+def gray(count, shape=(28, 28, 1), value=0.5):
+    return tf.fill([count, *shape], np.float32(value))
+
+
+def smooth(count, shape=(28, 28, 1)):
+    """Images like photographs: soft waves of 8-bit values, each image its own."""
+    height, width, channels = shape
+    generator = np.random.default_rng(3)
+    rows, columns = np.mgrid[:height, :width]
+    speeds = generator.uniform(0.1, 0.5, (2, count, channels, 1, 1))
+    waves = np.sin(speeds[0] * rows) * np.cos(speeds[1] * columns)
+    return np.rint(127.5 + 127.5 * waves).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def to_floats(pixels):
+    return tf.constant(pixels / 255, tf.float32)
+
+
+KEY = key()
+
+
+def corrupted(config, images, key=KEY):
+    """The corrupted images in float64."""
+    return corrupt(images, key, config).numpy().astype(np.float64)
+
+
+def is_share(hits, rate, count):
+    """Whether a share is within five standard errors of what it should be."""
+    return abs(hits - rate) <= 5 * math.sqrt(rate * (1 - rate) / count)
+
+
+def test_registry_holds_what_config_offers():
+    assert tuple(CORRUPTIONS) == FIELDS["corruption"].metadata["choices"]
+
+
+# What holds for each of them.
+
+
+@each
+def test_eager_compiled_and_inside_a_dataset_are_equal(config):
+    images = to_floats(smooth(6))
+    eager = corrupt(images, KEY, config)
+    compiled = tf.function(lambda x: corrupt(x, KEY, config))(images)
+    dataset = tf.data.Dataset.from_tensors(images)
+    dataset = dataset.map(lambda x: corrupt(x, KEY, config))
+    np.testing.assert_array_equal(compiled, eager)
+    np.testing.assert_array_equal(next(iter(dataset)), eager)
+    assert eager.dtype == tf.float32
+    assert eager.shape == dataset.element_spec.shape == images.shape
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 14, 3), (13, 6, 2), (1, 1, 4)])
+@each
+def test_any_run_of_examples_is_a_slice_of_the_whole(config, shape):
+    images = to_floats(smooth(9, shape))
+    whole = corrupt(images, KEY, config)
+    assert whole.shape == images.shape
+    for first, last in [(0, 4), (4, 9), (8, 9)]:
+        part = corrupt(images[first:last], key(first_example=first), config)
+        np.testing.assert_array_equal(part, whole[first:last])
+
+
+@each
+def test_result_stays_in_range_and_differs_from_the_input(config):
+    images = to_floats(smooth(20))
+    result = corrupted(config, images)
+    assert result.min() >= 0
+    assert result.max() <= 1
+    assert np.abs(result - images.numpy()).mean() > 0.01
+
+
+@each
+def test_other_streams_and_examples_are_corrupted_otherwise(config):
+    images = to_floats(np.repeat(smooth(1), 10, axis=0))
+    one = corrupted(config, images)
+    others = [key(stream=8), key(first_example=10)]
+    if set(config.corruptions()) == {"jpeg"}:  # nothing in it is random
+        for other in others:
+            np.testing.assert_array_equal(corrupted(config, images, other), one)
+        return
+    assert len({image.tobytes() for image in one}) == 10
+    usual = one.mean(0)
+    for other in others:
+        two = corrupted(config, images, other)
+        rest = (one - usual).ravel(), (two - usual).ravel()
+        assert abs(np.corrcoef(*rest)[0, 1]) < 0.1
+
+
+def digest():
+    """Of what all of them together make of some images."""
+    (config,) = [c for c in EVERY if set(c.corruptions()) == set(CORRUPTIONS)]
+    result = corrupt(to_floats(smooth(70)), KEY, config).numpy()
+    return hashlib.sha256(result.tobytes()).hexdigest()
+
+
+def test_another_process_with_another_number_of_threads_makes_the_same():
+    code = (
+        "import tensorflow as tf; tf.config.threading.set_intra_op_parallelism_threads("
+        "1); import sys; sys.path[:0] = ['tests', 'tests/data']; "
+        "import test_corruptions as t; print(t.digest())"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert found.stdout.split() == [digest()]
+
+
+# Gaussian noise.
+
+
+def test_noise_has_the_moments_that_it_is_asked_for():
+    noise = corrupted(Config(noise_stddev=0.05), gray(2000)) - 0.5
+    assert abs(noise.mean()) < 5 * 0.05 / np.sqrt(noise.size)
+    assert abs(noise.std() / 0.05 - 1) < 5 / np.sqrt(2 * noise.size)
+    assert abs((noise**4).mean() / 0.05**4 - 3) < 0.05
+    assert abs((np.abs(noise) > 1.959964 * 0.05).mean() - 0.05) < 0.001
+
+
+def bits_of(images, key):
+    shape = images.shape
+    size = tf.constant(math.prod(shape[1:]))
+    return random_bits(key, tf.constant(shape[0]), size).numpy().reshape(shape)
+
+
+@pytest.mark.parametrize("corruption", [gaussian, corrupt])
+def test_gaussian_is_the_clipped_sum(corruption):
+    """Bit for bit, so that no machine and no compiler may round otherwise."""
+    images = to_floats(smooth(10))
+    chosen = (0.5 * normal_table()).astype(np.float32)[bits_of(images, KEY)]
+    expected = np.clip(images.numpy() + chosen, 0, 1)
+    np.testing.assert_array_equal(corruption(images, KEY, CONFIG), expected)
+
+
+def test_gaussian_of_no_strength_is_the_image_itself():
+    config = dataclasses.replace(CONFIG, noise_stddev=0.0)
+    np.testing.assert_array_equal(gaussian(gray(3), KEY, config), gray(3))
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(0.0, 0.1), (0.04, 0.1), (0.1, 0.1)])
+def test_levels_are_uniform_between_two(lowest, highest):
+    """Kolmogorov's test of what each image shows of its level, at 1 %."""
+    config = Config(noise_stddev=lowest, noise_stddev_max=highest)
+    noise = corrupted(config, gray(1000, (40, 40, 1))) - 0.5
+    found = np.sort(noise.std(axis=(1, 2, 3)))
+    error = 5 / math.sqrt(2 * 1600)
+    assert found[0] >= lowest * (1 - error) and found[-1] <= highest * (1 + error)
+    if lowest < highest:
+        expected = np.clip((found - lowest) / (highest - lowest), 0, 1)
+        assert np.abs(expected - (np.arange(1000) + 0.5) / 1000).max() < 0.0515
+
+
+def test_noise_of_drawn_levels_is_normal_and_tells_nothing_of_its_level():
+    config = Config(noise_stddev=0.02, noise_stddev_max=0.1)
+    noise = (corrupted(config, gray(1000)) - 0.5).reshape(1000, -1)
+    levels = noise.std(axis=1)
+    standard = noise / levels[:, np.newaxis]
+    assert abs((standard**4).mean() - 3) < 0.05
+    for column in (0, 400, 783):
+        assert abs(np.corrcoef(levels, standard[:, column])[0, 1]) < 0.12
+    assert abs(np.corrcoef(levels[1:], levels[:-1])[0, 1]) < 0.12
+
+
+def test_noise_of_drawn_levels_is_rounded_once():
+    """Bit for bit, so that a compiler may join product and sum, or not."""
+    config = Config(noise_stddev=0.1, noise_stddev_max=0.7)
+    images = to_floats(smooth(10))
+    strength_key = KEY.apart(corruptions._STDDEVS)
+    drawn = random_bits(strength_key, tf.constant(10), tf.constant(1)).numpy()
+    levels = np.float32(0.1 + 0.6 * (drawn + 0.5) / 65536).reshape(10, 1, 1, 1)
+    noise = normal_table().astype(np.float32)[bits_of(images, KEY)]
+    whole = images.numpy().astype(np.float64) + noise.astype(np.float64) * levels
+    expected = np.clip(whole.astype(np.float32), 0, 1)
+    np.testing.assert_array_equal(gaussian(images, KEY, config), expected)
+
+
+# Values that are replaced.
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.001, 0.3, 1.0])
+def test_salt_and_pepper_hit_the_share_that_is_asked_for(rate):
+    config = config_of("salt_and_pepper", salt_and_pepper_rate=rate)
+    result = corrupted(config, gray(500, value=0.25))
+    assert set(np.unique(result)) <= {0.0, 0.25, 1.0}
+    for value in (0.0, 1.0):
+        assert is_share((result == value).mean(), rate / 2, result.size)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.001, 0.3, 1.0])
+def test_masking_hits_the_share_that_is_asked_for(rate):
+    config = config_of("masking", masking_rate=rate)
+    result = corrupted(config, gray(500, value=0.25))
+    assert set(np.unique(result)) <= {0.0, 0.25}
+    assert is_share((result == 0).mean(), rate, result.size)
+
+
+@pytest.mark.parametrize("name", ["salt_and_pepper", "masking"])
+def test_single_values_are_hit_and_not_whole_pixels(name):
+    config = config_of(name, **{f"{name}_rate": 0.3})
+    hit = corrupted(config, gray(500, (12, 12, 3))) != 0.5
+    for pair in ([0, 1], [1, 2], [0, 2]):
+        assert is_share(hit[..., pair].all(-1).mean(), 0.09, 500 * 144)
+
+
+@pytest.mark.parametrize("name", ["salt_and_pepper", "masking"])
+def test_what_is_not_hit_stays_as_it_is(name):
+    images = to_floats(smooth(50))
+    result = corrupt(images, KEY, config_of(name)).numpy()
+    kept = (result != 0) & (result != 1)
+    np.testing.assert_array_equal(result[kept], images[kept])
+
+
+# Photons.
+
+
+def poisson_distribution(mean, length):
+    """P(count <= k) for k < length: each chance from the one before it."""
+    chances = [math.exp(-mean)]
+    for k in range(1, length):
+        chances.append(chances[-1] * mean / k)
+    return np.minimum(np.cumsum(chances), 1)
+
+
+@pytest.mark.parametrize("peak", [0.01, 0.7, 10.0, 600.0])
+def test_the_photon_table_is_the_poisson_distribution(peak):
+    table = photon_table(peak)
+    assert (np.diff(table, axis=1) >= 0).all()
+    assert (table[0] == 65536).all() and (table[:, -1] == 65536).all()
+    for light in (1, 2, 77, 128, 254, 255):
+        expected = poisson_distribution(peak * light / 255, table.shape[1])
+        np.testing.assert_allclose(table[light] / 65536, expected, atol=0.51 / 65536)
+
+
+@pytest.mark.parametrize("light", [0, 3, 60, 120])
+@pytest.mark.parametrize("peak", [300.0, 1000.0])
+def test_photons_have_a_mean_and_a_variance_that_agree(peak, light):
+    """Far from 1, where nothing is clipped: mean x, variance x / peak."""
+    config = config_of("poisson", poisson_peak=peak)
+    value = light / 255
+    found = corrupted(config, gray(500, value=value))
+    assert abs(found.mean() - value) <= 5 * math.sqrt(value / peak / found.size)
+    # The fourth moment of counts about their mean m is 3 m^2 + m.
+    error = math.sqrt((2 + 1 / max(peak * value, 1)) / found.size)
+    assert abs(found.var() - value / peak) <= 5 * error * value / peak
+
+
+@pytest.mark.parametrize("peak", [0.5, 4.0, 30.0])
+@pytest.mark.parametrize("light", [1, 100, 255])
+def test_photon_counts_are_distributed_as_they_should_be(peak, light):
+    """The shares of all counts, those that come to more than 1 taken together."""
+    config = config_of("poisson", poisson_peak=peak)
+    found = corrupted(config, gray(300, value=light / 255))
+    below = math.ceil(peak)  # the first count that is shown as 1
+    expected = poisson_distribution(peak * light / 255, below)
+    counts = np.rint(found * peak)
+    for count, share in enumerate(expected):
+        hits = (counts[found < 1] <= count).sum() / found.size
+        assert is_share(hits, share, found.size)
+    allowed = np.float32(np.minimum(np.arange(below + 1) / peak, 1))
+    assert set(np.unique(found)) <= set(allowed.astype(np.float64))
+
+
+def test_light_between_8_bit_values_counts_as_the_nearest():
+    config = config_of("poisson")
+    expected = corrupted(config, gray(5, value=100 / 255))
+    for value in (99.6, 100.4):
+        found = corrupted(config, gray(5, value=value / 255))
+        np.testing.assert_array_equal(found, expected)
+
+
+# JPEG.
+
+
+def through_pillow(image, quality):
+    """One image, uint8 [H, W, C], written and read by Pillow."""
+    file = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
+        file, "JPEG", quality=quality
+    )
+    return np.asarray(Image.open(file)).reshape(image.shape)
+
+
+@pytest.mark.parametrize("quality", [1, 10, 75, 100])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (50, 37, 1), (28, 28, 3), (61, 45, 3)])
+def test_jpeg_is_that_of_pillow(shape, quality):
+    pixels = smooth(3, shape)
+    found = jpeg(to_floats(pixels), KEY, config_of("jpeg", jpeg_quality=quality))
+    expected = np.stack([through_pillow(image, quality) for image in pixels])
+    np.testing.assert_array_equal(np.rint(found.numpy() * 255), expected)
+    np.testing.assert_array_equal(found, to_floats(expected))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_channels_are_gray_files(channels):
+    pixels = smooth(3, (20, 12, channels))
+    config = config_of("jpeg")
+    found = jpeg(to_floats(pixels), KEY, config)
+    for channel in range(channels):
+        alone = jpeg(to_floats(pixels[..., channel, np.newaxis]), KEY, config)
+        np.testing.assert_array_equal(found[..., channel, np.newaxis], alone)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_higher_quality_is_nearer_to_the_image(channels):
+    images = to_floats(smooth(20, (48, 48, channels)))
+    clean = images.numpy()
+    errors = [
+        ((corrupted(config_of("jpeg", jpeg_quality=q), images) - clean) ** 2).mean()
+        for q in (1, 3, 10, 30, 60, 90, 100)
+    ]
+    assert (np.diff(errors) < 0).all()
+
+
+# Several.
+
+
+def test_several_are_applied_from_left_to_right():
+    images = to_floats(smooth(8))
+    config = config_of("masking,jpeg", masking_rate=0.1)
+    by_hand = jpeg(masking(images, KEY, config), KEY, config)
+    np.testing.assert_array_equal(corrupt(images, KEY, config), by_hand)
+    full = {"masking_rate": 1.0, "salt_and_pepper_rate": 1.0}
+    result = corrupted(config_of("salt_and_pepper,masking", **full), images)
+    assert set(np.unique(result)) == {0.0}
+    result = corrupted(config_of("masking,salt_and_pepper", **full), images)
+    assert set(np.unique(result)) == {0.0, 1.0}
+
+
+def test_a_second_use_has_randomness_of_its_own():
+    images = gray(500)
+    twice = config_of("masking,masking", masking_rate=0.3)
+    masked = (corrupted(twice, images) == 0).mean()
+    assert is_share(masked, 1 - 0.7**2, 500 * 784)
+    noise = corrupted(config_of("gaussian,gaussian", noise_stddev=0.05), images) - 0.5
+    assert abs(noise.var() / (2 * 0.05**2) - 1) < 5 * math.sqrt(2 / noise.size)
+    drawn = config_of("gaussian,gaussian", noise_stddev=0.0, noise_stddev_max=0.08)
+    levels = (corrupted(drawn, images) - 0.5).std(axis=(1, 2, 3))
+    # Of two levels uniform in [0, m] the sum of squares has mean 2/3 m^2 and variance
+    # 8/45 m^4; of one that is drawn once for both, 16/45 m^4.
+    squares = levels**2 / 0.08**2
+    assert squares.mean() == pytest.approx(2 / 3, abs=0.1)
+    assert squares.var() == pytest.approx(8 / 45, abs=0.04)
+
+
+def test_members_are_independent_of_each_other():
+    images = gray(500)
+    config = config_of("salt_and_pepper,masking", salt_and_pepper_rate=0.4)
+    result = corrupted(config, images)
+    assert is_share((result == 1).mean(), 0.2 * 0.75, result.size)
+    assert is_share((result == 0).mean(), 0.2 * 0.75 + 0.25, result.size)
+    config = config_of("gaussian,masking", noise_stddev=0.05)
+    noise = corrupted(config_of("gaussian", noise_stddev=0.05), images) - 0.5
+    is_kept = corrupted(config, images) != 0
+    assert abs(np.corrcoef(noise.ravel(), is_kept.ravel())[0, 1]) < 0.01
+
+
+def test_the_first_member_is_what_it_is_alone():
+    images = to_floats(smooth(8))
+    alone = corrupted(config_of("gaussian"), images)
+    both = corrupted(config_of("gaussian,masking"), images)
+    kept = both != 0
+    np.testing.assert_array_equal(both[kept], alone[kept])
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (Config(), "none"),
+        (Config(noise_stddev=0.5), "gaussian (noise_stddev 0.5)"),
+        (Config(noise_stddev_max=0.5), "gaussian (noise_stddev_max 0.5)"),
+        (
+            Config(corruption="jpeg,gaussian", noise_stddev=0.1, noise_stddev_max=0.5),
+            "jpeg (jpeg_quality 10), gaussian (noise_stddev 0.1, noise_stddev_max 0.5)",
+        ),
+        (Config(corruption="masking", masking_rate=0), "none"),
+    ],
+)
+def test_it_is_described_by_its_levels(config, text):
+    assert describe(config) == text
+
+
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS))
+def test_every_corruption_has_a_level_that_describes_it(name):
+    assert describe(config_of(name)).startswith(f"{name} (")

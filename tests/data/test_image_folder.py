@@ -1,0 +1,487 @@
+import dataclasses
+import errno
+import json
+import os
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from aelab.apps.evaluation import evaluate_run
+from aelab.config import Config
+from aelab.data.corruptions import Key, random_bits
+from aelab.data.image_files import picture_names
+from aelab.data.pipeline import (
+    Share,
+    example_indices,
+    make_eval_dataset,
+    make_train_dataset,
+)
+from aelab.data.sources import Cropping, load_split, load_splits
+from aelab.errors import ImageError, TrainingError, UsageError
+from aelab.models import build_model
+from aelab.runs import checkpoints
+from aelab.runs.directory import RunDirectory
+from aelab.training.run import train_and_evaluate
+
+COUNT = 60
+SIZE = 8
+
+
+def numbered(number, height, width):
+    """A picture whose pixels say where they are, and in which picture."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.dstack([rows, columns, np.full_like(rows, number)]).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Numbered pictures of many sizes, in two sub-folders."""
+    folder = tmp_path_factory.mktemp("pictures")
+    sizes = np.random.default_rng(0).integers(SIZE, 60, (COUNT, 2))
+    for number, (height, width) in enumerate(sizes):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(numbered(number, height, width)).save(path)
+    return str(folder)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of a few noisy colour pictures, to be spoiled."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    generator = np.random.default_rng(1)
+    for number in range(40):
+        coarse = Image.fromarray(generator.integers(0, 256, (5, 6, 3), np.uint8))
+        coarse.resize((30, 25)).save(folder / f"{number}.jpg")
+    return folder
+
+
+def config_of(folder, **values):
+    values = {"image_size": SIZE, "batch_size": 8, "seed": 5} | values
+    return Config(dataset="images", data_dir=str(folder), **values)
+
+
+def refusal(config):
+    with pytest.raises(UsageError) as caught:
+        load_splits(config)
+    return str(caught.value)
+
+
+def spoil(path):
+    """Cuts a picture short, behind its header; returns its path."""
+    os.truncate(path, os.path.getsize(path) - 200)
+    return str(path)
+
+
+def batches(source, config, first, last, share=Share()):  # noqa: B008
+    dataset = make_train_dataset(source, config, first, share)
+    taken = dataset.take((last - first) * share.local_replicas)
+    return np.concatenate([clean.numpy() for _, clean in taken])
+
+
+def places(images):
+    """(row, column, number) of each crop, having checked that it is one."""
+    pixels = np.round(images * 255).astype(int)
+    corners = pixels[:, 0, 0]
+    size = images.shape[1]
+    rows, columns = np.mgrid[:size, :size]
+    within = np.dstack([rows, columns, np.zeros_like(rows)])
+    np.testing.assert_array_equal(pixels, corners[:, None, None] + within)
+    return corners
+
+
+def test_it_is_a_source_that_crops(folder):
+    splits = load_splits(config_of(folder))
+    names = [picture_names(folder, split) for split in ("train", "eval")]
+    for source, expected in zip(splits, names, strict=True):
+        assert isinstance(source, Cropping)
+        assert len(source) == len(expected)
+        assert source.image_shape == (SIZE, SIZE, 3)
+        found = source.images(np.arange(len(source)))
+        for square, name in zip(found, expected, strict=True):
+            whole = np.asarray(Image.open(os.path.join(folder, name)))
+            top, left = (n - SIZE + 1 >> 1 for n in whole.shape[:2])
+            middle = whole[top : top + SIZE, left : left + SIZE]
+            np.testing.assert_array_equal(square, middle, strict=True)
+    assert splits.describe()["image_shape"] == [SIZE, SIZE, 3]
+
+
+def test_crops_are_where_the_numbers_say(folder):
+    source = load_split(config_of(folder, image_channels=1), "train")
+    names = picture_names(folder, "train")
+    generator = np.random.default_rng(0)
+    indices = generator.integers(0, len(names), 100)
+    numbers = generator.integers(0, 2**32, (100, 2), np.uint32)
+    found = source.crops(indices, numbers)
+    assert found.shape == (100, SIZE, SIZE, 1) and found.dtype == np.uint8
+    for square, index, (down, right) in zip(found, indices, numbers, strict=True):
+        whole = Image.open(os.path.join(folder, names[index])).convert("L")
+        top = int(down / 2**32 * (whole.height - SIZE + 1))
+        left = int(right / 2**32 * (whole.width - SIZE + 1))
+        expected = np.asarray(whole)[top : top + SIZE, left : left + SIZE, None]
+        np.testing.assert_array_equal(square, expected)
+
+
+def test_an_example_shows_the_crop_that_its_number_and_the_seed_say(folder):
+    config = config_of(folder)
+    source = load_split(config, "train")
+    first = 3 * config.batch_size
+    examples = tf.constant(first, tf.int64)
+    indices = example_indices(examples, 16, len(source), config.seed)
+    stream = tf.constant((3 << 32) + config.seed, tf.int64)
+    bits = random_bits(Key(stream, examples), tf.constant(16), tf.constant(4)).numpy()
+    expected = source.crops(indices.numpy(), bits.view(np.uint32)) / np.float32(255)
+    np.testing.assert_array_equal(batches(source, config, 3, 5), expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 40, 80])
+def test_an_example_does_not_depend_on_batch_size_or_first_step(folder, batch_size):
+    config = config_of(folder)
+    source = load_split(config, "train")
+    expected = batches(source, config, 0, 10)
+    other = dataclasses.replace(config, batch_size=batch_size)
+    found = batches(source, other, 0, 80 // batch_size)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(batches(source, config, 7, 10), expected[56:])
+
+
+def test_replicas_and_workers_make_the_same_rows(folder):
+    config = config_of(folder)
+    source = load_split(config, "train")
+    expected = batches(source, config, 0, 3)
+    together = batches(source, config, 0, 3, Share(2, 0, 2))
+    np.testing.assert_array_equal(together, expected)
+    workers = [batches(source, config, 0, 3, Share(2, n, 1)) for n in (0, 1)]
+    rows = [part.reshape(3, 4, SIZE, SIZE, 3) for part in workers]
+    np.testing.assert_array_equal(
+        np.concatenate(rows, axis=1).reshape(expected.shape), expected
+    )
+
+
+def test_crops_do_not_depend_on_threads(folder):
+    config = config_of(folder)
+    source = load_split(config, "train")
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    alone = make_train_dataset(source, config, 0).take(20).with_options(options)
+    np.testing.assert_array_equal(
+        np.concatenate([clean.numpy() for _, clean in alone]),
+        batches(source, config, 0, 20),
+    )
+
+
+def test_each_epoch_and_each_seed_has_crops_of_its_own(tmp_path):
+    for number in range(4):
+        Image.fromarray(numbered(number, 200, 200)).save(tmp_path / f"{number}.png")
+    config = config_of(tmp_path)
+    source = load_split(config, "train")
+    found = places(batches(source, config, 0, 100))
+    numbers = {tuple(place) for place in found}
+    # Of 193 * 193 places of each picture: that few of 800 crops are alike is certain.
+    assert len(numbers) > 780
+    other = dataclasses.replace(config, seed=6)
+    others = {tuple(place) for place in places(batches(source, other, 0, 100))}
+    assert len(numbers & others) < 30
+    for direction in (0, 1):
+        assert set(found[:, direction]) <= set(range(193))
+        histogram = np.histogram(found[:, direction], 4, (0, 193))[0]
+        # 800 / 4 each, and four standard deviations of a binomial distribution.
+        assert np.abs(histogram - 200).max() < 4 * np.sqrt(800 * 0.25 * 0.75) + 5
+
+
+def test_evaluation_shows_the_middle_whatever_the_seed(folder):
+    seen = []
+    for seed in (5, 6):
+        config = config_of(folder, seed=seed)
+        source = load_split(config, "eval")
+        parts = [(c.numpy(), w) for _, c, w in make_eval_dataset(source, config)]
+        images = np.concatenate([clean[w.numpy() == 1] for clean, w in parts])
+        seen.append(images)
+        expected = source.images(np.arange(len(source))) / np.float32(255)
+        np.testing.assert_array_equal(images, expected)
+    np.testing.assert_array_equal(*seen)
+
+
+def test_threads_may_ask_at_the_same_time(folder):
+    source = load_split(config_of(folder), "train")
+    indices = np.arange(len(source))
+    expected, found = source.images(indices), {}
+
+    def ask(number):
+        found[number] = source.images(indices)
+
+    threads = [threading.Thread(target=ask, args=[n]) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    for images in found.values():
+        np.testing.assert_array_equal(images, expected)
+
+
+def test_the_first_examples_are_those_first_in_order(folder):
+    whole = load_split(config_of(folder), "train")
+    few = load_split(config_of(folder, train_examples=7), "train")
+    indices = np.arange(7)
+    assert len(few) == 7
+    np.testing.assert_array_equal(few.images(indices), whole.images(indices))
+    assert few.fingerprint != whole.fingerprint
+    assert "--eval_examples=99" in refusal(config_of(folder, eval_examples=99))
+
+
+def test_fingerprints_tell_names_and_sizes_in_bytes(own, tmp_path):
+    config = config_of(own)
+    before = load_splits(config).describe()
+    moved = own.rename(tmp_path / "moved")
+    config = config_of(moved)
+    assert load_splits(config).describe() == before
+    path = moved / picture_names(str(moved), "train")[0]
+    pixels = np.array(Image.open(path))
+    Image.fromarray(pixels[::-1]).save(path, quality=30)
+    resaved = load_splits(config).describe()
+    path.rename(moved / "renamed.jpg")
+    renamed = load_splits(config).describe()
+    for found in (resaved, renamed):
+        assert found["train"] != before["train"]
+    assert resaved["eval"] == before["eval"]
+
+
+def test_bad_files_are_all_told_at_once(own):
+    names = picture_names(str(own), "train")
+    (own / names[0]).write_text("no picture")
+    (own / names[1]).write_bytes(b"")
+    Image.new("RGB", (7, 50)).save(own / names[2], format="PNG")
+    message = refusal(config_of(own, max_bad_files=2))
+    lines = message.splitlines()
+    assert f"--data_dir={own}: 3 of the {len(names)} pictures for train" in lines[0]
+    assert "more than --max_bad_files=2" in lines[0]
+    assert lines[1].strip().startswith(f"{names[0]}: it is no picture")
+    assert lines[2].strip() == f"{names[1]}: it is empty"
+    assert lines[3].strip().startswith(f"{names[2]}: it has 7 x 50 pixels")
+
+
+def test_of_many_bad_files_some_are_named(own):
+    names = picture_names(str(own), "train")
+    for name in names[:9]:
+        (own / name).write_bytes(b"")
+    lines = refusal(config_of(own)).splitlines()
+    assert len(lines) == 7 and lines[-1].strip() == "and 4 more"
+
+
+def test_bad_files_within_the_limit_are_left_out_and_named(own, capsys):
+    names = picture_names(str(own), "train")
+    (own / names[3]).write_text("no picture")
+    source = load_split(config_of(own, max_bad_files=1), "train")
+    assert len(source) == len(names) - 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("warning: ") and errors.count("\n") == 1
+    assert names[3] in errors and "no picture" in errors
+    (own / names[3]).unlink()
+    assert load_split(config_of(own), "train").fingerprint == source.fingerprint
+
+
+def test_a_folder_of_nothing_but_bad_files_is_refused(own):
+    for path in own.iterdir():
+        path.write_bytes(b"")
+    message = refusal(config_of(own, max_bad_files=1000))
+    assert "can't be used, so none is left" in message
+
+
+def test_a_file_without_a_printable_name_is_told(own):
+    (own / os.fsdecode(b"a\n\xff.jpg")).write_bytes(b"")
+    message = refusal(config_of(own))
+    assert r"a\n\udcff.jpg: it is empty" in message
+
+
+def test_a_picture_that_turns_bad_is_an_error(own):
+    source = load_split(config_of(own), "train")
+    names = picture_names(str(own), "train")
+    spoil(own / names[2])
+    (own / names[3]).unlink()
+    source.images(np.array([0, 1, 4]))
+    for index, reason in ((2, "truncated"), (3, "No such file")):
+        with pytest.raises(ImageError) as caught:
+            source.images(np.array([0, index]))
+        message = str(caught.value)
+        assert message.startswith(f"{own / names[index]} can't be used: ")
+        assert reason in message and "--max_bad_files=0 allows no more" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_no_picture_stands_in_for_what_the_machine_fails_to_read(
+    own, monkeypatch, capsys, error, reason
+):
+    source = load_split(config_of(own, max_bad_files=3), "train")
+    path = str(own / picture_names(str(own), "train")[1])
+    failing = [path]
+
+    def open_or_fail(name, *arguments, **options):
+        if name in failing:
+            raise error
+        return real(name, *arguments, **options)
+
+    real = Image.open
+    monkeypatch.setattr(Image, "open", open_or_fail)
+    with pytest.raises(ImageError) as caught:
+        source.images(np.arange(3))
+    assert str(caught.value) == f"{path} can't be read: {reason}"
+    with pytest.raises(type(error)) as caught:
+        load_split(config_of(own, max_bad_files=3), "train")
+    assert caught.value is error
+    failing.clear()
+    source.images(np.arange(3))
+    assert capsys.readouterr().err == ""
+
+
+def test_within_the_limit_the_next_picture_takes_its_place(own, capsys):
+    names = picture_names(str(own), "train")
+    (own / names.pop(0)).write_bytes(b"")
+    source = load_split(config_of(own, max_bad_files=3), "train")
+    numbers = np.random.default_rng(0).integers(0, 2**32, (5, 2), np.uint32)
+    expected = source.crops(np.array([1, 4, 4, 4, 5]), numbers)
+    capsys.readouterr()
+    paths = [spoil(own / names[n]) for n in (2, 3)]
+    for _ in range(2):
+        found = source.crops(np.array([1, 2, 3, 4, 5]), numbers)
+        np.testing.assert_array_equal(found, expected)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for path, line in zip(paths, lines, strict=True):
+        assert path in line and "the next picture takes its place" in line
+    path = spoil(own / names[9])
+    for _ in range(2):
+        with pytest.raises(ImageError, match="--max_bad_files=3 allows no more") as one:
+            source.crops(np.array([9]), numbers[:1])
+        assert path in str(one.value)
+
+
+def test_after_the_last_picture_comes_the_first(own):
+    names = picture_names(str(own), "train")
+    source = load_split(config_of(own, max_bad_files=len(names)), "train")
+    first, last = source.images(np.array([0])), np.array([len(names) - 1])
+    spoil(own / names[-1])
+    np.testing.assert_array_equal(source.images(last), first)
+    for name in names[:-1]:
+        (own / name).unlink()
+    with pytest.raises(ImageError, match=r"no picture in .* can be read any more"):
+        source.images(last)
+
+
+def train(own, run_dir, model="dense", **values):
+    config = config_of(own, model=model, noise_stddev=0.1, image_size=16, **values)
+    return train_and_evaluate(config, str(run_dir))
+
+
+def test_conv_in_colour_has_the_parameters_of_the_formula():
+    model = build_model(Config(model="conv"), (16, 16, 3))
+    encoder = (9 * 3 + 1) * 32 + (9 * 32 + 1) * 32
+    decoder = 2 * (9 * 32 + 1) * 32 + (9 * 32 + 1) * 3
+    assert model.encoder.count_params() == encoder == 10_144
+    assert model.decoder.count_params() == decoder == 19_363
+    assert model.count_params() == 29_507
+
+
+def test_a_colour_run_goes_on_bit_for_bit(own, tmp_path):
+    train(own, tmp_path / "whole", "conv", train_steps=9)
+    train(own, tmp_path / "cut", "conv", train_steps=4)
+    figures = train(own, tmp_path / "cut", "conv", train_steps=9, steps_per_loop=2)
+    assert np.isfinite(list(figures.values())).all()
+    whole, cut = (
+        checkpoints.load(checkpoints.newest(RunDirectory(str(tmp_path / n)).latest))
+        for n in ("whole", "cut")
+    )
+    assert whole["model/encoder/conv1/kernel"].shape == (3, 3, 3, 32)
+    for name, array in whole.items():
+        if name.startswith(("model", "optimizer", "step")):
+            np.testing.assert_array_equal(cut[name], array, err_msg=name)
+    (panel,) = (tmp_path / "whole" / "images").glob("*9.png")
+    with Image.open(panel) as picture:
+        assert picture.mode == "RGB"
+
+
+def test_a_bad_picture_ends_training_and_a_higher_limit_goes_on(own, tmp_path, capsys):
+    run_dir, steps = tmp_path / "run", {"train_steps": 6, "log_every_steps": 1}
+    names = picture_names(str(own), "train")
+    order = example_indices(tf.constant(0, tf.int64), 40, len(names), 5).numpy()
+    path = spoil(own / names[order[27]])  # in the fourth batch
+    with pytest.raises(TrainingError) as caught:
+        train(own, run_dir, **steps)
+    message = str(caught.value)
+    assert message.startswith("training failed at step 3 (epoch ")
+    assert f": {path} can't be used: " in message
+    assert "\n" not in message and "Traceback" not in message
+    capsys.readouterr()
+    train(own, run_dir, max_bad_files=1, **steps)
+    assert capsys.readouterr().err.count(path) == 1
+    train(own, tmp_path / "at once", max_bad_files=1, **steps)
+    lines = [
+        [
+            json.loads(line)["loss"]
+            for line in (folder / "metrics.jsonl").read_text().splitlines()
+        ]
+        for folder in (run_dir, tmp_path / "at once")
+    ]
+    assert lines[0] == lines[1] and len(lines[0]) >= 6
+
+
+def test_evaluation_finds_a_moved_folder_and_names_a_bad_file(own, tmp_path):
+    run_dir = tmp_path / "run"
+    figures = train(own, run_dir, train_steps=2)
+    moved = own.rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match="is not a folder"):
+        evaluate_run(str(run_dir))
+    result = evaluate_run(str(run_dir), "latest", str(moved))
+    assert result["data"]["as_in_training"]
+    assert result["metrics"]["psnr"] == pytest.approx(figures["psnr"], rel=1e-6)
+    path = spoil(moved / picture_names(str(moved), "eval")[0])
+    with pytest.raises(UsageError) as caught:
+        evaluate_run(str(run_dir), "latest", str(moved))
+    assert str(caught.value).startswith(f"{path} can't be used: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("strategy", ["single", "mirrored"])
+def test_a_bad_picture_to_evaluate_on_is_told(own, tmp_path, strategy):
+    run_dir = tmp_path / "run"
+    path = spoil(own / picture_names(str(own), "eval")[0])
+    with pytest.raises(TrainingError) as caught:
+        train(own, run_dir, train_steps=2, strategy=strategy)
+    assert f"{path} can't be used: " in str(caught.value)
+
+
+def test_memory_stays_flat(tmp_path):
+    """Of many pictures names and sizes are kept, and nothing of what was decoded."""
+    count = 3000
+    first = tmp_path / "first.png"
+    Image.fromarray(numbered(0, 64, 64)).save(first)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(count):
+        os.link(first, folder / f"{number:06}.png")
+    config = config_of(folder, image_size=64)
+    tracemalloc.start()
+    try:
+        source = load_split(config, "train")
+        held, _ = tracemalloc.get_traced_memory()
+        assert held < 600 * count  # a decoded picture has 12,288 bytes
+        tracemalloc.reset_peak()
+        for start in range(0, len(source), 50):
+            source.images(np.arange(start, min(start + 50, len(source))))
+        after, peak = tracemalloc.get_traced_memory()
+        assert after - held < 100_000
+        assert peak - held < 3 * 50 * 64 * 64 * 3
+    finally:
+        tracemalloc.stop()

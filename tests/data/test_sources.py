@@ -1,0 +1,257 @@
+import gzip
+import os
+import shutil
+import socket
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from conftest import run_script, write_idx
+from keras.src.backend import config as keras_config
+from keras.src.utils import file_utils
+
+from aelab.config import FIELDS, Config
+from aelab.data.idx import read_idx
+from aelab.data.sources import SOURCES, ArraySource, load_splits
+from aelab.errors import UsageError
+
+TRAIN = "train-images-idx3-ubyte"
+TRAIN_LABELS = "train-labels-idx1-ubyte"
+EVAL = "t10k-images-idx3-ubyte"
+EVAL_LABELS = "t10k-labels-idx1-ubyte"
+FILES = [f"{name}.gz" for name in (TRAIN, TRAIN_LABELS, EVAL, EVAL_LABELS)]
+IMAGES = np.random.default_rng(1).integers(0, 256, (9, 4, 6, 2), dtype=np.uint8)
+
+
+def load(folder, **values):
+    return load_splits(Config(dataset="idx", data_dir=str(folder), **values))
+
+
+def refusal(config):
+    with pytest.raises(UsageError) as caught:
+        load_splits(config)
+    return str(caught.value)
+
+
+def idx_refusal(folder, **values):
+    return refusal(Config(dataset="idx", data_dir=str(folder), **values))
+
+
+def unzip(path):
+    """Replaces NAME.gz by NAME."""
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
+
+
+def assert_holds(source, images, labels):
+    """That the source has `images`, uint8 [n, H, W], in this order."""
+    assert (len(source), source.image_shape) == (len(images), (*images.shape[1:], 1))
+    read = source.images(np.arange(len(images)))
+    np.testing.assert_array_equal(read, images[..., np.newaxis], strict=True)
+    np.testing.assert_array_equal(source.labels, labels, strict=True)
+
+
+def test_the_sources_are_the_choices_of_config():
+    assert tuple(SOURCES) == FIELDS["dataset"].metadata["choices"]
+
+
+@pytest.mark.parametrize("indices", [[0], [8, 0, 8, 3], list(range(9))])
+def test_array_source_gives_what_is_asked_for(indices):
+    source = ArraySource(IMAGES)
+    assert (len(source), source.image_shape, source.labels) == (9, (4, 6, 2), None)
+    chosen = source.images(np.array(indices, np.int64))
+    np.testing.assert_array_equal(chosen, IMAGES[indices], strict=True)
+
+
+def test_equal_images_have_equal_fingerprints():
+    expected = ArraySource(IMAGES).fingerprint
+    strided = np.repeat(IMAGES, 2, axis=0)[::2]
+    fortran = np.asfortranarray(IMAGES)
+    labels = np.zeros(9, np.uint8)
+    assert ArraySource(strided).fingerprint == expected
+    assert ArraySource(fortran, labels).fingerprint == expected
+
+
+def test_other_images_have_other_fingerprints():
+    pixel = IMAGES.copy()
+    pixel[4, 2, 3, 1] ^= 1
+    others = [IMAGES[::-1], pixel, IMAGES.reshape(9, 6, 4, 2), IMAGES[:8]]
+    prints = {ArraySource(images).fingerprint for images in [IMAGES, *others]}
+    assert len(prints) == 5
+
+
+def test_idx_with_labels(idx_folder):
+    splits = load(idx_folder)
+    for source, images, labels in (
+        (splits.train, TRAIN, TRAIN_LABELS),
+        (splits.eval, EVAL, EVAL_LABELS),
+    ):
+        images, labels = (
+            read_idx(str(idx_folder / f"{name}.gz"), dimensions)
+            for name, dimensions in ((images, 3), (labels, 1))
+        )
+        assert_holds(source, images, labels)
+    description = splits.describe()
+    assert description["image_shape"] == [12, 16, 1]
+    assert description["train"] == splits.train.fingerprint != description["eval"]
+
+
+@pytest.mark.parametrize("names", [FILES, FILES[:1], FILES[1:3]])
+def test_gzipped_and_raw_files_mix(idx_folder, names):
+    expected = load(idx_folder)
+    for name in names:
+        unzip(idx_folder / name)
+    splits = load(idx_folder)
+    assert splits.describe() == expected.describe()
+    np.testing.assert_array_equal(splits.eval.labels, expected.eval.labels)
+
+
+def test_labels_are_optional(idx_folder):
+    expected = load(idx_folder).describe()
+    (idx_folder / f"{TRAIN_LABELS}.gz").unlink()
+    splits = load(idx_folder)
+    assert splits.train.labels is None and len(splits.eval.labels) == 21
+    assert splits.describe() == expected
+
+
+def test_a_missing_folder_is_named(tmp_path, idx_folder):
+    file = idx_folder / f"{TRAIN}.gz"
+    for folder in (tmp_path / "none", file):
+        message = idx_refusal(folder)
+        assert f"--data_dir={folder}" in message and "not a folder" in message
+
+
+@pytest.mark.parametrize("name", [TRAIN, EVAL])
+def test_missing_images_are_named(idx_folder, name):
+    (idx_folder / f"{name}.gz").unlink()
+    message = idx_refusal(idx_folder)
+    assert f"--data_dir={idx_folder}" in message and name in message
+
+
+@pytest.mark.parametrize("count", [20, 51])
+@pytest.mark.parametrize(
+    ("name", "images"), [(TRAIN_LABELS, TRAIN), (EVAL_LABELS, EVAL)]
+)
+def test_refuses_another_number_of_labels(idx_folder, name, images, count):
+    write_idx(idx_folder / f"{name}.gz", np.zeros(count, np.uint8))
+    message = idx_refusal(idx_folder)
+    for word in (f"{name}.gz", f"{images}.gz", f"{count} labels"):
+        assert word in message
+
+
+@pytest.mark.parametrize("shape", [(16, 12), (12, 15)])
+def test_refuses_parts_of_different_sizes(idx_folder, shape):
+    write_idx(idx_folder / f"{EVAL}.gz", np.zeros((21, *shape), np.uint8))
+    message = idx_refusal(idx_folder)
+    assert str(idx_folder) in message
+    assert "(12, 16, 1)" in message and f"({shape[0]}, {shape[1]}, 1)" in message
+
+
+def test_the_first_examples_are_used(idx_folder):
+    whole, cut = load(idx_folder), load(idx_folder, train_examples=7, eval_examples=1)
+    for part, full, count in ((cut.train, whole.train, 7), (cut.eval, whole.eval, 1)):
+        images = full.images(np.arange(count))
+        assert_holds(part, images[..., 0], full.labels[:count])
+        assert part.fingerprint == ArraySource(images).fingerprint
+    assert len(load(idx_folder, train_examples=50, eval_examples=21).train) == 50
+
+
+@pytest.mark.parametrize(("name", "count"), [("train", 50), ("eval", 21)])
+def test_refuses_more_examples_than_there_are(idx_folder, name, count):
+    message = idx_refusal(idx_folder, **{f"{name}_examples": count + 1})
+    assert f"--{name}_examples={count + 1}" in message and f"{count} images" in message
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Where Keras keeps Fashion-MNIST, of which it can't download anything."""
+
+    def fail(url, *arguments):
+        raise URLError("refused")
+
+    home = tmp_path / "keras"
+    home.mkdir()  # Keras falls back to /tmp/.keras where it can't write
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    monkeypatch.setattr(keras_config, "_KERAS_DIR", str(home))  # read at its import
+    monkeypatch.setattr(file_utils, "urlretrieve", fail)
+    return home / "datasets" / "fashion-mnist"
+
+
+FASHION_MNIST = Config(dataset="fashion_mnist")
+
+
+def test_fashion_mnist_from_the_cache(cache, idx_folder):
+    shutil.copytree(idx_folder, cache)
+    splits = load_splits(FASHION_MNIST)
+    assert splits.describe() == load(idx_folder).describe()
+    assert len(splits.train.labels) == 50
+
+
+def test_fashion_mnist_is_downloaded_once(cache, tmp_path, monkeypatch, capfd):
+    downloads = []
+
+    def download(url, path, *arguments):
+        name = url.split("/")[-1]
+        downloads.append(name)
+        shape = (5, 28, 28) if "images" in name else (5,)
+        write_idx(tmp_path / name, np.zeros(shape, np.uint8))
+        shutil.copy(tmp_path / name, path)
+
+    monkeypatch.setattr(file_utils, "urlretrieve", download)
+    for _ in range(2):
+        assert load_splits(FASHION_MNIST).train.image_shape == (28, 28, 1)
+    assert sorted(downloads) == sorted(FILES) == sorted(os.listdir(cache))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_cache_is_named(cache, idx_folder):
+    shutil.copytree(idx_folder, cache)
+    path = cache / f"{TRAIN}.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert str(path) in refusal(FASHION_MNIST)
+
+
+@pytest.mark.parametrize("missing", [FILES, FILES[3:]])
+def test_offline_the_error_says_what_to_do(cache, idx_folder, missing):
+    shutil.copytree(idx_folder, cache)
+    for name in missing:
+        (cache / name).unlink()
+    message = refusal(FASHION_MNIST)
+    for word in (*FILES, str(cache), "--dataset=synthetic", "URL fetch failure"):
+        assert word in message
+
+
+def test_offline_train_exits_with_2(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: refuses at once
+        proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+        no_proxy = {"no_proxy": "", "NO_PROXY": "", "KERAS_HOME": str(tmp_path)}
+        run_dir = tmp_path / "run"
+        result = run_script(
+            "train",
+            "--dataset=fashion_mnist",
+            f"--run_dir={run_dir}",
+            env=dict.fromkeys(names, proxy) | no_proxy,
+        )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr
+    folder = tmp_path / "datasets" / "fashion-mnist"
+    for word in (*FILES, str(folder), "--dataset=synthetic"):
+        assert word in result.stderr
+    assert not run_dir.exists()
+
+
+def test_images_are_in_memory_once():
+    """Before and after they become a tensor, of the whole set and of its first part."""
+    images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), np.uint8)
+    for source in (ArraySource(images.copy()), ArraySource(images.copy()).first(20)):
+        expected = images[: len(source)]
+        fingerprint = source.fingerprint
+        tensor = source.tensor()
+        assert source.tensor() is tensor
+        np.testing.assert_array_equal(tensor, expected)
+        assert np.shares_memory(source._images, np.asarray(memoryview(tensor)))
+        np.testing.assert_array_equal(source.images(np.arange(len(source))), expected)
+        assert source.first(10).fingerprint == ArraySource(expected[:10]).fingerprint
+        assert ArraySource(expected).fingerprint == fingerprint

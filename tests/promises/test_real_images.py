@@ -1,0 +1,54 @@
+"""Real Fashion-MNIST images: what is trained must beat its floor."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from aelab.apps.evaluation import evaluate_run
+from aelab.cli.flags import CommandLine
+from aelab.data.sources import load_splits
+from aelab.training.run import train_and_evaluate
+
+
+def read(name, real_data, *flags):
+    command_line = CommandLine("")
+    command_line.add_config()
+    path = ROOT / "configs" / f"{name}.flags"
+    data = ["--dataset=idx", f"--data_dir={real_data}"]
+    command_line.parse(["train.py", f"--flagfile={path}", *data, *flags])
+    return command_line.config()
+
+
+def pca_psnr(config, components):
+    """Mean PSNR of the best linear code of so many numbers, clamped, in dB."""
+    train, held_out = (
+        source.images(np.arange(len(source))).reshape(len(source), -1) / 255
+        for source in load_splits(config)
+    )
+    mean = train.mean(0)
+    _, vectors = np.linalg.eigh(np.cov(train - mean, rowvar=False))
+    basis = vectors[:, -components:]
+    output = np.clip((held_out - mean) @ basis @ basis.T + mean, 0, 1)
+    return (-10 * np.log10(((output - held_out) ** 2).mean(1))).mean()
+
+
+@pytest.mark.slow
+def test_dense_best_beats_principal_components_of_the_same_size(real_data, tmp_path):
+    config = read("dense_best", real_data, "--epochs=60", "--eval_every_epochs=60")
+    figures = train_and_evaluate(config, str(tmp_path / "run"))
+    floor = pca_psnr(config, config.encoding_dim)
+    assert floor == pytest.approx(19.0, abs=0.05)
+    assert figures["psnr"] > floor + 0.3
+
+
+@pytest.mark.slow
+def test_two_epochs_of_denoising_beat_the_noisy_input(real_data, tmp_path):
+    config = read("denoise_best", real_data, "--epochs=2", "--eval_every_epochs=2")
+    config = dataclasses.replace(config, warmup_steps=10)
+    train_and_evaluate(config, str(tmp_path / "run"))
+    result = evaluate_run(str(tmp_path / "run"), floors=False)
+    assert result["input"]["psnr"] == pytest.approx(9.30, abs=0.02)
+    assert result["metrics"]["psnr"] > result["input"]["psnr"] + 4
+    assert result["metrics"]["ssim"] > result["input"]["ssim"]

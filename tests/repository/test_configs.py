@@ -1,0 +1,59 @@
+import re
+
+import pytest
+from conftest import ROOT
+
+from aelab.cli.flags import CommandLine
+from aelab.training.run import train_and_evaluate
+
+CONFIGS = sorted((ROOT / "configs").glob("*.flags"))
+
+
+def read(path, *flags):
+    command_line = CommandLine("")
+    command_line.add_config()
+    command_line.parse(["train.py", f"--flagfile={path}", *flags])
+    return command_line.config()
+
+
+def test_the_contracts_configs_are_there():
+    names = {path.stem for path in CONFIGS}
+    assert names >= {"quickstart", "dense", "denoise", "dense_best", "denoise_best"}
+    assert names >= {"denoise_unet", "codec_low", "codec_mid", "codec_high"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_trains(path, tmp_path, idx_folder):
+    flags = ["--dataset=idx", f"--data_dir={idx_folder}", "--train_steps=2"]
+    limits = ["--train_examples=0", "--eval_examples=0"]
+    figures = train_and_evaluate(read(path, *flags, *limits), str(tmp_path / "run"))
+    assert figures["psnr"] > 0
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_header_says_what_it_is_and_what_was_measured(path):
+    lines = path.read_text().splitlines()
+    header = "\n".join(line for line in lines if line.startswith("#"))
+    assert f"scripts/train.py --flagfile=configs/{path.name}" in header
+    assert re.search(r"\d+\.\d+ dB", header)
+    assert "synthetic" in header or "fashion-mnist-6k" in header
+
+
+def test_textbook_recipes_are_the_textbooks():
+    dense, denoise = (read(ROOT / f"configs/{n}.flags") for n in ("dense", "denoise"))
+    for config in (dense, denoise):
+        assert (config.optimizer, config.learning_rate, config.loss) == (
+            *("adadelta", 1.0, "bce"),
+        )
+    assert (dense.model, dense.batch_size, dense.epochs) == ("dense", 256, 50)
+    assert (dense.encoding_dim, dense.l1_activity, dense.noise_stddev) == (32, 1e-4, 0)
+    assert (denoise.model, denoise.batch_size, denoise.epochs) == ("conv", 128, 100)
+    assert denoise.noise_stddev == 0.5
+
+
+def test_the_best_have_the_textbooks_networks():
+    dense, denoise = (
+        read(ROOT / f"configs/{n}.flags") for n in ("dense_best", "denoise_best")
+    )
+    assert (dense.model, dense.encoding_dim) == ("dense", 32)
+    assert (denoise.model, denoise.noise_stddev) == ("conv", 0.5)

@@ -1,0 +1,82 @@
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from aelab.errors import UsageError
+from aelab.system import lock
+from aelab.system.lock import only_writer
+
+HOLD = """
+import sys
+from aelab.system.lock import only_writer
+with only_writer(sys.argv[1], "--run_dir=DIR"):
+    print("has it", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_told_who_the_first_one_is(tmp_path):
+    path = str(tmp_path / "lock")
+    command = [sys.executable, "-c", HOLD, path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "has it\n"
+        with pytest.raises(UsageError) as error, only_writer(path, "--run_dir=DIR"):
+            pytest.fail("two writers")
+        who = f"process {process.pid} on {socket.gethostname()}"
+        assert f"--run_dir=DIR is being written by {who}" in str(error.value)
+        process.kill()
+        process.wait()
+        with only_writer(path, "--run_dir=DIR"):
+            pass
+
+
+def test_it_is_given_back_even_after_an_error(tmp_path):
+    path = str(tmp_path / "lock")
+    with pytest.raises(KeyError), only_writer(path, ""):
+        raise KeyError
+    assert os.path.getsize(path) == 0
+    with only_writer(path, ""), open(path) as file:
+        assert file.read() == f"process {os.getpid()} on {socket.gethostname()}\n"
+
+
+def test_a_longer_name_of_before_leaves_nothing(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("x" * 500)
+    with only_writer(str(path), ""):
+        assert path.read_text().startswith("process ")
+        assert "x" * 100 not in path.read_text()
+
+
+def test_a_full_disk_does_not_keep_it(tmp_path, monkeypatch):
+    """The name inside is for a message only."""
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lock.os, "write", full)
+    with only_writer(str(tmp_path / "lock"), ""):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with (
+        pytest.raises(UsageError, match="--run_dir=DIR can't be written"),
+        only_writer(str(tmp_path / "none" / "lock"), "--run_dir=DIR"),
+    ):
+        pytest.fail("no folder, no lock")
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    with (
+        pytest.raises(UsageError, match=r"lock can't be locked .*not supported"),
+        only_writer(str(tmp_path / "lock"), "--run_dir=DIR"),
+    ):
+        pytest.fail("no lock")

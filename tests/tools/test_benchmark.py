@@ -1,0 +1,335 @@
+"""What tools/benchmark.py counts and says; that it measures, but never how fast."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from benchmarking import fit, machine, scale, table
+from benchmarking.arrays import load
+from benchmarking.limit import flops_an_image
+from benchmarking.recipes import (
+    QUICK,
+    SETTINGS,
+    fastest,
+    fit_row,
+    recipe,
+    row_config,
+)
+from compare_with_fit import STOCK_MODELS
+from conftest import run_script
+
+from aelab.data.corruptions import gaussian
+from aelab.data.randomness import Key
+from aelab.data.sources import Source
+from aelab.errors import UsageError
+
+# Multiplications of one image in the forward pass, layer by layer.
+DENSE = [28 * 28 * 32, 32 * 28 * 28]
+CONV = [
+    28 * 28 * 3 * 3 * 1 * 32,
+    14 * 14 * 3 * 3 * 32 * 32,
+    7 * 7 * 3 * 3 * 32 * 32,
+    14 * 14 * 3 * 3 * 32 * 32,
+    28 * 28 * 3 * 3 * 32 * 1,
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "products", "whole"),
+    [("dense", DENSE, 250_880), ("conv", CONV, 26_643_456)],
+)
+def test_flops_by_hand(model, products, whole):
+    first, *rest = products
+    assert 2 * 2 * first + 3 * 2 * sum(rest) == whole
+    network = STOCK_MODELS[model](recipe(model), (28, 28, 1))
+    assert flops_an_image(network) == whole
+
+
+def record(number, row, variant, setting=None, **found):
+    return {"round": number, "row": row, "variant": variant, "setting": setting} | found
+
+
+@pytest.fixture
+def report():
+    """Two rounds, in which PyTorch took half of our time and fit twice as much."""
+    rows = ["dense-float32", "conv-float32", "conv-bfloat16"]
+    records = []
+    for number in (1, 2):
+        records.append({"round": number, "row": "", "variant": "limit", "gflops": 100})
+        for row in rows:
+            records.append(record(number, row, "ours", {}, ms=20.0 + 4 * number - 6))
+            records.append(record(number, row, "torch", QUICK["torch"], ms=10.0))
+        for row in rows[:2]:
+            records.append(record(number, row, "fit", QUICK["fit"], ms=40.0))
+    return {
+        "machine": {
+            "cpu": "A CPU",
+            "cores": 3,
+            "gpu": None,
+            "versions": {"python": "3.13.1", "tensorflow": "2.21.0", "torch": "2.9"},
+        },
+        "device": "cpu",
+        "rounds": 2,
+        "seconds": 10.0,
+        "is_quick": False,
+        "batch_sizes": {row: row_config(row).batch_size for row in rows},
+        "flops_a_step": {"dense-float32": 5 * 10**8, "conv-float32": 10**9},
+        "trials": [],
+        "records": records,
+    }
+
+
+def lines_of(text, row, variant):
+    return [line for line in text.splitlines() if f"| {row} | {variant} |" in line]
+
+
+def test_the_table_has_medians_ratios_and_shares(report):
+    text = table.comparison_text(report)
+    (ours,) = lines_of(text, "dense-float32", "ours")
+    (fit_line,) = lines_of(text, "dense-float32", "fit")
+    (torch_line,) = lines_of(text, "conv-float32", "torch")
+    # 5e8 FLOP at 1e11 FLOP/s are 5 ms.
+    assert ours.endswith("| 12,800 | 20.00 (18.00 to 22.00) | 1.00 | 25.0% |")
+    assert fit_line.endswith("| 6,400 | 40.00 (40.00 to 40.00) | 2.00 | 12.5% |")
+    assert torch_line.endswith("| 12,800 | 10.00 (10.00 to 10.00) | 0.50 | 100.0% |")
+    assert "steps_per_execution=20, jit_compile=False, oneDNN on" in fit_line
+    assert "A CPU, 3 cores" in text and "torch 2.9" in text
+    assert "one fixed noisy copy" in text and "2 rounds in turn" in text
+    assert "short" not in text and "failed" not in text
+
+
+def test_a_bfloat16_row_has_the_fit_of_float32(report):
+    (line,) = lines_of(table.comparison_text(report), "conv-bfloat16", "fit")
+    assert "| float32, steps" in line and "| 2.00 |" in line
+    assert line.endswith("|  |")  # its FLOPs are not in this report
+
+
+def test_on_a_gpu_a_row_has_the_fit_of_its_own_precision(report):
+    own = record(1, "conv-bfloat16", "fit", QUICK["fit"], ms=60.0)
+    report |= {"device": "gpu", "records": [*report["records"], own]}
+    text = table.comparison_text(report)
+    (line,) = lines_of(text, "conv-bfloat16", "fit")
+    assert "| steps" in line and "| 3.00 |" in line
+    assert "TF32" in text and "all cores:" not in text
+
+
+def test_a_table_without_pytorch(report):
+    report["machine"]["versions"]["torch"] = None
+    report["records"] = [r for r in report["records"] if r["variant"] != "torch"]
+    text = table.comparison_text(report)
+    (line,) = lines_of(text, "conv-float32", "torch")
+    assert "pip install -e '.[bench]'" in line
+    assert "torch None" not in text
+
+
+def test_a_variant_that_failed(report):
+    for entry in report["records"]:
+        if entry["variant"] == "torch" and entry["row"] == "conv-bfloat16":
+            del entry["ms"]
+            entry["error"] = "RuntimeError: a | b"
+    report["records"][1].pop("ms")
+    report["records"][1]["error"] = "ended by signal 9"
+    text = table.comparison_text(report)
+    (line,) = lines_of(text, "conv-bfloat16", "torch")
+    assert r"| failed: RuntimeError: a \| b |" in line
+    (ours,) = lines_of(text, "dense-float32", "ours")
+    assert "| 22.00 (22.00 to 22.00) |" in ours
+    assert "dense-float32, ours: 1 of 2 rounds failed: ended by signal 9" in text
+
+
+def test_a_limit_that_failed(report):
+    for entry in report["records"]:
+        if entry["variant"] == "limit":
+            del entry["gflops"]
+            entry["error"] = "ImportError: none"
+    text = table.comparison_text(report)
+    assert "all cores: not measured (ImportError: none)" in text
+    assert lines_of(text, "dense-float32", "ours")[0].endswith("| 1.00 |  |")
+
+
+def test_settings_that_were_tried_are_listed(report):
+    good = record("trial", "dense-float32", "fit", SETTINGS["fit"]["cpu"][0], ms=3.0)
+    bad = record(
+        "trial", "conv-float32", "torch", SETTINGS["torch"]["cpu"][-1], error="No g++"
+    )
+    report["trials"] = [good, bad]
+    text = table.comparison_text(report)
+    assert "oneDNN off | 3.00 |" in text
+    assert "torch.compile, all cores, passive waits | failed: No g++ |" in text
+
+
+def test_a_peer_of_which_no_setting_works_shows_why(report):
+    report["records"] = [r for r in report["records"] if r["variant"] != "torch"]
+    report["trials"] = [
+        record("trial", "dense-float32", "torch", setting, error="No memory")
+        for settings in SETTINGS["torch"].values()
+        for setting in settings
+    ]
+    (line,) = [
+        line
+        for line in lines_of(table.comparison_text(report), "dense-float32", "torch")
+        if "ms a step" not in line and line.count("|") == 8
+    ]
+    assert "failed: No memory" in line
+
+
+def test_a_gpu_that_is_not_there_is_not_a_cpu(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(UsageError, match="--device=gpu"):
+        machine.require("gpu")
+    machine.require("cpu")
+
+
+def test_the_fastest_setting_is_chosen():
+    first, second, third = SETTINGS["fit"]["cpu"][:3]
+    row = "dense-float32", "fit"
+    records = [
+        record(1, *row, first, ms=3.0),
+        record(1, *row, second, ms=2.0),
+        record(1, *row, third, error="no"),
+    ]
+    assert fastest(records) == second
+    assert fastest(records[2:]) is None
+
+
+def test_a_quick_report_says_so(report):
+    report["is_quick"], report["rounds"] = True, 1
+    text = table.comparison_text(report)
+    assert text.startswith("This is the report of one short round")
+    assert "Medians of one round" in text
+
+
+def test_the_peers_have_noise_like_ours(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (500, 8, 8, 1), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    config = recipe("conv")
+    x, y = load(str(tmp_path / "images.npy"), config)
+    assert x.dtype == y.dtype == np.float32
+    np.testing.assert_array_equal(y, images / np.float32(255))
+    assert x.min() == 0 and x.max() == 1
+    ours = gaussian(y, Key(np.int64(1), np.int64(0)), config).numpy()
+    assert (x - y).std() == pytest.approx((ours - y).std(), rel=0.02)
+    clean, target = load(str(tmp_path / "images.npy"), recipe("dense"))
+    assert clean is target
+
+
+@pytest.mark.parametrize(
+    ("available", "step_seconds", "seconds", "batches"),
+    [
+        (234, 0.001, 10, 220),  # all, in whole calls of 20
+        (468, 0.1, 10, 40),  # half of the time
+        (468, 1.0, 10, 20),  # at least
+        (3, 0.001, 10, 3),  # no more are there
+    ],
+)
+def test_batches_of_an_epoch(available, step_seconds, seconds, batches):
+    assert fit._batches_an_epoch(available, step_seconds, seconds) == batches
+
+
+def test_the_first_epoch_does_not_count():
+    class Model:
+        stop_training = False
+
+    moments = iter([0.0, 101.0, 103.0, 104.0, 107.0])
+    timer = fit.EpochTimer(5.0, lambda: next(moments))
+    timer.set_model(Model())
+    stopped = []
+    for epoch in range(3):
+        timer.on_epoch_begin(epoch)
+        timer.on_epoch_end(epoch)
+        stopped.append(timer.model.stop_training)
+    assert timer.times == [2.0, 3.0]
+    assert stopped == [False, False, True]
+
+
+def test_a_source_that_repeats_its_images():
+    images = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4, 1)
+    source = scale.RepeatingSource(images, 6_000_000)
+    assert len(source) == 6_000_000
+    assert source.image_shape == (4, 4, 1)
+    assert source.nbytes == images.nbytes
+    indices = np.array([0, 2, 3, 5_999_999], np.int64)
+    np.testing.assert_array_equal(source.images(indices), images[[0, 2, 0, 2]])
+    assert len(source.first(7)) == 7
+    again = scale.RepeatingSource(images.copy(), 6_000_000)
+    assert source.fingerprint == again.fingerprint
+    others = [source.first(7), scale.RepeatingSource(images + 1, 6_000_000)]
+    assert source.fingerprint not in [other.fingerprint for other in others]
+    assert {n for n in vars(Source) if not n.startswith("_")} <= set(dir(source))
+
+
+@pytest.mark.parametrize(("size", "count"), [(28, 100), (56, 25), (256, 1)])
+def test_images_of_another_size(size, count):
+    images = np.random.default_rng(0).integers(0, 256, (100, 28, 28, 1), np.uint8)
+    larger = scale.resized(images, size)
+    assert larger.shape == (count, size, size, 1)
+    for row, column in ((0, 0), (size // 3, size // 2), (size - 1, size - 1)):
+        nearest = images[:count, row * 28 // size, column * 28 // size]
+        np.testing.assert_array_equal(larger[:, row, column], nearest)
+
+
+def test_the_scale_table():
+    case = {"model": "conv", "examples": 60_000, "batch_size": 32, "image_size": 64}
+    good = case | {"ms": 8.0, "peak_bytes": 512_000_000, "source_bytes": 4_700_000}
+    machine = {"cpu": "A CPU", "cores": 2, "gpu": None, "versions": {}}
+    report = {"machine": machine, "seconds": 1.0}
+    text = scale.text(report | {"records": [good, case | {"error": "no memory"}]})
+    assert "| conv | 60,000 | 32 | 64 x 64 | 4,000 | 8.00 | 512.0 | 4.7 |" in text
+    assert "| 64 x 64 | failed: no memory |" in text
+
+
+def test_every_case_of_scale_is_there_once():
+    cases = scale.cases()
+    for model in ("dense", "conv"):
+        of_model = [case for case in cases if case["model"] == model]
+        assert {c["examples"] for c in of_model} >= {6_000, 6_000_000}
+        assert {c["batch_size"] for c in of_model} >= {32, 4096}
+        assert {c["image_size"] for c in of_model} == {28, 64, 128, 256}
+    assert all(cases.count(case) == 1 for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [
+        ("--rounds=0", ["--rounds", "at least 1", "'0'"]),
+        ("--rounds=many", ["--rounds", "'many'"]),
+        ("--seconds=0", ["--seconds", "above 0"]),
+        ("--seconds=inf", ["--seconds", "'inf'"]),
+        ("--seconds=soon", ["--seconds", "'soon'"]),
+        ("--rows=dense", ["--rows", "dense-float32", "'dense'"]),
+        ("--mode=start --device=gpu", ["--mode", "CPUs"]),
+        ("--device=tpu", ["--device", "gpu"]),
+        ("--rows=conv-float32,conv-float32", ["--rows", "each once"]),
+        ("--examples=100", ["--examples", "at least 256"]),
+        ("--mode=fast", ["--mode", "quick"]),
+        ("--json=nonesuch/report.json", ["--json", "no such folder"]),
+    ],
+)
+def test_bad_flags(flag, names):
+    result = run_script("benchmark", "--quick", *flag.split())
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert all(name in result.stderr for name in names)
+
+
+@pytest.mark.slow
+def test_a_quick_report_of_a_row(tmp_path):
+    """Of the one whose peer in Keras computes in float32; CI makes one of every row."""
+    path, row = tmp_path / "report.json", "conv-bfloat16"
+    small = ("--seconds=0.1", "--examples=512", f"--rows={row}")
+    result = run_script("benchmark", "--quick", *small, f"--json={path}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "This is the report of one short round" in result.stdout
+    report = json.loads(path.read_text())
+    assert report["flags"]["rows"] == [row]
+    assert report["machine"]["cores"] >= 1 and report["machine"]["cpu"]
+    measured = {(r["row"], r["variant"]): r for r in report["records"]}
+    wanted = {("", "limit"), (row, "ours"), (fit_row(row, "cpu"), "fit")}
+    if report["machine"]["versions"]["torch"]:
+        wanted.add((row, "torch"))
+    assert set(measured) == wanted
+    assert all(r.get("ms", r.get("gflops", 0)) > 0 for r in measured.values()), measured
+    assert report["flops_a_step"] == {row: 128 * 26_643_456}
+    for variant in ("ours", "fit", "torch"):
+        assert len(lines_of(result.stdout, row, variant)) == 1

@@ -1,0 +1,225 @@
+"""What tools/soak.py takes for a loss; the soak itself is run by hand."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+from conftest import run_script
+from soaking.comparison import differences, flaws
+from soaking.stops import draw_stop
+
+from aelab.runs import checkpoints
+
+STEP = 12
+
+
+def lines(count):
+    return [
+        json.dumps({"step": step, "split": "train", "images_per_second": step / 3})
+        for step in range(1, count + 1)
+    ]
+
+
+@pytest.fixture
+def twin(tmp_path):
+    """The files of a complete run of twelve steps."""
+    run_dir = tmp_path / "twin"
+    arrays = {
+        "step": np.asarray(STEP),
+        "model/kernel": np.ones([3, 3], np.float32),
+        "progress/logged_step": np.asarray(STEP),
+        "progress/evaluated_step": np.asarray(0),
+    }
+    for kind in ("latest", "best"):
+        checkpoints.save(str(run_dir / "checkpoints" / kind), STEP, arrays)
+    (run_dir / "metrics.jsonl").write_text("\n".join([*lines(STEP), ""]))
+    (run_dir / "images").mkdir()
+    for name in ("panel-00000006.png", "panel-00000012.png"):
+        (run_dir / "images" / name).write_bytes(name.encode())
+    return run_dir
+
+
+@pytest.fixture
+def run_dir(twin, tmp_path):
+    """A run that is as its twin but for times."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(twin, run_dir)
+    figures = run_dir / "metrics.jsonl"
+    figures.write_text(figures.read_text().replace('_second": 1', '_second": 7'))
+    return run_dir
+
+
+def change_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def save(run_dir, kind, step, changed=None):
+    folder = str(run_dir / "checkpoints" / kind)
+    _, arrays = checkpoints.load_newest(folder)
+    checkpoints.save(folder, step, arrays | (changed or {}))
+
+
+def drop_a_line(run_dir):
+    text = (run_dir / "metrics.jsonl").read_text()
+    (run_dir / "metrics.jsonl").write_text("".join(text.splitlines(True)[:-1]))
+
+
+def double_a_line(run_dir):
+    text = (run_dir / "metrics.jsonl").read_text()
+    (run_dir / "metrics.jsonl").write_text(text + text.splitlines(True)[-1])
+
+
+def change_a_line(run_dir):
+    text = (run_dir / "metrics.jsonl").read_text()
+    (run_dir / "metrics.jsonl").write_text(text.replace('"step": 3', '"step": 4'))
+
+
+def tear_a_line(run_dir):
+    with open(run_dir / "metrics.jsonl", "a") as file:
+        file.write('{"step": 13')
+
+
+def tear_a_line_in_the_middle(run_dir):
+    text = (run_dir / "metrics.jsonl").read_text()
+    (run_dir / "metrics.jsonl").write_text('{"st\n' + text)
+
+
+PICTURE = "panel-00000006.png"
+CHECKPOINT = f"step-{STEP:08}.npz"
+DAMAGES = {
+    "latest: other weights": (
+        lambda run: save(run, "latest", STEP, {"model/kernel": np.zeros([3, 3])}),
+        "latest: step-00000012.npz has other bytes: model/kernel",
+    ),
+    "latest: damaged": (
+        lambda run: change_a_byte(run / "checkpoints/latest" / CHECKPOINT),
+        "latest: ",
+    ),
+    "best: damaged": (
+        lambda run: change_a_byte(run / "checkpoints/best" / CHECKPOINT),
+        "best: ",
+    ),
+    "latest: none": (
+        lambda run: shutil.rmtree(run / "checkpoints/latest"),
+        "latest: checkpoint None",
+    ),
+    "longer": (lambda run: save(run, "latest", 13), "latest: step-00000013.npz"),
+    "other best": (lambda run: save(run, "best", 13), "best: step-00000013.npz"),
+    "no line": (drop_a_line, "metrics.jsonl: 11 lines"),
+    "two lines": (double_a_line, "metrics.jsonl: 13 lines"),
+    "other line": (change_a_line, "metrics.jsonl: line 3"),
+    "torn line": (tear_a_line, "metrics.jsonl: the last line has no end"),
+    "torn earlier": (tear_a_line_in_the_middle, "metrics.jsonl: line 1 is no JSON"),
+    "no picture": (
+        lambda run: (run / "images" / PICTURE).unlink(),
+        f"images: missing: {PICTURE}",
+    ),
+    "other picture": (
+        lambda run: change_a_byte(run / "images" / PICTURE),
+        "images: other",
+    ),
+    "more pictures": (
+        lambda run: (run / "images/panel-00000007.png").touch(),
+        "images: the twin has none: panel-00000007.png",
+    ),
+    "unfinished file": (
+        lambda run: (run / "images/.tmp-panel.png").touch(),
+        "images/.tmp-panel.png was left over",
+    ),
+}
+
+
+def test_a_run_that_is_as_its_twin(run_dir, twin):
+    assert (run_dir / "metrics.jsonl").read_text() != (
+        twin / "metrics.jsonl"
+    ).read_text()
+    assert differences(run_dir, twin) == []
+    assert flaws(run_dir, twin, STEP) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_difference_is_found(run_dir, twin, damage):
+    do, message = DAMAGES[damage]
+    do(run_dir)
+    (found,) = differences(run_dir, twin)
+    assert found.startswith(message)
+
+
+def test_a_stopped_run_may_lack_what_comes_later(run_dir, twin):
+    earlier = {"step": np.asarray(8), "progress/logged_step": np.asarray(8)}
+    save(run_dir, "latest", 8, earlier)
+    drop_a_line(run_dir)
+    tear_a_line(run_dir)
+    (run_dir / "images/panel-00000012.png").unlink()
+    (run_dir / "images/.tmp-panel-00000012.png").touch()
+    assert flaws(run_dir, twin, 8) == []
+    assert flaws(run_dir, twin, -1) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("latest: damaged", "the newest checkpoint can't be loaded"),
+        ("latest: none", "checkpoint of step 12 is gone"),
+        ("no line", "lines before the checkpoint of step 12 are gone"),
+        ("two lines", "metrics.jsonl: 13 lines"),
+        ("other line", "metrics.jsonl: line 3"),
+        ("torn earlier", "metrics.jsonl: line 1"),
+        ("other picture", "images: other bytes"),
+        ("more pictures", "images: the twin has none: panel-00000007.png"),
+    ],
+)
+def test_what_a_stop_must_not_do(run_dir, twin, damage, message):
+    DAMAGES[damage][0](run_dir)
+    (found,) = flaws(run_dir, twin, STEP)
+    assert found.startswith(message)
+
+
+def test_stops_follow_from_the_seed():
+    first, again, other = (
+        [draw_stop(random.Random(seed)) for _ in range(100)] for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_stops_are_of_every_kind():
+    generator = random.Random(0)
+    stops = [draw_stop(generator) for _ in range(100)]
+    kinds = {stop.kind for stop in stops}
+    assert kinds == {"SIGKILL", "SIGTERM", "SIGINT", "SIGTERM twice"}
+    assert {stop.in_startup for stop in stops} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [
+        ("--kills=many", ["--kills", "'many'"]),
+        ("--kills=-1", ["--kills", "at least 0"]),
+        ("--seed=1.5", ["--seed", "'1.5'"]),
+        ("--variants=single,double", ["--variants", "mirrored", "double"]),
+        ("--variants=", ["--variants", "single"]),
+        ("--full_disk=perhaps", ["--full_disk", "true", "false"]),
+    ],
+)
+def test_bad_flags(flag, names):
+    result = run_script("soak", "--kills=0", "--variants=none", flag)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert all(name in result.stderr for name in names)
+
+
+def test_a_work_folder_that_is_not_empty(tmp_path):
+    (tmp_path / "mine").touch()
+    result = run_script("soak", f"--work_dir={tmp_path}")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"--work_dir={tmp_path} must be empty" in result.stderr
+
+
+def test_nothing_to_do():
+    off = [f"--{part}=false" for part in ("full_disk", "resume_cost", "fuzz")]
+    result = run_script("soak", "--variants=none", *off)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "| variant | stops |" in result.stdout

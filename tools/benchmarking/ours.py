@@ -1,0 +1,91 @@
+"""Measures our training loop, input and all."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from aelab.config import Config
+from aelab.data.sources import ArraySource, Source
+from aelab.errors import TrainingError
+from benchmarking.machine import require
+
+_STEPS_PER_CALL = 20
+_PROBE_STEPS = 2
+_CALLS = 3  # at least, of a measurement
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Times the whole loop on the images of a file.
+
+    Args:
+      job: `device`, cpu or gpu; `config`, the fields of a `Config`; `images`, a .npy
+        file of uint8 [n, H, W, C]; `setting`, fields to change; `seconds`, for how
+        long.
+
+    Returns:
+      `ms`: milliseconds a step, the mean over the time; `steps`: how many.
+    """
+    source = ArraySource(np.load(job["images"]))
+    config = Config(**job["config"] | job["setting"])
+    return time_loop(config, source, job["seconds"], job["device"])
+
+
+def time_loop(
+    config: Config, source: Source, seconds: float, device: str = "cpu"
+) -> dict[str, Any]:
+    """Builds the loop as a run does, and times calls of up to 20 steps.
+
+    Returns:
+      `ms`: milliseconds a step, the mean over the time, so that waiting for input
+      counts; `steps`: how many there were.
+    """
+    run = _build(config, source, device)
+    run(_PROBE_STEPS)  # compiles
+    started = time.perf_counter()
+    run(_PROBE_STEPS)
+    step_seconds = (time.perf_counter() - started) / _PROBE_STEPS
+    fitting = int(seconds / _CALLS / step_seconds)
+    steps_per_call = min(max(fitting, 1), _STEPS_PER_CALL)
+    calls, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds or calls < _CALLS:
+        run(steps_per_call)
+        calls += 1
+    steps = calls * steps_per_call
+    return {"ms": (time.perf_counter() - started) / steps * 1e3, "steps": steps}
+
+
+def _build(config: Config, source: Source, device: str) -> Callable[[int], None]:
+    """A function that takes a number of training steps."""
+    from aelab.distributed.blocks import threads_an_operation
+    from aelab.system.startup import start_tensorflow
+
+    start_tensorflow(threads_an_operation=threads_an_operation(config))
+
+    require(device)
+
+    import tensorflow as tf
+
+    from aelab.data.pipeline import distribute, make_train_dataset
+    from aelab.distributed.devices import Distribution
+    from aelab.training.state import TrainState
+    from aelab.training.step import build_train_loop
+
+    distribution = Distribution(config)
+    state = TrainState(config, source.image_shape, 1000, distribution.strategy)
+    batches = iter(
+        distribute(
+            distribution.strategy,
+            lambda share: make_train_dataset(source, config, 0, share),
+        )
+    )
+    train_loop = build_train_loop(
+        state, config, distribution.use_xla, distribution.blocks
+    )
+
+    def run(num_steps: int) -> None:
+        if not train_loop(batches, tf.constant(num_steps, tf.int64)):
+            raise TrainingError("a loss or gradient is not finite")
+
+    return run
