@@ -37,11 +37,11 @@ _STEPS_PER_CALL = 5
 
 def measure(config: Config, all_reduce: bool, seconds: float) -> float:
     """Milliseconds a step of the whole loop, input included; the median of calls."""
-    from aelab.distributed.blocks import threads_an_operation
+    from aelab.distributed.blocks import threads_per_op
     from aelab.system.startup import start_tensorflow
 
-    threads = threads_an_operation(config)
-    start_tensorflow(config.virtual_cpus, threads_an_operation=threads)
+    threads = threads_per_op(config)
+    start_tensorflow(config.virtual_cpus, threads_per_op=threads)
 
     import tensorflow as tf
 

@@ -17,12 +17,12 @@ def main(argv: Sequence[str]) -> None:
     values = command_line.parse(argv)
     config = command_line.config()
 
-    from aelab.distributed.blocks import threads_an_operation
+    from aelab.distributed.blocks import threads_per_op
     from aelab.system.startup import start_tensorflow
 
     # Several workers must find each other first, so they find their devices later.
     is_alone = config.strategy != "multi_worker"
-    threads = threads_an_operation(config) if is_alone else 0
+    threads = threads_per_op(config) if is_alone else 0
     start_tensorflow(config.virtual_cpus, is_alone, threads)
 
     from aelab.training.run import train_and_evaluate

@@ -15,9 +15,9 @@ import time
 import train  # scripts/train.py
 
 from aelab.cli import flags
-from aelab.system.startup import held_back_stderr
+from aelab.system.startup import buffered_stderr
 
-with held_back_stderr():
+with buffered_stderr():
     from aelab.summaries import summaries
     from aelab.system import files as writing
     from aelab.training import trainer

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import writing, written_aside
+from aelab.system.files import atomic_write, writing
 
 # TensorFlow is imported where it is used: a bad name is answered without.
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from aelab.runs.trained_model import Trained
+    from aelab.runs.trained_model import TrainedModel
 
 _SUFFIX = ".keras"
 
@@ -50,7 +50,7 @@ def export(
     )
     with (
         writing(f"--output={output}"),
-        written_aside(os.path.join(folder, name)) as aside,
+        atomic_write(os.path.join(folder, name)) as aside,
     ):
         chosen.save(trained, aside)
     return trained.step
@@ -79,7 +79,7 @@ def _check_keras(output: str) -> None:
         raise UsageError(f"--output={output} is a folder; a file is to be written")
 
 
-def _save_keras(trained: "Trained", path: str) -> None:
+def _save_keras(trained: "TrainedModel", path: str) -> None:
     """Writes a file that `keras.models.load_model` opens, for the run's image size."""
     import keras
 
@@ -106,7 +106,7 @@ def _is_empty(folder: str) -> bool:
         return next(entries, None) is None
 
 
-def _save_saved_model(trained: "Trained", path: str) -> None:
+def _save_saved_model(trained: "TrainedModel", path: str) -> None:
     """Writes a folder that `tf.saved_model.load` opens.
 
     Its one signature, `serving_default`, takes `images`, float32 [n, H, W, C] in [0, 1]
@@ -139,7 +139,7 @@ class _Format(NamedTuple):
     """
 
     check: Callable[[str], None]
-    save: Callable[["Trained", str], None]
+    save: Callable[["TrainedModel", str], None]
     any_size: bool
 
 

@@ -70,7 +70,7 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
         return _add_and_clip(images, bits, table)
     parts = (np.arange(LEVELS) + 0.5) / LEVELS
     levels = tf.constant(lowest + (highest - lowest) * parts, tf.float32)
-    drawn = random_bits(key.apart(_STDDEVS), tf.shape(images)[0], tf.constant(1))
+    drawn = random_bits(key.offset_by(_STDDEVS), tf.shape(images)[0], tf.constant(1))
     stddevs = tf.gather(levels, tf.cast(drawn, tf.int32))
     table = tf.constant(normal_table(), tf.float32)
     return _scale_add_and_clip(images, bits, table, stddevs)
@@ -219,7 +219,7 @@ def corrupt(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
       float32 [n, H, W, C] in [0, 1].
     """
     for place, name in enumerate(config.corruptions()):
-        images = CORRUPTIONS[name](images, key.apart(place * _NEXT_MEMBER), config)
+        images = CORRUPTIONS[name](images, key.offset_by(place * _NEXT_MEMBER), config)
     return images
 
 

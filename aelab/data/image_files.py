@@ -110,7 +110,7 @@ def read_square(
       uint8 [size, size, channels].
 
     Raises:
-      Exception: it can't be read, or is smaller; `why_not` says it in words.
+      Exception: it can't be read, or is smaller; `failure_reason` says it in words.
     """
     with opened(path, size) as picture:
         top = down * (picture.height - size + 1) >> 32
@@ -128,7 +128,7 @@ def opened(path: str, size: int) -> Iterator[Image.Image]:
       size: how many pixels it must have in each direction.
 
     Raises:
-      Exception: it can't be read, or is smaller; `why_not` says it in words.
+      Exception: it can't be read, or is smaller; `failure_reason` says it in words.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -144,7 +144,7 @@ def opened(path: str, size: int) -> Iterator[Image.Image]:
         yield picture
 
 
-def is_of_the_file(error: Exception) -> bool:
+def is_permanent(error: Exception) -> bool:
     """Whether an exception of this module will come each time that file is read.
 
     It will not if the machine lacks memory or open files, or a disk fails.
@@ -154,7 +154,7 @@ def is_of_the_file(error: Exception) -> bool:
     return not isinstance(error, MemoryError)
 
 
-def why_not(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """What an exception of this module says of a file, in a line."""
     if isinstance(error, UnidentifiedImageError):
         return f"it is no picture in the format {', '.join(_FORMATS)}"
@@ -169,7 +169,7 @@ def printable(text: str) -> str:
 
 
 @contextlib.contextmanager
-def only_grave_warnings() -> Iterator[None]:
+def quiet_pillow() -> Iterator[None]:
     """Holds back Pillow's warnings of what it can read in spite of a fault.
 
     Pictures that are so large (90 million pixels) that Pillow takes them for an attack

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from aelab.config import Config
 from aelab.data.image_files import (
-    is_of_the_file,
-    only_grave_warnings,
+    failure_reason,
+    is_permanent,
     opened,
     picture_names,
     printable,
+    quiet_pillow,
     read_square,
-    why_not,
 )
 from aelab.errors import ImageError, UsageError
 from aelab.system.console import warn
@@ -69,7 +69,7 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self._files)
 
-    def images(self, indices: np.ndarray) -> np.ndarray:
+    def read(self, indices: np.ndarray) -> np.ndarray:
         """The middle squares of the pictures at `indices` (int64 [n]), see `crops`."""
         return self.crops(indices, np.full([len(indices), 2], _MIDDLE, np.uint32))
 
@@ -103,13 +103,13 @@ class ImageFolder:
             try:
                 return read_square(path, size, channels, down, right)
             except Exception as error:  # Pillow raises nothing narrower
-                if not is_of_the_file(error):
-                    told = f"{printable(path)} can't be read: {why_not(error)}"
+                if not is_permanent(error):
+                    told = f"{printable(path)} can't be read: {failure_reason(error)}"
                     raise ImageError(told) from None
-                self._bad.add(path, why_not(error))
+                self._bad.add(path, failure_reason(error))
         raise ImageError(f"no picture in {self._folder} can be read any more")
 
-    def first(self, count: int) -> "ImageFolder":
+    def take(self, count: int) -> "ImageFolder":
         """A source of the first `count` pictures, at least 1 and no more than all."""
         return ImageFolder(self._folder, self._files[:count], self._config, self._bad)
 
@@ -187,7 +187,7 @@ def _scan(
     bad: dict[str, str] = {}
     blocks = [names[i : i + _SCAN_BLOCK] for i in range(0, len(names), _SCAN_BLOCK)]
     with (
-        only_grave_warnings(),
+        quiet_pillow(),
         ThreadPoolExecutor(_SCAN_THREADS) as threads,
         tqdm(total=len(names), desc=title, disable=None, delay=1, leave=False) as bar,
     ):
@@ -207,6 +207,6 @@ def _bytes_or_reason(path: str, image_size: int) -> int | str:
         with opened(path, image_size):
             return os.path.getsize(path)
     except Exception as error:  # Pillow raises nothing narrower
-        if not is_of_the_file(error):
+        if not is_permanent(error):
             raise
-        return why_not(error)
+        return failure_reason(error)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.data.corruptions import corrupt
 from aelab.data.randomness import LEVELS, Key, random_bits
-from aelab.data.sources import ArraySource, Cropping, Source
+from aelab.data.sources import ArraySource, Source, SupportsCrops
 from aelab.errors import ImageError
 
 # One integer seeds all; these keep what follows from it apart.
@@ -126,13 +126,13 @@ def read_images(
     if isinstance(source, ArraySource):
         images = tf.gather(source.tensor(), indices)
     else:
-        if crop_key is not None and isinstance(source, Cropping):
+        if crop_key is not None and isinstance(source, SupportsCrops):
             inputs = [indices, _places(crop_key, indices)]
             images = tf.numpy_function(source.crops, inputs, tf.uint8, stateful=False)
         else:
             different, rows = tf.unique(indices)
             images = tf.numpy_function(
-                source.images, [different], tf.uint8, stateful=False
+                source.read, [different], tf.uint8, stateful=False
             )
             images = tf.gather(images, rows)
         images.set_shape([indices.shape[0], *source.image_shape])

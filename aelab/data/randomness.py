@@ -11,8 +11,8 @@ import tensorflow as tf
 LEVELS = 1 << 16  # how many values a random number has
 
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
-_WORDS_A_COUNT = 4  # Philox-4x32 gives four 32-bit words for each counter value,
-_NUMBERS_A_COUNT = 8  # which are eight numbers of 16 bits
+_WORDS_PER_COUNT = 4  # Philox-4x32 gives four 32-bit words for each counter value,
+_NUMBERS_PER_COUNT = 8  # which are eight numbers of 16 bits
 
 
 class Key(NamedTuple):
@@ -27,7 +27,7 @@ class Key(NamedTuple):
     stream: tf.Tensor
     first_example: tf.Tensor
 
-    def apart(self, offset: int) -> "Key":
+    def offset_by(self, offset: int) -> "Key":
         """The same examples in the stream that is `offset` further on."""
         return Key(self.stream + offset, self.first_example)
 
@@ -47,17 +47,17 @@ def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     Returns:
       uint16 [rows, size].
     """
-    counts = -(-size // _NUMBERS_A_COUNT)
+    counts = -(-size // _NUMBERS_PER_COUNT)
     counter = key.first_example * tf.cast(counts, tf.int64)
     words = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[rows, counts * _WORDS_A_COUNT],
+        shape=[rows, counts * _WORDS_PER_COUNT],
         key=tf.cast(key.stream[tf.newaxis], tf.uint64),
         counter=tf.cast(tf.stack([counter, tf.zeros_like(counter)]), tf.uint64),
         alg=_PHILOX,
         dtype=tf.uint32,
     )
     numbers = tf.bitcast(words, tf.uint16)
-    return tf.reshape(numbers, [rows, counts * _NUMBERS_A_COUNT])[:, :size]
+    return tf.reshape(numbers, [rows, counts * _NUMBERS_PER_COUNT])[:, :size]
 
 
 @functools.cache

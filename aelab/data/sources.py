@@ -35,15 +35,15 @@ class Source(Protocol):
     def __len__(self) -> int:
         """The number of images, at least 1."""
 
-    def images(self, indices: np.ndarray) -> np.ndarray:
+    def read(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
 
-    def first(self, count: int) -> "Source":
+    def take(self, count: int) -> "Source":
         """A source of the first `count` images, at least 1 and no more than all."""
 
 
 @runtime_checkable
-class Cropping(Protocol):
+class SupportsCrops(Protocol):
     """What a source has, too, whose images are parts of larger ones."""
 
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ class Cropping(Protocol):
           places: uint32 [n, 2], random numbers that say which part.
 
         Returns:
-          uint8 [n, height, width, channels], as `Source.images` does.
+          uint8 [n, height, width, channels], as `Source.read` does.
         """
 
 
@@ -78,7 +78,7 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self._images)
 
-    def images(self, indices: np.ndarray) -> np.ndarray:
+    def read(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
         chosen: np.ndarray = self._images[indices]
         return chosen
@@ -96,7 +96,7 @@ class ArraySource:
                 self._images = np.asarray(memoryview(self._tensor))
         return self._tensor
 
-    def first(self, count: int) -> "ArraySource":
+    def take(self, count: int) -> "ArraySource":
         """A source of the first `count` images, at least 1 and no more than all."""
         labels = None if self.labels is None else self.labels[:count]
         return ArraySource(self._images[:count], labels)
@@ -184,10 +184,10 @@ def load_split(config: Config, split: str) -> Source:
             f"--{split}_examples={examples} is more than the {len(source)} images that "
             f"--dataset={config.dataset} has"
         )
-    return source.first(examples) if examples else source
+    return source.take(examples) if examples else source
 
 
-def moved(config: Config, data_dir: str) -> Config:
+def with_data_dir(config: Config, data_dir: str) -> Config:
     """The configuration with its data in another folder, if `data_dir` names one.
 
     Raises:

@@ -32,7 +32,7 @@ def num_blocks(rows: int) -> int:
     )
 
 
-def threads_an_operation(config: Config) -> int:
+def threads_per_op(config: Config) -> int:
     """How many threads one operation may use, for no core to be used twice at a time.
 
     Args:

@@ -15,8 +15,8 @@ from aelab.config import Config
 from aelab.distributed.blocks import num_blocks
 from aelab.distributed.cluster import Cluster
 from aelab.errors import UsageError
-from aelab.system.signals import signals_that_end_at_once
-from aelab.system.startup import held_back_stderr
+from aelab.system.signals import default_signal_handling
+from aelab.system.startup import buffered_stderr
 
 # Where XLA was measured to be faster (BUILD.md): (model, kind of device, precision).
 _XLA_HELPS = {
@@ -70,7 +70,7 @@ def _multi_worker(config: Config, cluster: Cluster | None) -> tf.distribute.Stra
         flush=True,
     )
     try:
-        with held_back_stderr(), signals_that_end_at_once():
+        with buffered_stderr(), default_signal_handling():
             return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except RuntimeError as error:
         raise UsageError(
@@ -195,13 +195,13 @@ class Distribution:
         each = self.strategy.experimental_distribute_values_from_function(contribution)
         return np.asarray(self.strategy.reduce("SUM", each, axis=None))
 
-    def largest(self, number: int) -> int:
+    def max_over_workers(self, number: int) -> int:
         """The largest of the workers' numbers, on every worker."""
         return int(self._table(np.array([number])).max())
 
-    def wait_for_all(self) -> None:
+    def barrier(self) -> None:
         """Returns when all workers have come here."""
-        self.largest(0)
+        self.max_over_workers(0)
 
     def _table(self, row: np.ndarray) -> np.ndarray:
         """The rows (int64 [n]) of all workers: int64 [workers, n]."""
@@ -209,7 +209,7 @@ class Distribution:
         table[self.worker] = row
         return self.sum_over_workers(table)
 
-    def check_alike(self, what: Mapping[str, Any]) -> None:
+    def check_same_settings(self, what: Mapping[str, Any]) -> None:
         """Checks that the workers were started alike.
 
         Args:
@@ -225,7 +225,9 @@ class Distribution:
                 f"the workers were not started alike; they differ in {', '.join(odd)}"
             )
 
-    def from_chief(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def broadcast_from_chief(
+        self, arrays: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """The chief's arrays, bit for bit, on every worker; shapes must be alike."""
         if self.workers == 1:
             return dict(arrays)
@@ -258,7 +260,7 @@ def _is_tf32_on() -> bool:
     return is_on and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
 
 
-def alike(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
+def shared_settings(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
     """What all workers of a run must have in common."""
     versions = {"TensorFlow": tf.__version__, "Keras": keras.__version__}
     versions |= {"aelab": aelab.__version__}

@@ -64,7 +64,7 @@ def newest(folder: str) -> str | None:
     return next(iter(all_of(folder)), None)
 
 
-def what_is_safe(folder: str) -> str:
+def last_checkpoint_sentence(folder: str) -> str:
     """A sentence on what a failed run leaves behind in `folder`."""
     path = newest(folder)
     return f"The last good checkpoint is {path}" if path else "Nothing was saved yet"
@@ -157,7 +157,7 @@ def load_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
     return None
 
 
-def set_aside(path: str) -> str:
+def rename_damaged(path: str) -> str:
     """Renames a damaged checkpoint, so that it counts no more; returns its new path."""
     folder, name = os.path.split(path)
     aside = os.path.join(folder, _DAMAGED_PREFIX + name)

@@ -13,7 +13,7 @@ import aelab
 from aelab.config import Config, differences, from_json, parse_object
 from aelab.errors import UsageError
 from aelab.system.files import remove_leftovers, write_bytes, writing
-from aelab.system.lock import only_writer
+from aelab.system.lock import exclusive_lock
 
 SPLITS = ("train", "eval")
 _PACKAGES = ("tensorflow", "keras", "numpy")
@@ -108,7 +108,7 @@ class RunDirectory:
         value = self.read_values().get(key)
         return value if isinstance(value, dict) else {}
 
-    def only_writer(self) -> contextlib.AbstractContextManager[None]:
+    def exclusive_lock(self) -> contextlib.AbstractContextManager[None]:
         """Makes the directory, and this process the only one to write it.
 
         Raises:
@@ -117,7 +117,7 @@ class RunDirectory:
         """
         with self._writing():
             os.makedirs(self.path, exist_ok=True)
-        return only_writer(os.path.join(self.path, "lock"), f"--run_dir={self.path}")
+        return exclusive_lock(os.path.join(self.path, "lock"), f"--run_dir={self.path}")
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return writing(f"--run_dir={self.path}")

@@ -13,7 +13,7 @@ from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """A model with the weights of a checkpoint.
 
     Attributes:
@@ -34,7 +34,7 @@ def load_trained(
     checkpoint: str,
     stock_layers: bool = False,
     any_size: bool = False,
-) -> Trained:
+) -> TrainedModel:
     """Builds a run's model and gives it the weights of a checkpoint.
 
     Args:
@@ -64,7 +64,7 @@ def build_trained(
     arrays: Mapping[str, np.ndarray],
     stock_layers: bool = False,
     any_size: bool = False,
-) -> Trained:
+) -> TrainedModel:
     """Builds a run's model with the weights in `arrays`, which were read from `path`.
 
     Raises:
@@ -83,4 +83,4 @@ def build_trained(
         variable.assign(array)
     if "step" not in arrays or arrays["step"].shape:
         raise UsageError(f"{path} does not say at which step it was saved")
-    return Trained(config, model, image_shape, int(arrays["step"]))
+    return TrainedModel(config, model, image_shape, int(arrays["step"]))

@@ -28,7 +28,7 @@ from aelab.summaries.events import EventFile
 from aelab.summaries.panels import draw_panel, encode_png
 from aelab.summaries.projector import write_projector
 from aelab.system.console import warn
-from aelab.system.files import telling_size, write_bytes
+from aelab.system.files import reporting_size, write_bytes
 from aelab.training.state import Progress
 
 _BLOCK = 1 << 16
@@ -141,7 +141,7 @@ class Summaries:
         )
 
     def _write_line(self, line: bytes) -> None:
-        with telling_size(self._run.metrics_jsonl, len(line)):
+        with reporting_size(self._run.metrics_jsonl, len(line)):
             if self._metrics.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -151,7 +151,7 @@ class Summaries:
         Raises:
           OSError: they can't be written.
         """
-        with telling_size(self._run.metrics_jsonl, 0):
+        with reporting_size(self._run.metrics_jsonl, 0):
             os.fsync(self._metrics.fileno())
 
     def histograms(

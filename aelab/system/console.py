@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from aelab.distributed.cluster import Cluster
 from aelab.errors import UsageError
-from aelab.system.startup import redirected
+from aelab.system.startup import redirect_fds
 
 _QUIET_SECONDS = 15.0  # without a terminal: at least so long between training lines
 _DRAWN_SECONDS = 0.1  # on a terminal: no more often
@@ -77,14 +77,14 @@ def warn(text: str) -> None:
         sys.stderr.flush()
 
 
-def figures_text(values: dict[str, float]) -> str:
+def metrics_text(values: dict[str, float]) -> str:
     """`loss 0.2981  psnr 16.52  ...`, each in the digits that it deserves."""
     digits = {"psnr": ".2f", "learning_rate": ".2g", "images_per_second": ",.0f"}
     return "  ".join(f"{n} {v:{digits.get(n, '.4f')}}" for n, v in values.items())
 
 
 @contextlib.contextmanager
-def own_log(cluster: Cluster | None, run_dir: str) -> Iterator[None]:
+def worker_log(cluster: Cluster | None, run_dir: str) -> Iterator[None]:
     """Sends what a worker that is not the chief says to a file of its own.
 
     Args:
@@ -103,7 +103,7 @@ def own_log(cluster: Cluster | None, run_dir: str) -> Iterator[None]:
         file = open(path, "ab")  # noqa: SIM115
     except OSError as error:
         raise UsageError(f"the log {path} can't be written: {error}") from None
-    with file, redirected((1, 2), file):
+    with file, redirect_fds((1, 2), file):
         print(time.strftime("%Y-%m-%d %H:%M:%S"), flush=True)
         try:
             yield

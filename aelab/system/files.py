@@ -12,7 +12,7 @@ from aelab.errors import UsageError
 # The disk's own errors; others say that a path is no good.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
-_ASIDE = ".tmp-"
+_TEMPORARY_PREFIX = ".tmp-"
 _MAX_NAME = 255  # bytes, of Linux' file systems
 _MAX_SUFFIX = 20  # characters
 
@@ -33,21 +33,21 @@ def writing(what: str) -> Iterator[None]:
         raise UsageError(f"{what} can't be written: {error}") from None
 
 
-def aside_of(path: str) -> str:
+def temporary_path(path: str) -> str:
     """The file that is written before it takes the name `path`.
 
     It has the same suffix. Where its name would be too long, it has a hash of it.
     """
     folder, name = os.path.split(path)
     encoded = os.fsencode(name)
-    if len(_ASIDE) + len(encoded) > _MAX_NAME:
+    if len(_TEMPORARY_PREFIX) + len(encoded) > _MAX_NAME:
         suffix = os.path.splitext(name)[1][-_MAX_SUFFIX:]
         name = hashlib.sha256(encoded).hexdigest() + suffix
-    return os.path.join(folder, _ASIDE + name)
+    return os.path.join(folder, _TEMPORARY_PREFIX + name)
 
 
 @contextlib.contextmanager
-def written_aside(path: str, content: bytes | None = None) -> Iterator[str]:
+def atomic_write(path: str, content: bytes | None = None) -> Iterator[str]:
     """Gives the name of what to write; syncs it and renames it to `path` after that.
 
     A file replaces the file that `path` was, a folder an empty folder alone. If writing
@@ -60,7 +60,7 @@ def written_aside(path: str, content: bytes | None = None) -> Iterator[str]:
     Raises:
       OSError: it can't be written, or reads back differently; `filename` says which.
     """
-    aside = aside_of(path)
+    aside = temporary_path(path)
     shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
     try:
         yield aside
@@ -89,15 +89,15 @@ def write_bytes(path: str, content: bytes) -> None:
         stays. The message says how many bytes were wanted.
     """
     with (
-        telling_size(path, len(content)),
-        written_aside(path, content) as aside,
+        reporting_size(path, len(content)),
+        atomic_write(path, content) as aside,
         open(aside, "wb") as file,
     ):
         file.write(content)
 
 
 @contextlib.contextmanager
-def telling_size(path: str, wanted: int) -> Iterator[None]:
+def reporting_size(path: str, wanted: int) -> Iterator[None]:
     """Adds to an error of the file system which file and how many bytes it is about."""
     try:
         yield
@@ -112,7 +112,7 @@ def telling_size(path: str, wanted: int) -> Iterator[None]:
 def remove_leftovers(folder: str) -> None:
     """Removes what a process that was killed left unfinished in `folder`."""
     for name in os.listdir(folder):
-        if name.startswith(_ASIDE):
+        if name.startswith(_TEMPORARY_PREFIX):
             os.remove(os.path.join(folder, name))
 
 

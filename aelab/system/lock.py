@@ -14,7 +14,7 @@ _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 @contextlib.contextmanager
-def only_writer(path: str, folder: str) -> Iterator[None]:
+def exclusive_lock(path: str, folder: str) -> Iterator[None]:
     """Makes this process the only one that may write a folder, while inside.
 
     The lock is the kernel's, on an open file (flock): it ends with the process,

@@ -18,7 +18,7 @@ _SAME_SIGNAL_SECONDS = 0.05
 is_stopping = False
 
 
-class SignalNote:
+class StopRequest:
     """Takes note of SIGTERM and SIGINT instead of dying of them, in a `with` statement.
 
     A thread takes the note, as Python's own handlers have to wait for the end of a
@@ -32,7 +32,7 @@ class SignalNote:
         self.signal_number = 0
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "SignalNote":
+    def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             read, self._write = os.pipe()
             os.set_blocking(self._write, False)
@@ -70,7 +70,7 @@ class SignalNote:
 
 
 @contextlib.contextmanager
-def signals_that_end_at_once() -> Iterator[None]:
+def default_signal_handling() -> Iterator[None]:
     """Lets signals end the process while it waits in C++ code, deaf to Python's."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def redirected(descriptors: tuple[int, ...], file: BinaryIO) -> Iterator[None]:
+def redirect_fds(descriptors: tuple[int, ...], file: BinaryIO) -> Iterator[None]:
     """Sends what is written to file descriptors, C++ included, to `file`."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -27,11 +27,11 @@ def redirected(descriptors: tuple[int, ...], file: BinaryIO) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back_stderr() -> Iterator[None]:
+def buffered_stderr() -> Iterator[None]:
     """Holds back what is written to file descriptor 2, and shows it after a failure."""
     with tempfile.TemporaryFile() as held:
         try:
-            with redirected((2,), held):
+            with redirect_fds((2,), held):
                 yield
         except Exception:
             held.seek(0)
@@ -40,7 +40,7 @@ def held_back_stderr() -> Iterator[None]:
 
 
 def start_tensorflow(
-    virtual_cpus: int = 0, find_devices: bool = True, threads_an_operation: int = 0
+    virtual_cpus: int = 0, find_devices: bool = True, threads_per_op: int = 0
 ) -> None:
     """Imports TensorFlow and finds its devices, quietly.
 
@@ -53,18 +53,18 @@ def start_tensorflow(
         alone; 0 = use GPUs and one CPU.
       find_devices: whether to make the devices ready now; several workers must have
         found each other before that.
-      threads_an_operation: how many threads one operation may use; 0 = all cores.
+      threads_per_op: how many threads one operation may use; 0 = all cores.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # On by default for AVX-512 alone; without it, convolutions take twice as long.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with held_back_stderr():
+    with buffered_stderr():
         import keras
         import tensorflow as tf
 
-        if threads_an_operation:
-            tf.config.threading.set_intra_op_parallelism_threads(threads_an_operation)
+        if threads_per_op:
+            tf.config.threading.set_intra_op_parallelism_threads(threads_per_op)
         if virtual_cpus:
             tf.config.set_visible_devices([], "GPU")
             tf.config.set_logical_device_configuration(

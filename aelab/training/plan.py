@@ -57,7 +57,7 @@ class Plan:
         """Whether `step` has an evaluation."""
         return step > 0 and self.next_evaluation(step - 1) == step
 
-    def is_training_line(self, step: int) -> bool:
+    def is_log_step(self, step: int) -> bool:
         """Whether the training figures are written at `step`."""
         return _is_multiple(step, self.log_every_steps) or self.is_evaluation(step)
 

@@ -12,16 +12,16 @@ from aelab.data.corruptions import describe
 from aelab.data.pipeline import image_error
 from aelab.data.sources import Splits, load_splits
 from aelab.distributed.cluster import find_cluster
-from aelab.distributed.devices import Distribution, alike
+from aelab.distributed.devices import Distribution, shared_settings
 from aelab.errors import TrainingError, UsageError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.summaries.summaries import Summaries
-from aelab.system.console import Console, own_log, warn
-from aelab.system.signals import SignalNote
+from aelab.system.console import Console, warn, worker_log
+from aelab.system.signals import StopRequest
 from aelab.training.plan import Plan, build_plan
 from aelab.training.state import TrainState
-from aelab.training.trainer import Trainer, what_is_safe
+from aelab.training.trainer import Trainer, last_checkpoint_sentence
 
 
 def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
@@ -43,7 +43,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     cluster = find_cluster() if config.strategy == "multi_worker" else None
-    with own_log(cluster, run_dir):
+    with worker_log(cluster, run_dir):
         distribution = Distribution(config, cluster)
         run = RunDirectory(run_dir)
         try:
@@ -56,7 +56,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
                 raise
             reason = _reason(error, distribution)
             raise TrainingError(
-                f"{reason}. {what_is_safe(run, distribution)}"
+                f"{reason}. {last_checkpoint_sentence(run, distribution)}"
             ) from None
 
 
@@ -66,7 +66,7 @@ def _train(
     # A run that is there may have a writer, who is found before anything else is done.
     # Where there is none, bad input leaves no directory behind.
     is_there = distribution.is_chief and os.path.exists(run.config_json)
-    with run.only_writer() if is_there else contextlib.nullcontext():
+    with run.exclusive_lock() if is_there else contextlib.nullcontext():
         return _prepare(config, distribution, run, is_locked=is_there)
 
 
@@ -75,13 +75,13 @@ def _prepare(
 ) -> dict[str, float]:
     """Loads the data and builds the state."""
     splits = load_splits(config)
-    distribution.check_alike(alike(config, splits.describe()))
+    distribution.check_same_settings(shared_settings(config, splits.describe()))
     plan = build_plan(config, len(splits.train))
     state = TrainState(
         config, splits.train.image_shape, plan.total_steps, distribution.strategy
     )
     is_due = distribution.is_chief and not is_locked
-    with run.only_writer() if is_due else contextlib.nullcontext():
+    with run.exclusive_lock() if is_due else contextlib.nullcontext():
         return _go_on(config, plan, splits, state, distribution, run)
 
 
@@ -97,7 +97,7 @@ def _go_on(
     if distribution.is_chief:
         run.check(config, splits.describe())
         _restore(state, run, plan)
-    state.assign(distribution.from_chief(state.arrays()))
+    state.assign(distribution.broadcast_from_chief(state.arrays()))
     first_step, status = int(state.step), _status(run, state, plan)
     if distribution.is_chief:
         if 0 < first_step < plan.total_steps:
@@ -106,7 +106,7 @@ def _go_on(
     _announce(config, plan, splits, state, distribution, status)
     try:
         with (
-            SignalNote() as note,
+            StopRequest() as note,
             _summaries(distribution, run, state) as summaries,
             Console(first_step, plan.total_steps) as console,
         ):
@@ -116,12 +116,12 @@ def _go_on(
                 config, plan, splits, state, distribution, run, summaries, console, note
             )
             figures = trainer.train()
-            distribution.wait_for_all()  # who leaves early looks dead to the others
+            distribution.barrier()  # who leaves early looks dead to the others
     except (OSError, tf.errors.OpError) as error:
         step, reason = int(state.step), _reason(error, distribution)
         raise TrainingError(
             f"training failed at step {step} (epoch {plan.epoch(step):.2f}): {reason}. "
-            + what_is_safe(run, distribution)
+            + last_checkpoint_sentence(run, distribution)
         ) from None
     if distribution.is_chief:
         _say_where_to_look(run, state.progress.best_step)
@@ -187,7 +187,7 @@ def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
             )
         return
     for bad, reason in damaged:
-        aside = checkpoints.set_aside(bad)
+        aside = checkpoints.rename_damaged(bad)
         warn(f"{reason}. It is now {aside}; the run goes on from {path}")
     try:
         state.assign(arrays)

@@ -290,12 +290,12 @@ def model_metrics(model: Any, config: Config) -> ExampleMetrics:
     """The evaluation figures of a model's output, one value an example."""
 
     def example_metrics(corrupted: tf.Tensor, clean: tf.Tensor) -> Values:
-        return judge_output(model, config, corrupted, clean)[1]
+        return evaluate_output(model, config, corrupted, clean)[1]
 
     return example_metrics
 
 
-def judge_output(
+def evaluate_output(
     model: Any, config: Config, corrupted: tf.Tensor, clean: tf.Tensor
 ) -> tuple[tf.Tensor, Values]:
     """A model's output, and its evaluation figures, one value an example."""

@@ -27,9 +27,9 @@ from aelab.runs.directory import RunDirectory
 from aelab.summaries.panels import num_columns
 from aelab.summaries.profile import Profile
 from aelab.summaries.summaries import Summaries
-from aelab.system.console import Console, figures_text
+from aelab.system.console import Console, metrics_text
 from aelab.system.files import write_bytes
-from aelab.system.signals import SignalNote
+from aelab.system.signals import StopRequest
 from aelab.training.optimizers import LearningRate
 from aelab.training.plan import Plan
 from aelab.training.state import TrainState
@@ -56,7 +56,7 @@ class Trainer:
         run: RunDirectory,
         summaries: Summaries | None,
         console: Console,
-        note: SignalNote,
+        note: StopRequest,
     ):
         """Takes what a run consists of; `state` may be a resumed one.
 
@@ -140,7 +140,7 @@ class Trainer:
             self._profile.run(self._plan.is_profiled(self._step))
             self._advance()
             self._profile.run(self._plan.is_profiled(self._step))
-            self._write_training_line_if_due()
+            self._log_if_due()
             self._evaluate_if_due()
             self._save_if_due()
 
@@ -175,7 +175,7 @@ class Trainer:
 
     def _progress_text(self) -> str:
         totals = self._state.totals
-        return figures_text(means({name: totals[name] for name in ("loss", "psnr")}))
+        return metrics_text(means({name: totals[name] for name in ("loss", "psnr")}))
 
     def _run_loop(self, num_steps: int) -> bool:
         """Trains `num_steps` steps; returns whether all were finite."""
@@ -195,10 +195,10 @@ class Trainer:
                 f"({error.message})"
             ) from None
 
-    def _write_training_line_if_due(self) -> None:
+    def _log_if_due(self) -> None:
         """Writes the training figures since the last such line, and starts anew."""
         step, progress = self._step, self._state.progress
-        if not self._plan.is_training_line(step):
+        if not self._plan.is_log_step(step):
             return
         images = self._timed_steps * self._config.batch_size
         rate = self._learning_rate(tf.constant(step - 1, tf.int64))
@@ -238,7 +238,7 @@ class Trainer:
         self._save_latest()
         self._console.line(
             f"epoch {epoch:.2f}  step {step}/{self._plan.total_steps}  "
-            f"{self._train_text}eval {figures_text(figures)}"
+            f"{self._train_text}eval {metrics_text(figures)}"
             f"{'  best' if is_best else ''}"
         )
         self._figures = figures
@@ -284,10 +284,10 @@ class Trainer:
 
     def _stop_if_asked(self) -> None:
         """Saves and raises `Stopped` if a signal came, to whichever worker."""
-        number = self._distribution.largest(self._note.signal_number)
+        number = self._distribution.max_over_workers(self._note.signal_number)
         if number:
             self._save_latest()
-            self._distribution.wait_for_all()  # for the chief to have saved it
+            self._distribution.barrier()  # for the chief to have saved it
             name = signal.Signals(number).name
             is_chief = self._distribution.is_chief
             where = f"in {self._run.latest}" if is_chief else "by worker 0"
@@ -319,14 +319,14 @@ class Trainer:
         step = self._step
         raise TrainingError(
             f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}){told}. "
-            + what_is_safe(self._run, self._distribution)
+            + last_checkpoint_sentence(self._run, self._distribution)
         )
 
 
-def what_is_safe(run: RunDirectory, distribution: Distribution) -> str:
+def last_checkpoint_sentence(run: RunDirectory, distribution: Distribution) -> str:
     """A sentence on what a failed run leaves behind."""
     if distribution.is_chief:
-        return checkpoints.what_is_safe(run.latest)
+        return checkpoints.last_checkpoint_sentence(run.latest)
     return "What was saved is with worker 0, in its --run_dir"
 
 

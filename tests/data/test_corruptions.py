@@ -214,7 +214,7 @@ def test_noise_of_drawn_levels_is_rounded_once():
     """Bit for bit, so that a compiler may join product and sum, or not."""
     config = Config(noise_stddev=0.1, noise_stddev_max=0.7)
     images = to_floats(smooth(10))
-    strength_key = KEY.apart(corruptions._STDDEVS)
+    strength_key = KEY.offset_by(corruptions._STDDEVS)
     drawn = random_bits(strength_key, tf.constant(10), tf.constant(1)).numpy()
     levels = np.float32(0.1 + 0.6 * (drawn + 0.5) / 65536).reshape(10, 1, 1, 1)
     noise = normal_table().astype(np.float32)[bits_of(images, KEY)]

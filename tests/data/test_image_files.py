@@ -8,11 +8,11 @@ from PIL import Image
 from aelab.data import image_files as picture_files
 from aelab.data.image_files import (
     SUFFIXES,
-    only_grave_warnings,
+    failure_reason,
     opened,
     picture_names,
+    quiet_pillow,
     read_square,
-    why_not,
 )
 from aelab.errors import UsageError
 
@@ -40,7 +40,7 @@ def failure(path, size=SIZE):
     """Why a picture can't be read."""
     with pytest.raises(Exception) as caught:
         read_square(str(path), size, 3, 0, 0)
-    return why_not(caught.value)
+    return failure_reason(caught.value)
 
 
 def luma(colour):
@@ -269,13 +269,13 @@ def test_giant_pictures_are_errors_and_other_warnings_are_not(tmp_path, monkeypa
     path = save(tmp_path / "a.png", COLOUR)
     monkeypatch.setattr(picture_files.Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH - 1)
     with (
-        only_grave_warnings(),
+        quiet_pillow(),
         pytest.raises(Image.DecompressionBombWarning, match="exceeds limit"),
         opened(path, SIZE),
     ):
         pass
     monkeypatch.undo()
-    with only_grave_warnings(), opened(path, SIZE) as picture:
+    with quiet_pillow(), opened(path, SIZE) as picture:
         picture.info["transparency"] = (1, 2, 3)
         picture.convert("RGBA").convert("P")
 

@@ -20,7 +20,7 @@ from aelab.data.pipeline import (
     make_eval_dataset,
     make_train_dataset,
 )
-from aelab.data.sources import Cropping, load_split, load_splits
+from aelab.data.sources import SupportsCrops, load_split, load_splits
 from aelab.errors import ImageError, TrainingError, UsageError
 from aelab.models import build_model
 from aelab.runs import checkpoints
@@ -99,10 +99,10 @@ def test_it_is_a_source_that_crops(folder):
     splits = load_splits(config_of(folder))
     names = [picture_names(folder, split) for split in ("train", "eval")]
     for source, expected in zip(splits, names, strict=True):
-        assert isinstance(source, Cropping)
+        assert isinstance(source, SupportsCrops)
         assert len(source) == len(expected)
         assert source.image_shape == (SIZE, SIZE, 3)
-        found = source.images(np.arange(len(source)))
+        found = source.read(np.arange(len(source)))
         for square, name in zip(found, expected, strict=True):
             whole = np.asarray(Image.open(os.path.join(folder, name)))
             top, left = (n - SIZE + 1 >> 1 for n in whole.shape[:2])
@@ -202,7 +202,7 @@ def test_evaluation_shows_the_middle_whatever_the_seed(folder):
         parts = [(c.numpy(), w) for _, c, w in make_eval_dataset(source, config)]
         images = np.concatenate([clean[w.numpy() == 1] for clean, w in parts])
         seen.append(images)
-        expected = source.images(np.arange(len(source))) / np.float32(255)
+        expected = source.read(np.arange(len(source))) / np.float32(255)
         np.testing.assert_array_equal(images, expected)
     np.testing.assert_array_equal(*seen)
 
@@ -210,10 +210,10 @@ def test_evaluation_shows_the_middle_whatever_the_seed(folder):
 def test_threads_may_ask_at_the_same_time(folder):
     source = load_split(config_of(folder), "train")
     indices = np.arange(len(source))
-    expected, found = source.images(indices), {}
+    expected, found = source.read(indices), {}
 
     def ask(number):
-        found[number] = source.images(indices)
+        found[number] = source.read(indices)
 
     threads = [threading.Thread(target=ask, args=[n]) for n in range(8)]
     for thread in threads:
@@ -230,7 +230,7 @@ def test_the_first_examples_are_those_first_in_order(folder):
     few = load_split(config_of(folder, train_examples=7), "train")
     indices = np.arange(7)
     assert len(few) == 7
-    np.testing.assert_array_equal(few.images(indices), whole.images(indices))
+    np.testing.assert_array_equal(few.read(indices), whole.read(indices))
     assert few.fingerprint != whole.fingerprint
     assert "--eval_examples=99" in refusal(config_of(folder, eval_examples=99))
 
@@ -238,14 +238,14 @@ def test_the_first_examples_are_those_first_in_order(folder):
 def test_fingerprints_tell_names_and_sizes_in_bytes(own, tmp_path):
     config = config_of(own)
     before = load_splits(config).describe()
-    moved = own.rename(tmp_path / "moved")
-    config = config_of(moved)
+    with_data_dir = own.rename(tmp_path / "with_data_dir")
+    config = config_of(with_data_dir)
     assert load_splits(config).describe() == before
-    path = moved / picture_names(str(moved), "train")[0]
+    path = with_data_dir / picture_names(str(with_data_dir), "train")[0]
     pixels = np.array(Image.open(path))
     Image.fromarray(pixels[::-1]).save(path, quality=30)
     resaved = load_splits(config).describe()
-    path.rename(moved / "renamed.jpg")
+    path.rename(with_data_dir / "renamed.jpg")
     renamed = load_splits(config).describe()
     for found in (resaved, renamed):
         assert found["train"] != before["train"]
@@ -304,10 +304,10 @@ def test_a_picture_that_turns_bad_is_an_error(own):
     names = picture_names(str(own), "train")
     spoil(own / names[2])
     (own / names[3]).unlink()
-    source.images(np.array([0, 1, 4]))
+    source.read(np.array([0, 1, 4]))
     for index, reason in ((2, "truncated"), (3, "No such file")):
         with pytest.raises(ImageError) as caught:
-            source.images(np.array([0, index]))
+            source.read(np.array([0, index]))
         message = str(caught.value)
         assert message.startswith(f"{own / names[index]} can't be used: ")
         assert reason in message and "--max_bad_files=0 allows no more" in message
@@ -336,13 +336,13 @@ def test_no_picture_stands_in_for_what_the_machine_fails_to_read(
     real = Image.open
     monkeypatch.setattr(Image, "open", open_or_fail)
     with pytest.raises(ImageError) as caught:
-        source.images(np.arange(3))
+        source.read(np.arange(3))
     assert str(caught.value) == f"{path} can't be read: {reason}"
     with pytest.raises(type(error)) as caught:
         load_split(config_of(own, max_bad_files=3), "train")
     assert caught.value is error
     failing.clear()
-    source.images(np.arange(3))
+    source.read(np.arange(3))
     assert capsys.readouterr().err == ""
 
 
@@ -371,13 +371,13 @@ def test_within_the_limit_the_next_picture_takes_its_place(own, capsys):
 def test_after_the_last_picture_comes_the_first(own):
     names = picture_names(str(own), "train")
     source = load_split(config_of(own, max_bad_files=len(names)), "train")
-    first, last = source.images(np.array([0])), np.array([len(names) - 1])
+    first, last = source.read(np.array([0])), np.array([len(names) - 1])
     spoil(own / names[-1])
-    np.testing.assert_array_equal(source.images(last), first)
+    np.testing.assert_array_equal(source.read(last), first)
     for name in names[:-1]:
         (own / name).unlink()
     with pytest.raises(ImageError, match=r"no picture in .* can be read any more"):
-        source.images(last)
+        source.read(last)
 
 
 def train(own, run_dir, model="dense", **values):
@@ -440,15 +440,15 @@ def test_a_bad_picture_ends_training_and_a_higher_limit_goes_on(own, tmp_path, c
 def test_evaluation_finds_a_moved_folder_and_names_a_bad_file(own, tmp_path):
     run_dir = tmp_path / "run"
     figures = train(own, run_dir, train_steps=2)
-    moved = own.rename(tmp_path / "moved")
+    with_data_dir = own.rename(tmp_path / "with_data_dir")
     with pytest.raises(UsageError, match="is not a folder"):
         evaluate_run(str(run_dir))
-    result = evaluate_run(str(run_dir), "latest", str(moved))
+    result = evaluate_run(str(run_dir), "latest", str(with_data_dir))
     assert result["data"]["as_in_training"]
     assert result["metrics"]["psnr"] == pytest.approx(figures["psnr"], rel=1e-6)
-    path = spoil(moved / picture_names(str(moved), "eval")[0])
+    path = spoil(with_data_dir / picture_names(str(with_data_dir), "eval")[0])
     with pytest.raises(UsageError) as caught:
-        evaluate_run(str(run_dir), "latest", str(moved))
+        evaluate_run(str(run_dir), "latest", str(with_data_dir))
     assert str(caught.value).startswith(f"{path} can't be used: ")
     assert "\n" not in str(caught.value)
 
@@ -479,7 +479,7 @@ def test_memory_stays_flat(tmp_path):
         assert held < 600 * count  # a decoded picture has 12,288 bytes
         tracemalloc.reset_peak()
         for start in range(0, len(source), 50):
-            source.images(np.arange(start, min(start + 50, len(source))))
+            source.read(np.arange(start, min(start + 50, len(source))))
         after, peak = tracemalloc.get_traced_memory()
         assert after - held < 100_000
         assert peak - held < 3 * 50 * 64 * 64 * 3

@@ -189,7 +189,7 @@ def test_a_source_that_is_not_in_memory_gives_the_same_batches():
 
     class Elsewhere:
         def __init__(self, source):
-            self.image_shape, self.images = source.image_shape, source.images
+            self.image_shape, self.read = source.image_shape, source.read
             self.count = len(source)
 
         def __len__(self):
@@ -211,7 +211,7 @@ def test_evaluation_asks_for_each_image_once():
         def __len__(self):
             return 5
 
-        def images(self, indices):
+        def read(self, indices):
             self.asked += indices.tolist()
             return images[indices]
 
@@ -231,7 +231,7 @@ def test_what_a_source_says_is_found_again_in_tensorflows_error():
         def __len__(self):
             return 50
 
-        def images(self, indices):
+        def read(self, indices):
             raise self.error
 
     source, found = Failing(), []

@@ -72,7 +72,12 @@ def test_far_examples_are_reached_without_counting_up_to_them():
 
 @pytest.mark.parametrize(
     "other",
-    [key(stream=8), key(first_example=10), key().apart(1), key().apart(1 << 62)],
+    [
+        key(stream=8),
+        key(first_example=10),
+        key().offset_by(1),
+        key().offset_by(1 << 62),
+    ],
 )
 def test_other_streams_and_examples_have_other_noise(other):
     one, two = bits(key(), 10, 784), bits(other, 10, 784)
@@ -82,6 +87,6 @@ def test_other_streams_and_examples_have_other_noise(other):
 def test_keys_apart_are_those_of_other_streams():
     offset = (5 << 40) + (1 << 62)
     np.testing.assert_array_equal(
-        bits(key(first_example=3).apart(offset), 4, 20),
+        bits(key(first_example=3).offset_by(offset), 4, 20),
         bits(key(stream=7 + offset, first_example=3), 4, 20),
     )

@@ -46,7 +46,7 @@ def unzip(path):
 def assert_holds(source, images, labels):
     """That the source has `images`, uint8 [n, H, W], in this order."""
     assert (len(source), source.image_shape) == (len(images), (*images.shape[1:], 1))
-    read = source.images(np.arange(len(images)))
+    read = source.read(np.arange(len(images)))
     np.testing.assert_array_equal(read, images[..., np.newaxis], strict=True)
     np.testing.assert_array_equal(source.labels, labels, strict=True)
 
@@ -59,7 +59,7 @@ def test_the_sources_are_the_choices_of_config():
 def test_array_source_gives_what_is_asked_for(indices):
     source = ArraySource(IMAGES)
     assert (len(source), source.image_shape, source.labels) == (9, (4, 6, 2), None)
-    chosen = source.images(np.array(indices, np.int64))
+    chosen = source.read(np.array(indices, np.int64))
     np.testing.assert_array_equal(chosen, IMAGES[indices], strict=True)
 
 
@@ -150,7 +150,7 @@ def test_refuses_parts_of_different_sizes(idx_folder, shape):
 def test_the_first_examples_are_used(idx_folder):
     whole, cut = load(idx_folder), load(idx_folder, train_examples=7, eval_examples=1)
     for part, full, count in ((cut.train, whole.train, 7), (cut.eval, whole.eval, 1)):
-        images = full.images(np.arange(count))
+        images = full.read(np.arange(count))
         assert_holds(part, images[..., 0], full.labels[:count])
         assert part.fingerprint == ArraySource(images).fingerprint
     assert len(load(idx_folder, train_examples=50, eval_examples=21).train) == 50
@@ -245,13 +245,13 @@ def test_offline_train_exits_with_2(tmp_path):
 def test_images_are_in_memory_once():
     """Before and after they become a tensor, of the whole set and of its first part."""
     images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), np.uint8)
-    for source in (ArraySource(images.copy()), ArraySource(images.copy()).first(20)):
+    for source in (ArraySource(images.copy()), ArraySource(images.copy()).take(20)):
         expected = images[: len(source)]
         fingerprint = source.fingerprint
         tensor = source.tensor()
         assert source.tensor() is tensor
         np.testing.assert_array_equal(tensor, expected)
         assert np.shares_memory(source._images, np.asarray(memoryview(tensor)))
-        np.testing.assert_array_equal(source.images(np.arange(len(source))), expected)
-        assert source.first(10).fingerprint == ArraySource(expected[:10]).fingerprint
+        np.testing.assert_array_equal(source.read(np.arange(len(source))), expected)
+        assert source.take(10).fingerprint == ArraySource(expected[:10]).fingerprint
         assert ArraySource(expected).fingerprint == fingerprint

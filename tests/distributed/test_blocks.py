@@ -8,7 +8,7 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.data.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
 from aelab.data.sources import ArraySource
-from aelab.distributed.blocks import num_blocks, threads_an_operation
+from aelab.distributed.blocks import num_blocks, threads_per_op
 from aelab.distributed.devices import Distribution
 from aelab.models import MODELS, build_model
 from aelab.training.state import TrainState
@@ -46,7 +46,7 @@ def test_operations_share_the_cores(
     config = Config(
         virtual_cpus=virtual_cpus, batch_size=batch_size, strategy="mirrored"
     )
-    assert threads_an_operation(config) == threads
+    assert threads_per_op(config) == threads
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 5])

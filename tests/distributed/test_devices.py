@@ -10,7 +10,7 @@ from test_run import train
 
 from aelab.config import FIELDS, Config
 from aelab.distributed import devices as distribution_module
-from aelab.distributed.devices import STRATEGIES, Distribution, alike
+from aelab.distributed.devices import STRATEGIES, Distribution, shared_settings
 from aelab.errors import UsageError
 from aelab.models import MODELS
 from aelab.runs.directory import RunDirectory
@@ -84,12 +84,12 @@ def test_xla_where_asked_for_or_known_to_help(model, precision):
 def test_what_one_worker_tells_itself():
     found = Distribution(Config())
     assert found.is_chief
-    assert found.largest(15) == 15
+    assert found.max_over_workers(15) == 15
     arrays = {"a": np.array([1.5, np.nan]), "b": np.array(3)}
-    same = found.from_chief(arrays)
+    same = found.broadcast_from_chief(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(same[name], array)
-    found.check_alike(alike(Config(), {"train": "x"}))
+    found.check_same_settings(shared_settings(Config(), {"train": "x"}))
 
 
 PROGRAM = """
@@ -100,24 +100,24 @@ from aelab.distributed.cluster import find_cluster
 from aelab.config import Config
 from aelab.distributed.devices import Distribution
 d = Distribution(Config(strategy="multi_worker"), find_cluster())
-assert d.largest(7 * d.worker) == 7
+assert d.max_over_workers(7 * d.worker) == 7
 sign = -1.0 if d.is_chief else 1.0
 mine = {
     "a": np.array([[-0.0, np.inf, 1e-45]], np.float32) * np.float32(sign),
     "b": np.array(2**62 + d.worker), "c": np.zeros([0, 2]), "d": np.array([True]),
 }
-found = d.from_chief(mine)
+found = d.broadcast_from_chief(mine)
 chief = {**mine, "a": np.array([[0.0, -np.inf, -1e-45]], np.float32)}
 chief["b"] = np.array(2**62)
 for name, array in chief.items():
     assert found[name].tobytes() == array.tobytes(), name
     assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype)
 try:
-    d.check_alike({"--x": 1, "--y": d.worker, "z data": "s"})
+    d.check_same_settings({"--x": 1, "--y": d.worker, "z data": "s"})
 except ValueError as error:
     print(error)
-d.check_alike({"--x": 1})
-d.largest(0)
+d.check_same_settings({"--x": 1})
+d.max_over_workers(0)
 """
 
 

@@ -33,7 +33,7 @@ from PIL import Image
 
 from aelab.cli import flags
 from aelab.config import FIELDS, Config, field_type, from_json
-from aelab.data.image_files import read_square, why_not
+from aelab.data.image_files import failure_reason, read_square
 from aelab.data.sources import read_idx_split
 from aelab.errors import UsageError
 from aelab.runs import checkpoints
@@ -396,7 +396,7 @@ def test_any_idx_files(folder, images, suffix, labels, labels_suffix):
     if source is None:
         assert (images, labels) not in [(IMAGES, None), (IMAGES, LABELS)] or suffix
         return
-    read = source.images(np.arange(len(source)))
+    read = source.read(np.arange(len(source)))
     assert read.dtype == np.uint8 and read.ndim == 4 and read.size
     assert source.labels is None or len(source.labels) == len(source)
 
@@ -430,7 +430,7 @@ def test_any_picture(folder, content):
             with no_hang():
                 square = read_square(str(path), 5, channels, 2**31, 2**31)
         except Exception as error:
-            reason = why_not(error)
+            reason = failure_reason(error)
             assert reason and reason.isprintable()
         else:
             assert (square.shape, square.dtype) == ((5, 5, channels), np.uint8)

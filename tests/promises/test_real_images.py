@@ -24,7 +24,7 @@ def read(name, real_data, *flags):
 def pca_psnr(config, components):
     """Mean PSNR of the best linear code of so many numbers, clamped, in dB."""
     train, held_out = (
-        source.images(np.arange(len(source))).reshape(len(source), -1) / 255
+        source.read(np.arange(len(source))).reshape(len(source), -1) / 255
         for source in load_splits(config)
     )
     mean = train.mean(0)

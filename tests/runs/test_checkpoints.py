@@ -254,7 +254,7 @@ def test_several_are_kept_the_newest_first(tmp_path):
 def test_one_that_is_set_aside_does_not_count(tmp_path):
     for step in (1, 2):
         checkpoints.save(str(tmp_path), step, STATE, keep=2)
-    aside = checkpoints.set_aside(checkpoints.path_of(str(tmp_path), 2))
+    aside = checkpoints.rename_damaged(checkpoints.path_of(str(tmp_path), 2))
     assert os.path.exists(aside)
     assert checkpoints.newest(str(tmp_path)) == checkpoints.path_of(str(tmp_path), 1)
 

@@ -105,7 +105,7 @@ def test_thumbnails_are_the_clean_images_in_order(tmp_path, write, channels):
     picture = np.asarray(Image.open(tmp_path / found.sprite.image_path))
     width, height = found.sprite.single_image_dim
     assert (width, height) == (12, 8)
-    for number, image in enumerate(images.images(np.arange(5))):
+    for number, image in enumerate(images.read(np.arange(5))):
         top, left = height * (number // 3), width * (number % 3)
         tile = picture[top : top + height, left : left + width]
         np.testing.assert_array_equal(tile, np.squeeze(image))
@@ -121,7 +121,7 @@ def test_thumbnails_of_large_images_are_means_of_pixels(
     found, _ = write(images)
     assert tuple(found.sprite.single_image_dim) == size
     picture = np.asarray(Image.open(tmp_path / found.sprite.image_path), np.float64)
-    image = images.images(np.arange(1))[0, ..., 0]
+    image = images.read(np.arange(1))[0, ..., 0]
     blocks = image.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(picture, blocks, atol=0.501)
 

@@ -14,13 +14,13 @@ from conftest import ROOT
 from aelab.distributed.cluster import Cluster
 from aelab.errors import UsageError
 from aelab.system import console
-from aelab.system.console import Console, figures_text, own_log
+from aelab.system.console import Console, metrics_text, worker_log
 
 
 def test_figures_have_the_digits_they_deserve():
     figures = {"loss": 0.29811, "psnr": 16.5249, "images_per_second": 12345.6}
     expected = "loss 0.2981  psnr 16.52  images_per_second 12,346"
-    assert figures_text(figures) == expected
+    assert metrics_text(figures) == expected
 
 
 def test_plain_lines_without_a_terminal(capsys):
@@ -102,9 +102,9 @@ def test_a_terminal_is_calm(screen, word):
 LOG = """
 import os, sys
 from aelab.distributed.cluster import Cluster
-from aelab.system.console import own_log
+from aelab.system.console import worker_log
 try:
-    with own_log(Cluster(("a:1", "b:1"), int(sys.argv[1])), sys.argv[2]):
+    with worker_log(Cluster(("a:1", "b:1"), int(sys.argv[1])), sys.argv[2]):
         print("hello", flush=True)
         os.write(2, b"from C++\\n")
         raise ValueError("what is wrong")
@@ -137,6 +137,6 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
     cluster = Cluster(("a:1", "b:1"), 1)
     with (
         pytest.raises(UsageError, match="can't be written"),
-        own_log(cluster, str(tmp_path / "file" / "run")),
+        worker_log(cluster, str(tmp_path / "file" / "run")),
     ):
         pass

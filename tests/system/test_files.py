@@ -7,7 +7,12 @@ import pytest
 
 from aelab.errors import UsageError
 from aelab.system import files as writing
-from aelab.system.files import aside_of, remove_leftovers, write_bytes, written_aside
+from aelab.system.files import (
+    atomic_write,
+    remove_leftovers,
+    temporary_path,
+    write_bytes,
+)
 
 
 def test_a_file_is_written_and_nothing_else_is_left(tmp_path):
@@ -20,7 +25,7 @@ def test_a_file_is_written_and_nothing_else_is_left(tmp_path):
 def test_the_file_is_not_there_before_it_is_whole(tmp_path):
     path = tmp_path / "file.keras"
     path.write_bytes(b"old")
-    with written_aside(str(path)) as aside:
+    with atomic_write(str(path)) as aside:
         assert aside.endswith("file.keras")
         with open(aside, "wb") as file:
             file.write(b"half")
@@ -76,9 +81,9 @@ def test_the_longest_names_can_be_written(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
     suffix = os.path.splitext(name)[1]
     if len(suffix) < 20:
-        assert aside_of(path).endswith(suffix)
-    assert aside_of(path + "x") != aside_of(path)
-    Path(aside_of(path)).touch()
+        assert temporary_path(path).endswith(suffix)
+    assert temporary_path(path + "x") != temporary_path(path)
+    Path(temporary_path(path)).touch()
     remove_leftovers(str(tmp_path))
     assert os.listdir(tmp_path) == [name]
 
@@ -115,7 +120,7 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
 def test_a_message_without_a_number_is_kept(tmp_path):
     with (
         pytest.raises(OSError, match=r"file: unable to write$"),
-        written_aside(str(tmp_path / "file")),
+        atomic_write(str(tmp_path / "file")),
     ):
         raise OSError("unable to write")
 
@@ -132,7 +137,7 @@ def test_a_folder_is_written_like_a_file(tmp_path):
     path = tmp_path / "folder"
     path.mkdir()
     for left_over in (False, True):
-        with written_aside(str(path)) as aside:
+        with atomic_write(str(path)) as aside:
             os.makedirs(os.path.join(aside, "sub"))
             for name in ("file", "sub/file"):
                 with open(os.path.join(aside, name), "w") as file:
@@ -157,7 +162,7 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path, monkeypatch, broken):
     path = tmp_path / "folder"
     with (
         pytest.raises(OSError, match="No space left") as error,
-        written_aside(str(path)) as aside,
+        atomic_write(str(path)) as aside,
     ):
         os.mkdir(aside)
         with open(os.path.join(aside, "file"), "w") as file:
@@ -171,7 +176,7 @@ def test_a_folder_with_something_in_it_is_not_replaced(tmp_path):
     (tmp_path / "folder" / "mine").write_text("mine")
     with (
         pytest.raises(OSError, match="not empty"),
-        written_aside(str(tmp_path / "folder")) as aside,
+        atomic_write(str(tmp_path / "folder")) as aside,
     ):
         os.mkdir(aside)
     assert [p.name for p in tmp_path.rglob("*")] == ["folder", "mine"]

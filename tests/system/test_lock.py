@@ -7,12 +7,12 @@ import pytest
 
 from aelab.errors import UsageError
 from aelab.system import lock
-from aelab.system.lock import only_writer
+from aelab.system.lock import exclusive_lock
 
 HOLD = """
 import sys
-from aelab.system.lock import only_writer
-with only_writer(sys.argv[1], "--run_dir=DIR"):
+from aelab.system.lock import exclusive_lock
+with exclusive_lock(sys.argv[1], "--run_dir=DIR"):
     print("has it", flush=True)
     sys.stdin.read()
 """
@@ -24,29 +24,29 @@ def test_a_second_process_is_told_who_the_first_one_is(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
         assert process.stdout.readline() == "has it\n"
-        with pytest.raises(UsageError) as error, only_writer(path, "--run_dir=DIR"):
+        with pytest.raises(UsageError) as error, exclusive_lock(path, "--run_dir=DIR"):
             pytest.fail("two writers")
         who = f"process {process.pid} on {socket.gethostname()}"
         assert f"--run_dir=DIR is being written by {who}" in str(error.value)
         process.kill()
         process.wait()
-        with only_writer(path, "--run_dir=DIR"):
+        with exclusive_lock(path, "--run_dir=DIR"):
             pass
 
 
 def test_it_is_given_back_even_after_an_error(tmp_path):
     path = str(tmp_path / "lock")
-    with pytest.raises(KeyError), only_writer(path, ""):
+    with pytest.raises(KeyError), exclusive_lock(path, ""):
         raise KeyError
     assert os.path.getsize(path) == 0
-    with only_writer(path, ""), open(path) as file:
+    with exclusive_lock(path, ""), open(path) as file:
         assert file.read() == f"process {os.getpid()} on {socket.gethostname()}\n"
 
 
 def test_a_longer_name_of_before_leaves_nothing(tmp_path):
     path = tmp_path / "lock"
     path.write_text("x" * 500)
-    with only_writer(str(path), ""):
+    with exclusive_lock(str(path), ""):
         assert path.read_text().startswith("process ")
         assert "x" * 100 not in path.read_text()
 
@@ -58,14 +58,14 @@ def test_a_full_disk_does_not_keep_it(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(lock.os, "write", full)
-    with only_writer(str(tmp_path / "lock"), ""):
+    with exclusive_lock(str(tmp_path / "lock"), ""):
         pass
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     with (
         pytest.raises(UsageError, match="--run_dir=DIR can't be written"),
-        only_writer(str(tmp_path / "none" / "lock"), "--run_dir=DIR"),
+        exclusive_lock(str(tmp_path / "none" / "lock"), "--run_dir=DIR"),
     ):
         pytest.fail("no folder, no lock")
 
@@ -77,6 +77,6 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.fcntl, "flock", refuse)
     with (
         pytest.raises(UsageError, match=r"lock can't be locked .*not supported"),
-        only_writer(str(tmp_path / "lock"), "--run_dir=DIR"),
+        exclusive_lock(str(tmp_path / "lock"), "--run_dir=DIR"),
     ):
         pytest.fail("no lock")

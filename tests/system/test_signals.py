@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from aelab.system.signals import SignalNote
+from aelab.system.signals import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_noted_and_the_handlers_come_back(number):
     before = signal.getsignal(number)
-    with SignalNote() as note:
+    with StopRequest() as note:
         assert note.signal_number == 0
         os.kill(os.getpid(), number)
         deadline = time.monotonic() + 10
@@ -29,8 +29,8 @@ def test_a_second_signal_ends_the_process_within_a_compiled_call(first, second):
     """Python's own handlers would not be called before its end."""
     code = (
         "import ctypes\n"
-        "from aelab.system.signals import SignalNote\n"
-        "with SignalNote():\n"
+        "from aelab.system.signals import StopRequest\n"
+        "with StopRequest():\n"
         "    print('ready', flush=True)\n"
         # As TensorFlow does: without the interpreter's lock, deaf to Python's signals.
         "    for _ in range(100):\n"
@@ -50,8 +50,8 @@ def test_the_same_signal_twice_at_once_is_one():
     """`timeout` sends a signal to the process, and to its group."""
     code = (
         "import time\n"
-        "from aelab.system.signals import SignalNote\n"
-        "with SignalNote() as note:\n"
+        "from aelab.system.signals import StopRequest\n"
+        "with StopRequest() as note:\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(1)\n"
         "    print(note.signal_number)\n"
@@ -69,7 +69,7 @@ def test_in_another_thread_nothing_is_noted_and_nothing_breaks():
     notes = []
 
     def run():
-        with SignalNote() as note:
+        with StopRequest() as note:
             notes.append(note.signal_number)
 
     thread = threading.Thread(target=run)
@@ -99,14 +99,14 @@ def test_a_second_signal_on_the_way_out_is_quiet(number):
         "import os, signal, time\n"
         "from aelab.cli import flags\n"
         "from aelab.errors import Stopped\n"
-        "from aelab.system.signals import SignalNote\n"
+        "from aelab.system.signals import StopRequest\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Left:\n"
         "    def __del__(self):\n"
         f"        os.kill(os.getpid(), {int(number)})\n"
         "def main(argv):\n"
         "    left = Left()\n"
-        "    with SignalNote() as note:\n"
+        "    with StopRequest() as note:\n"
         f"        os.kill(os.getpid(), {int(number)})\n"
         "        while not note.signal_number:\n"
         "            time.sleep(0.01)\n"

@@ -9,7 +9,7 @@ def test_tensorflow_starts_without_a_word_with_its_threads_and_fast_kernels():
     code = (
         "import os\n"
         "from aelab.system.startup import start_tensorflow\n"
-        "start_tensorflow(threads_an_operation=3)\n"
+        "start_tensorflow(threads_per_op=3)\n"
         "import tensorflow as tf\n"
         "print(float(tf.reduce_sum(tf.ones([3]))))\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads())\n"
@@ -31,8 +31,8 @@ def test_fast_kernels_can_be_switched_off(monkeypatch):
 def test_what_was_held_back_is_shown_after_a_failure():
     code = (
         "import os\n"
-        "from aelab.system.startup import held_back_stderr\n"
-        "with held_back_stderr():\n"
+        "from aelab.system.startup import buffered_stderr\n"
+        "with buffered_stderr():\n"
         "    os.write(2, b'the reason\\n')\n"
         "    raise OSError"
     )

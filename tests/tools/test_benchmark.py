@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from benchmarking import fit, machine, scale, table
 from benchmarking.arrays import load
-from benchmarking.limit import flops_an_image
+from benchmarking.limit import flops_per_image
 from benchmarking.recipes import (
     QUICK,
     SETTINGS,
@@ -43,7 +43,7 @@ def test_flops_by_hand(model, products, whole):
     first, *rest = products
     assert 2 * 2 * first + 3 * 2 * sum(rest) == whole
     network = STOCK_MODELS[model](recipe(model), (28, 28, 1))
-    assert flops_an_image(network) == whole
+    assert flops_per_image(network) == whole
 
 
 def record(number, row, variant, setting=None, **found):
@@ -74,7 +74,7 @@ def report():
         "seconds": 10.0,
         "is_quick": False,
         "batch_sizes": {row: row_config(row).batch_size for row in rows},
-        "flops_a_step": {"dense-float32": 5 * 10**8, "conv-float32": 10**9},
+        "flops_per_step": {"dense-float32": 5 * 10**8, "conv-float32": 10**9},
         "trials": [],
         "records": records,
     }
@@ -250,11 +250,11 @@ def test_a_source_that_repeats_its_images():
     assert source.image_shape == (4, 4, 1)
     assert source.nbytes == images.nbytes
     indices = np.array([0, 2, 3, 5_999_999], np.int64)
-    np.testing.assert_array_equal(source.images(indices), images[[0, 2, 0, 2]])
-    assert len(source.first(7)) == 7
+    np.testing.assert_array_equal(source.read(indices), images[[0, 2, 0, 2]])
+    assert len(source.take(7)) == 7
     again = scale.RepeatingSource(images.copy(), 6_000_000)
     assert source.fingerprint == again.fingerprint
-    others = [source.first(7), scale.RepeatingSource(images + 1, 6_000_000)]
+    others = [source.take(7), scale.RepeatingSource(images + 1, 6_000_000)]
     assert source.fingerprint not in [other.fingerprint for other in others]
     assert {n for n in vars(Source) if not n.startswith("_")} <= set(dir(source))
 
@@ -330,6 +330,6 @@ def test_a_quick_report_of_a_row(tmp_path):
         wanted.add((row, "torch"))
     assert set(measured) == wanted
     assert all(r.get("ms", r.get("gflops", 0)) > 0 for r in measured.values()), measured
-    assert report["flops_a_step"] == {row: 128 * 26_643_456}
+    assert report["flops_per_step"] == {row: 128 * 26_643_456}
     for variant in ("ours", "fit", "torch"):
         assert len(lines_of(result.stdout, row, variant)) == 1

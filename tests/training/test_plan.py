@@ -42,7 +42,7 @@ def test_training_lines_are_at_multiples_and_at_evaluations():
     made = plan(
         100, batch_size=10, epochs=3, log_every_steps=4, checkpoint_every_steps=7
     )
-    lines = {step for step in range(31) if made.is_training_line(step)}
+    lines = {step for step in range(31) if made.is_log_step(step)}
     assert lines == set(range(4, 31, 4)) | {10, 20, 30}
     assert [s for s in range(31) if made.is_checkpoint(s)] == [7, 14, 21, 28]
 
@@ -58,7 +58,7 @@ def test_following_next_event_meets_every_event_once(log, checkpoint):
     events = [
         step
         for step in range(made.total_steps + 1)
-        if made.is_training_line(step) or made.is_checkpoint(step)
+        if made.is_log_step(step) or made.is_checkpoint(step)
     ]
     assert met == events
 

@@ -199,14 +199,14 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, 
     class Stop(SimpleNamespace):
         signal_number = signal.SIGTERM
 
-    writing = trainer.Trainer._write_training_line_if_due
+    writing = trainer.Trainer._log_if_due
 
     def write_then_stop(self):
         writing(self)
         if self._step == 5:
             self._note = Stop()
 
-    monkeypatch.setattr(trainer.Trainer, "_write_training_line_if_due", write_then_stop)
+    monkeypatch.setattr(trainer.Trainer, "_log_if_due", write_then_stop)
     with pytest.raises(Stopped, match="at step 5"):
         train(tmp_path / "run")
     monkeypatch.undo()

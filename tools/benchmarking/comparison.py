@@ -73,7 +73,7 @@ class Comparison:
             "is_quick": self.is_quick,
             "batch_sizes": {row: row_config(row).batch_size for row in self.rows},
             "chosen": {f"{row} {kind}": s for (row, kind), s in chosen.items()},
-            "flops_a_step": flops,
+            "flops_per_step": flops,
             "trials": trials,
             "records": records,
         }

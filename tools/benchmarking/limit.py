@@ -39,11 +39,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     for name, fields in job["configs"].items():
         config = Config(**fields)
         model = STOCK_MODELS[config.model](config, (SIDE, SIDE, 1))
-        flops[name] = config.batch_size * flops_an_image(model)
+        flops[name] = config.batch_size * flops_per_image(model)
     return {"gflops": gflops, "flops": flops}
 
 
-def flops_an_image(model: Any) -> int:
+def flops_per_image(model: Any) -> int:
     """FLOPs of forward and backward pass, for one image.
 
     Dense and Conv2D layers alone, two FLOPs a multiplication and addition. The backward

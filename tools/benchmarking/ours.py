@@ -58,10 +58,10 @@ def time_loop(
 
 def _build(config: Config, source: Source, device: str) -> Callable[[int], None]:
     """A function that takes a number of training steps."""
-    from aelab.distributed.blocks import threads_an_operation
+    from aelab.distributed.blocks import threads_per_op
     from aelab.system.startup import start_tensorflow
 
-    start_tensorflow(threads_an_operation=threads_an_operation(config))
+    start_tensorflow(threads_per_op=threads_per_op(config))
 
     require(device)
 

@@ -52,12 +52,12 @@ class RepeatingSource:
     def __len__(self) -> int:
         return self._count
 
-    def images(self, indices: np.ndarray) -> np.ndarray:
+    def read(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
         chosen: np.ndarray = self._images[indices % len(self._images)]
         return chosen
 
-    def first(self, count: int) -> "RepeatingSource":
+    def take(self, count: int) -> "RepeatingSource":
         """A source of the first `count` images, at least 1 and no more than all."""
         return RepeatingSource(self._images, count)
 

@@ -102,9 +102,9 @@ def _cells(report: dict[str, Any], row: str, variant: str) -> list[str]:
 def _share(report: dict[str, Any], row: str, milliseconds: float) -> str:
     """How much of the time the arithmetic alone would take, in percent."""
     limits = values_of(of_task(report["records"], "", "limit"), "gflops")
-    if not limits or row not in report["flops_a_step"]:
+    if not limits or row not in report["flops_per_step"]:
         return ""
-    least = report["flops_a_step"][row] / statistics.median(limits) / 1e6
+    least = report["flops_per_step"][row] / statistics.median(limits) / 1e6
     return f"{least / milliseconds:.1%}"
 
 
@@ -141,7 +141,7 @@ def _reading(report: dict[str, Any]) -> str:
         speed = f"not measured ({limits[-1]['error']})"
     rounds = f"{number} rounds in turn" if number > 1 else "one round"
     flops = ", ".join(
-        f"{row} {count / 1e9:.3g}" for row, count in report["flops_a_step"].items()
+        f"{row} {count / 1e9:.3g}" for row, count in report["flops_per_step"].items()
     )
     on = " on all cores" if report["device"] == "cpu" else " (TF32 where there is)"
     lines = [

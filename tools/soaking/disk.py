@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from soaking.comparison import flaws, newest_step
-from soaking.runs import Run, Tally, make_twin, wait
+from soaking.runs import Run, Tally, make_reference, wait
 
 _FLAGS = ["--epochs=12", "--early_stopping_patience=0", "--log_every_steps=1"]
 _TRIALS = 5  # of each kind
@@ -39,7 +39,7 @@ def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
     except OSError as error:
         tally.not_run = str(error)
         return tally
-    twin, _ = make_twin(folder / "twin", flags)
+    twin, _ = make_reference(folder / "twin", flags)
     needed = sum(-(-os.path.getsize(p) // _PAGE) for p in twin.path.rglob("*")) * _PAGE
     for number in range(_TRIALS):
         size = int((number + generator.random()) / _TRIALS * 0.9 * needed)

@@ -97,7 +97,7 @@ def wait(process: subprocess.Popen[bytes]) -> int:
         raise TrainingError(f"{process.args} hangs") from None
 
 
-def make_twin(path: Path, flags: list[str]) -> tuple[Run, float]:
+def make_reference(path: Path, flags: list[str]) -> tuple[Run, float]:
     """Trains the run that nothing stops.
 
     Returns:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from soaking.comparison import flaws, newest_step
-from soaking.runs import Run, Tally, make_twin, wait
+from soaking.runs import Run, Tally, make_reference, wait
 
 _TERM = signal.SIGTERM
 _KINDS = {  # signals and how often, in percent
@@ -22,7 +22,7 @@ _STARTUP_SHARE = 0.25
 _STARTUP_STRETCH = 1.6  # tracing comes after the first checkpoint
 _DELAY_SECONDS = 1.0
 _GAP_SECONDS = 0.3
-_HEED_SECONDS = 10.0
+_GRACE_SECONDS = 10.0
 _MOST_LOSSES = 20
 _MOST_WITHOUT_PROGRESS = 30
 _SAY_EVERY = 10
@@ -77,7 +77,7 @@ def soak(name: str, flags: list[str], kills: int, seed: int, folder: Path) -> Ta
     """
     started, tally = time.monotonic(), Tally(name)
     generator = random.Random(f"{seed} {name}")
-    twin, startup_seconds = make_twin(folder / "twin", flags)
+    twin, startup_seconds = make_reference(folder / "twin", flags)
     print(f"{name}: the twin is there ({time.monotonic() - started:.0f} s)", flush=True)
     while sum(tally.stops.values()) < kills and len(tally.losses) < _MOST_LOSSES:
         run = Run(folder / f"run-{tally.compared + 1}", flags)
@@ -152,7 +152,7 @@ def _sleep(process: subprocess.Popen[bytes], seconds: float) -> None:
 def _wrong_end(run: Run, stop: Stop, code: int, seconds: float) -> list[str]:
     """What is wrong with how a process ended that was asked to stop."""
     number, errors = stop.signals[0], run.errors()
-    if code == 0 and number != signal.SIGKILL and seconds > _HEED_SECONDS:
+    if code == 0 and number != signal.SIGKILL and seconds > _GRACE_SECONDS:
         return [f"it went on for {seconds:.0f} s to its end"]
     # A shell sees 128 + n, too, where Python had not yet begun to handle signals.
     allowed = [0, -number] + ([128 + number] if number != signal.SIGKILL else [])

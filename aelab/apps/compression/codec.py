@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from aelab.apps.compression.fit_tables import learn_tables
+from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.tables import Tables
-from aelab.data.sources import Source, load_split, moved
+from aelab.data.sources import Source, load_split, with_data_dir
 from aelab.errors import ImageError, UsageError
 from aelab.metrics import psnr
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
-from aelab.runs.trained_model import Trained, build_trained, load_trained
+from aelab.runs.trained_model import TrainedModel, build_trained, load_trained
 from aelab.system.files import write_bytes
 
 CODABLE = ("codec", "dense")
@@ -41,7 +41,7 @@ class Codec:
       tables: see `Tables`.
     """
 
-    def __init__(self, trained: Trained, key: bytes, tables: Tables):
+    def __init__(self, trained: TrainedModel, key: bytes, tables: Tables):
         """Compiles the networks of `trained` for any number of images."""
         self.key, self.tables = key, tables
         self.image_shape = trained.image_shape
@@ -80,7 +80,7 @@ def _rows(image_shape: tuple[int, int, int]) -> int:
     return max(1, _VALUES // math.prod(image_shape))
 
 
-def _encoder(trained: Trained) -> Any:
+def _encoder(trained: TrainedModel) -> Any:
     images = tf.TensorSpec((None, *trained.image_shape), tf.uint8)
 
     @tf.function(input_signature=[images], autograph=False)
@@ -91,7 +91,7 @@ def _encoder(trained: Trained) -> Any:
     return encode.get_concrete_function()
 
 
-def _decoder(trained: Trained) -> Any:
+def _decoder(trained: TrainedModel) -> Any:
     code = tf.TensorSpec(trained.model.decoder.input_shape, tf.float32)
 
     @tf.function(input_signature=[code], autograph=False)
@@ -143,7 +143,7 @@ def open_codec(
     key = _key(weights, step)
     if os.path.exists(path := codec_path(run, key)):
         return _load(run, path, key)
-    source = load_split(moved(config, data_dir), "train")
+    source = load_split(with_data_dir(config, data_dir), "train")
     tables = _learn(trained, source, 1.0 if config.sends_integers() else step)
     content = io.BytesIO()
     known = {"step": np.asarray(trained.step), "quantiser": np.asarray(step)}
@@ -219,7 +219,7 @@ def _load(run: RunDirectory, path: str, key: bytes) -> Codec:
     return Codec(build_trained(run, path, arrays), key, tables)
 
 
-def _learn(trained: Trained, source: Source, step: float) -> Tables:
+def _learn(trained: TrainedModel, source: Source, step: float) -> Tables:
     """Tables for the codes of training images, rounded to multiples of `step`."""
     if source.image_shape != trained.image_shape:
         raise UsageError(
@@ -231,17 +231,16 @@ def _learn(trained: Trained, source: Source, step: float) -> Tables:
     ends = itertools.pairwise([*range(0, count, rows), count])
     try:
         codes = [
-            encode(tf.constant(source.images(np.arange(*pair)))).numpy()
-            for pair in ends
+            encode(tf.constant(source.read(np.arange(*pair)))).numpy() for pair in ends
         ]
     except ImageError as error:
         raise UsageError(str(error)) from None
     code = np.concatenate(codes)
-    step = step or _coarsest(trained, source.images(np.arange(len(codes[0]))), codes[0])
-    return learn_tables(to_integers(code, step), step)
+    step = step or _coarsest(trained, source.read(np.arange(len(codes[0]))), codes[0])
+    return fit_tables(to_integers(code, step), step)
 
 
-def _coarsest(trained: Trained, images: np.ndarray, code: np.ndarray) -> float:
+def _coarsest(trained: TrainedModel, images: np.ndarray, code: np.ndarray) -> float:
     """The largest step whose rounding costs no more than 0.1 dB of PSNR."""
     decode = _decoder(trained)
 

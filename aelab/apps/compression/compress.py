@@ -18,7 +18,7 @@ from aelab.apps.compression.inputs import list_members, read_blocks
 from aelab.apps.compression.tables import Tables, crc_of
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import writing, written_aside
+from aelab.system.files import atomic_write, writing
 
 _SUFFIX = ".aelab"
 
@@ -70,7 +70,7 @@ def compress(
     ideal_bytes = 0.0
     with (
         writing(f"--output={output}"),
-        written_aside(output) as aside,
+        atomic_write(output) as aside,
         open(aside, "wb") as file,
     ):
         file.write(pack_header(header))

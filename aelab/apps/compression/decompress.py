@@ -21,7 +21,7 @@ from aelab.apps.compression.tables import crc_of
 from aelab.data.idx import idx_header
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import writing, written_aside
+from aelab.system.files import atomic_write, writing
 
 
 class Decompressed(NamedTuple):
@@ -170,7 +170,7 @@ def _write(header: Header, paths: Sequence[str], images: _Images) -> list[str]:
             (image,), is_whole = images.take(1)
             if not is_whole:
                 continue
-            with written_aside(path) as aside:
+            with atomic_write(path) as aside:
                 png_of(image).save(aside, "PNG", optimize=True)
         written.append(path)
     return written
@@ -179,7 +179,7 @@ def _write(header: Header, paths: Sequence[str], images: _Images) -> list[str]:
 def _write_idx(
     path: str, count: int, shape: tuple[int, int, int], images: _Images
 ) -> None:
-    with written_aside(path) as aside, open(aside, "wb") as file:
+    with atomic_write(path) as aside, open(aside, "wb") as file:
         file.write(idx_header((count, *shape[:2])))
         while count:
             part, _ = images.take(count)

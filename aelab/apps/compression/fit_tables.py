@@ -9,12 +9,12 @@ _MARGIN = 32  # integers beyond those that training images have
 _SMOOTH_IMAGES = 16.0  # how many images the smooth distribution counts for,
 _OVERALL_IMAGES = 32.0  # and in a class the distribution over all classes
 _MOST_CLASSES = 32
-_IMAGES_A_CLASS = 100  # at least, on average
+_IMAGES_PER_CLASS = 100  # at least, on average
 _TURNS = 15
 _MOST_INTEGERS = 2**12
 
 
-def learn_tables(symbols: np.ndarray, step: float) -> Tables:
+def fit_tables(symbols: np.ndarray, step: float) -> Tables:
     """Tables from the symbols of training images, int32 [n, places], and their step.
 
     Over all images, a probability is the share of them that have an integer, mixed with
@@ -38,7 +38,7 @@ def learn_tables(symbols: np.ndarray, step: float) -> Tables:
         )
     lowest = (symbols.min(axis=0) - _MARGIN).astype(np.int32)
     sizes = (symbols.max(axis=0) + _MARGIN + 1 - lowest).astype(np.int32)
-    count = min(_MOST_CLASSES, max(2, len(symbols) // _IMAGES_A_CLASS))
+    count = min(_MOST_CLASSES, max(2, len(symbols) // _IMAGES_PER_CLASS))
     overall = _overall(symbols, lowest, sizes)
     chosen = _nearest(symbols, count)
     for _ in range(_TURNS):

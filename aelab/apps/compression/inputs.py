@@ -14,7 +14,7 @@ from aelab.apps.compression.file_format import (
     name_fault,
 )
 from aelab.data.idx import IdxFile
-from aelab.data.image_files import opened, why_not
+from aelab.data.image_files import failure_reason, opened
 from aelab.errors import UsageError
 
 _IDX_MAGIC = b"\0\0\x08"
@@ -147,7 +147,7 @@ def _read_picture(
             pixels = np.asarray(picture.convert(_AS[channels]))
             return pixels.reshape(shape)
     except Exception as error:  # decoders raise whatever damage leads them to
-        raise UsageError(f"{path}: {why_not(error)}") from None
+        raise UsageError(f"{path}: {failure_reason(error)}") from None
 
 
 def png_of(image: np.ndarray) -> Image.Image:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from aelab.apps.compression.baselines import BASELINES_OF_CODECS, Point, packed_bytes
 from aelab.apps.compression.codec import codec_path, open_codec
-from aelab.apps.compression.rivals import RIVALS, Point, packed_bytes
 from aelab.config import Config
-from aelab.data.sources import load_split, moved
+from aelab.data.sources import load_split, with_data_dir
 from aelab.errors import ImageError, UsageError
 from aelab.metrics import psnr, ssim
 from aelab.runs.directory import RunDirectory
@@ -64,7 +64,7 @@ def rate_distortion(
         ]
     if rivals:
         training = _all(config, "train")
-        for measure in RIVALS.values():
+        for measure in BASELINES_OF_CODECS.values():
             points += [_judge(point, images) for point in measure(images, training)]
     content = json.dumps({"images": len(images), "points": points}, indent=2) + "\n"
     write_bytes(os.path.join(output, "rate_distortion.json"), content.encode())
@@ -80,14 +80,14 @@ def _shared_config(runs: Sequence[RunDirectory], data_dir: str) -> Config:
     if len(set(prints.values())) > 1:
         told = "; ".join(f"{path}: {text}" for path, text in prints.items())
         raise UsageError(f"the runs must have the same evaluation images ({told})")
-    return moved(runs[0].read_config(), data_dir)
+    return with_data_dir(runs[0].read_config(), data_dir)
 
 
 def _all(config: Config, split: str) -> np.ndarray:
     """All images of a split, uint8 [n, H, W, C]."""
     source = load_split(config, split)
     try:
-        return source.images(np.arange(len(source)))
+        return source.read(np.arange(len(source)))
     except ImageError as error:
         raise UsageError(str(error)) from None
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from aelab.errors import UsageError
 from aelab.models import SIZE_MULTIPLES, build_model
-from aelab.runs.trained_model import Trained
+from aelab.runs.trained_model import TrainedModel
 
 TILE = 1024  # pixels a side
 _CALL_PIXELS = 2**20  # of all images in one call of the model
@@ -67,7 +67,7 @@ class Denoiser:
         pixel depends on others, along an axis, and a multiple of `multiple`.
     """
 
-    def __init__(self, trained: Trained, tile: int = TILE):
+    def __init__(self, trained: TrainedModel, tile: int = TILE):
         """Takes a trained model.
 
         Args:

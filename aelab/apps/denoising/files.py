@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from aelab.data import png
-from aelab.system.files import written_aside
+from aelab.system.files import atomic_write
 
 MAX_PIXELS = 250_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -82,7 +82,7 @@ def write_picture(path: str, picture: Picture) -> None:
     Raises:
       OSError: it can't be written; what `path` held stays.
     """
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         if picture.format == "PNG":
             png.write_png(aside, [picture.pixels], picture.chunks)
             return
@@ -104,7 +104,7 @@ def write_comparison(path: str, before: np.ndarray, after: Picture) -> None:
       OSError: it can't be written; what `path` held stays.
     """
     chunks = after.chunks or png.make_chunks(after.metadata)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         png.write_png(aside, [before, after.pixels], chunks)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from aelab.apps.denoising.files import SUFFIXES
 from aelab.errors import UsageError
 from aelab.system.console import warn
-from aelab.system.files import aside_of
+from aelab.system.files import temporary_path
 
 # Pictures of which a user may think that they are denoised.
 _OTHER_SUFFIXES = (".avif", ".gif", ".heic", ".jp2", ".jxl")
@@ -113,7 +113,7 @@ def _check(jobs: Sequence[Job], output: str) -> None:
     written: dict[str, Job] = {}
     for job in jobs:
         paths = [path for path in (job.target, job.comparison) if path]
-        for path in [*paths, *map(aside_of, paths)]:
+        for path in [*paths, *map(temporary_path, paths)]:
             if (other := written.setdefault(path, job)) is not job:
                 raise UsageError(
                     f"{other.source} and {job.source} would both be written to {path}: "

@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from aelab.apps.evaluation.floors import FLOORS, Floor, code_floors, is_installed
-from aelab.apps.evaluation.levels import Contest, judge_levels, read_training
+from aelab.apps.evaluation.baselines import (
+    BASELINES,
+    Baseline,
+    code_baselines,
+    is_installed,
+)
+from aelab.apps.evaluation.levels import Comparison, compare_levels, read_training
 from aelab.apps.evaluation.measure import (
-    Judge,
+    EvaluationStep,
     Measured,
-    build_judge,
+    build_evaluation_step,
     means,
     measure,
     spread,
@@ -21,7 +26,7 @@ from aelab.apps.evaluation.measure import (
 from aelab.apps.evaluation.pictures import write_pictures
 from aelab.config import Config
 from aelab.data.pipeline import image_error
-from aelab.data.sources import Source, load_split, moved
+from aelab.data.sources import Source, load_split, with_data_dir
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
@@ -59,8 +64,8 @@ def evaluate_run(
       floors: whether to compute what the model must beat.
 
     Returns:
-      What was written: checkpoint, step; of all images what `_of_all_images` gives; of
-      as many as floors can take what `judge_levels` gives; `missing`, the libraries
+      What was written: checkpoint, step; of all images what `_overall` gives; of
+      as many as floors can take what `compare_levels` gives; `missing`, the libraries
       that were not there; `unlearned`, the floors that are left out because there is
       one training image alone; and `pictures`, the files that were written.
 
@@ -69,23 +74,21 @@ def evaluate_run(
     """
     run = RunDirectory(run_dir)
     config, model, image_shape, step = load_trained(run, checkpoint)
-    config = moved(config, data_dir)
+    config = with_data_dir(config, data_dir)
     source = _load(config, "eval", image_shape)
-    judge = build_judge(model, config)
+    judge = build_evaluation_step(model, config)
     whole = measure(judge, config, source, keep_worst=_NUM_WORST)
     result: dict[str, Any] = {"checkpoint": checkpoint, "step": step}
-    result |= _of_all_images(whole, source, run)
+    result |= _overall(whole, source, run)
     wanted = _floors(config, result["input"]) if floors else {}
     contest, left_out = _contest(judge, config, source, wanted)
-    result |= judge_levels(contest, config, noise_stddevs) | left_out
+    result |= compare_levels(contest, config, noise_stddevs) | left_out
     result["pictures"] = write_pictures(run.path, whole.images, result)
     write_bytes(run.evaluation_json, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
-def _of_all_images(
-    whole: Measured, source: Source, run: RunDirectory
-) -> dict[str, Any]:
+def _overall(whole: Measured, source: Source, run: RunDirectory) -> dict[str, Any]:
     """The figures of all evaluation images.
 
     Returns:
@@ -107,19 +110,22 @@ def _of_all_images(
     }
 
 
-def _floors(config: Config, of_input: Mapping[str, float]) -> Mapping[str, Floor]:
+def _floors(config: Config, of_input: Mapping[str, float]) -> Mapping[str, Baseline]:
     """What a model must beat: as a denoiser, or as a code if its input is clean.
 
     The code of `conv` has more numbers than the image, so nothing is asked of it.
     """
     if of_input["mse"] > 0:
-        return FLOORS
-    return code_floors(config.encoding_dim) if config.model == "dense" else {}
+        return BASELINES
+    return code_baselines(config.encoding_dim) if config.model == "dense" else {}
 
 
 def _contest(
-    judge: Judge, config: Config, source: Source, wanted: Mapping[str, Floor]
-) -> tuple[Contest, dict[str, list[str]]]:
+    judge: EvaluationStep,
+    config: Config,
+    source: Source,
+    wanted: Mapping[str, Baseline],
+) -> tuple[Comparison, dict[str, list[str]]]:
     """Model and floors, as far as they can take part, and `missing`, `unlearned`."""
     found = {name: f for name, f in wanted.items() if is_installed(f.library)}
     training = _load_training(config, source.image_shape) if found else None
@@ -127,7 +133,7 @@ def _contest(
     unlearned = [name for name in found if is_single and found[name].learns]
     used = {name: floor for name, floor in found.items() if name not in unlearned}
     missing = sorted({wanted[name].library for name in wanted.keys() - found})
-    contest = Contest(judge, used, source, training)
+    contest = Comparison(judge, used, source, training)
     return contest, {"missing": missing, "unlearned": unlearned}
 
 

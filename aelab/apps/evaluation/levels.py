@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from aelab.apps.evaluation.floors import Floor, Task, num_search_images
+from aelab.apps.evaluation.baselines import Baseline, Task, num_search_images
 from aelab.apps.evaluation.measure import (
-    Judge,
+    EvaluationStep,
     Values,
     corrupted_examples,
     means,
@@ -30,18 +30,18 @@ _EVAL_VALUES = 2**21
 _TRAIN_VALUES = 2**24
 
 
-class Contest(NamedTuple):
+class Comparison(NamedTuple):
     """A model, its floors, and the images that all of them get.
 
     Attributes:
-      judge: the model with its figures, see `build_judge`.
+      judge: the model with its figures, see `build_evaluation_step`.
       floors: by name.
       evaluation: what to evaluate on; the first images are taken if there are many.
       training: what floors may learn from, see `read_training`; None if there are none.
     """
 
-    judge: Judge
-    floors: Mapping[str, Floor]
+    judge: EvaluationStep
+    floors: Mapping[str, Baseline]
     evaluation: Source
     training: np.ndarray | None
 
@@ -62,14 +62,14 @@ def sweep_configs(config: Config, noise_stddevs: Sequence[float]) -> list[Config
     ]
 
 
-def judge_levels(
-    contest: Contest, config: Config, noise_stddevs: Sequence[float]
+def compare_levels(
+    contest: Comparison, config: Config, noise_stddevs: Sequence[float]
 ) -> dict[str, Any]:
     """Judges model and floors as trained and in a sweep; shows progress on a terminal.
 
     Returns:
-      `trained`: what `judge_level` gives, and `sweep`: a list of the same, one for each
-      of `noise_stddevs`, empty if the run has no Gaussian noise.
+      `trained`: what `compare_level` gives, and `sweep`: a list of the same, one for
+      each of `noise_stddevs`, empty if the run has no Gaussian noise.
     """
     sweep = sweep_configs(config, noise_stddevs)
     configs = list(dict.fromkeys([config, *sweep]))
@@ -81,11 +81,11 @@ def judge_levels(
         leave=False,
     ) as bar:
         for level in configs:
-            judged[level] = judge_level(contest, level, bar)
+            judged[level] = compare_level(contest, level, bar)
     return {"trained": judged[config], "sweep": [judged[level] for level in sweep]}
 
 
-def judge_level(contest: Contest, config: Config, bar: Any) -> dict[str, Any]:
+def compare_level(contest: Comparison, config: Config, bar: Any) -> dict[str, Any]:
     """Judges model and floors on images corrupted as `config` says.
 
     The evaluation noise is frozen: at each level it is the same draw, scaled.
@@ -104,7 +104,7 @@ def judge_level(contest: Contest, config: Config, bar: Any) -> dict[str, Any]:
     """
     bar.set_description(f"{describe(config)}: model")
     source = contest.evaluation
-    source = source.first(_within(source, _EVAL_VALUES))
+    source = source.take(_within(source, _EVAL_VALUES))
     measured = measure(contest.judge, config, source)
     bar.update()
     level: dict[str, Any] = {

@@ -15,13 +15,13 @@ from aelab.data.pipeline import (
     num_eval_batches,
 )
 from aelab.data.sources import Source
-from aelab.training.step import image_metrics, judge_output
+from aelab.training.step import evaluate_output, image_metrics
 
 Values = dict[str, np.ndarray]
 
 _WORST_SHARE = 100  # one in so many
 # `(corrupted, clean) -> output, figures of the input, figures of the output`.
-Judge = Callable[[Any, Any], tuple[Any, dict[str, Any], dict[str, Any]]]
+EvaluationStep = Callable[[Any, Any], tuple[Any, dict[str, Any], dict[str, Any]]]
 
 
 class Images(NamedTuple):
@@ -53,18 +53,20 @@ class Measured(NamedTuple):
     output: Values
 
 
-def build_judge(model: Any, config: Config) -> Judge:
+def build_evaluation_step(model: Any, config: Config) -> EvaluationStep:
     """Compiles a model together with the figures of its input and output."""
 
     def judge(corrupted: Any, clean: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        output, of_output = judge_output(model, config, corrupted, clean)
+        output, of_output = evaluate_output(model, config, corrupted, clean)
         return output, image_metrics(clean, corrupted), of_output
 
-    compiled: Judge = tf.function(judge, autograph=False)
+    compiled: EvaluationStep = tf.function(judge, autograph=False)
     return compiled
 
 
-def measure_batches(judge: Judge, config: Config, source: Source) -> Iterator[Measured]:
+def measure_batches(
+    judge: EvaluationStep, config: Config, source: Source
+) -> Iterator[Measured]:
     """Judges all images of `source`, a batch at a time, in order."""
     first = 0
     dataset = make_eval_dataset(source, config)
@@ -84,12 +86,12 @@ def measure_batches(judge: Judge, config: Config, source: Source) -> Iterator[Me
 
 
 def measure(
-    judge: Judge, config: Config, source: Source, keep_worst: int = 0
+    judge: EvaluationStep, config: Config, source: Source, keep_worst: int = 0
 ) -> Measured:
     """Judges all images of `source`.
 
     Args:
-      judge: see `build_judge`.
+      judge: see `build_evaluation_step`.
       config: how they are corrupted.
       source: the images.
       keep_worst: keep only so many images, those of lowest PSNR; 0 = all. The figures

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from aelab.apps.evaluation.floors import is_installed
+from aelab.apps.evaluation.baselines import is_installed
 from aelab.apps.evaluation.measure import Images
 from aelab.apps.evaluation.table import LABELS
 from aelab.summaries.panels import draw_panel, encode_png
@@ -16,7 +16,7 @@ WORST = "evaluation-worst.png"
 SWEEP = "evaluation-sweep.png"
 
 _INCHES = (6.4, 4.4)
-_DOTS_AN_INCH = 120
+_DOTS_PER_INCH = 120
 
 
 def write_pictures(folder: str, worst: Images, result: dict[str, Any]) -> list[str]:
@@ -27,7 +27,7 @@ def write_pictures(folder: str, worst: Images, result: dict[str, Any]) -> list[s
     Args:
       folder: where to.
       worst: the images of the first: from the top clean, input, output.
-      result: `trained` and `sweep`, see `judge_levels`.
+      result: `trained` and `sweep`, see `compare_levels`.
 
     Returns:
       The names of the files that were written.
@@ -52,7 +52,7 @@ def draw_sweep(sweep: Sequence[dict[str, Any]], trained: float | None) -> bytes:
     """PSNR over noise, a curve each for model, input and floors.
 
     Args:
-      sweep: what `judge_level` gave for each level.
+      sweep: what `compare_level` gave for each level.
       trained: the level that the model was trained with, if one; a line marks it.
 
     Returns:
@@ -79,5 +79,5 @@ def draw_sweep(sweep: Sequence[dict[str, Any]], trained: float | None) -> bytes:
     axes.grid(alpha=0.3)
     axes.legend()
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=_DOTS_AN_INCH)
+    figure.savefig(png, format="png", dpi=_DOTS_PER_INCH)
     return png.getvalue()

@@ -82,11 +82,11 @@ def _rivals(level: dict[str, Any], metric: str) -> dict[str, float]:
     return rivals
 
 
-def verdict(level: dict[str, Any], metric: str) -> str:
+def result_text(level: dict[str, Any], metric: str) -> str:
     """How the output stands to the best of its rivals.
 
     Args:
-      level: what `judge_level` gave.
+      level: what `compare_level` gave.
       metric: `psnr` or `ssim`.
 
     Returns:
@@ -111,7 +111,7 @@ def _verdicts(result: dict[str, Any]) -> str:
             "The input is the clean image itself: there is no noise to take out."
         )
     for metric, title in _TITLES.items():
-        if said := verdict(trained, metric):
+        if said := result_text(trained, metric):
             lines.append(f"{title.split(',')[0]} of the output: {said}.")
     return "\n".join(lines)
 
@@ -133,7 +133,9 @@ def _sweep_table(
         ]
         mark = "*" if level["noise_stddev"] == trained else ""
         name = f"{level['noise_stddev']:g}{mark}"
-        lines.append(f"{name:<9}{''.join(cells)}  {verdict(level, metric)}".rstrip())
+        lines.append(
+            f"{name:<9}{''.join(cells)}  {result_text(level, metric)}".rstrip()
+        )
     return "\n".join(lines)
 
 

@@ -18,19 +18,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from aelab.apps.compression import decompress, rivals
+from aelab.apps.compression import baselines, decompress
 from aelab.apps.compression import file_format as container
+from aelab.apps.compression.baselines import NAME
 from aelab.apps.compression.codec import CODABLE, open_codec, to_integers
 from aelab.apps.compression.compress import compress
 from aelab.apps.compression.file_format import Block, Header, Member
-from aelab.apps.compression.fit_tables import learn_tables
+from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.rate_distortion import (
     bytes_at,
     curves,
     rate_distortion,
     table,
 )
-from aelab.apps.compression.rivals import NAME
 from aelab.apps.compression.tables import Tables
 from aelab.config import Config
 from aelab.data.idx import read_idx
@@ -80,7 +80,7 @@ def codable_run(request, make_run, codec_run):
 def some_images(count, seed=0):
     """Garments, and noise as no training image is."""
     source = load_split(Config(seed=seed, eval_examples=300), "eval")
-    images = source.images(np.arange(count) % len(source))
+    images = source.read(np.arange(count) % len(source))
     images[::7] = np.random.default_rng(seed).integers(0, 256, images[::7].shape)
     return images
 
@@ -220,8 +220,8 @@ os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 from aelab.system.startup import start_tensorflow
 start_tensorflow()
 from aelab.apps.compression import file_format as container
-from aelab.apps.compression import decompress
-from aelab.apps.compression import rivals
+from aelab.apps.compression import baselines, decompress
+from aelab.apps.compression import baselines
 from aelab.apps.compression.codec import find_codec
 from aelab.apps.compression.tables import crc_of
 from aelab.runs.directory import RunDirectory
@@ -586,7 +586,7 @@ def test_a_step_beyond_reason_is_refused(make_run, step):
 
 def test_codes_too_large_for_tables_are_refused():
     with pytest.raises(UsageError, match="larger --quantiser_step"):
-        learn_tables(np.array([[0], [5000]], np.int32), 1.0)
+        fit_tables(np.array([[0], [5000]], np.int32), 1.0)
 
 
 def test_a_coarser_step_takes_fewer_bytes(make_run, tmp_path):
@@ -612,7 +612,7 @@ def test_a_coarser_step_takes_fewer_bytes(make_run, tmp_path):
     st.lists(st.tuples(st.integers(-45, 45), st.integers(-3, 3))),
 )
 def test_tables_code_what_they_have(seen, coded):
-    tables = learn_tables(np.array(seen, np.int32), 1.0)
+    tables = fit_tables(np.array(seen, np.int32), 1.0)
     symbols = np.array(coded, np.int32).reshape(-1, 2)
     highest = tables.lowest + tables.sizes - 1
     symbols = np.clip(symbols, tables.lowest, highest).astype(np.int32)
@@ -626,7 +626,7 @@ def test_tables_code_what_they_have(seen, coded):
 def test_probabilities_are_those_of_training_and_sum_to_one():
     rng = np.random.default_rng(0)
     symbols = np.rint(rng.normal(3, 2, (20_000, 1))).astype(np.int32)
-    tables = learn_tables(symbols, 1.0)
+    tables = fit_tables(symbols, 1.0)
     assert tables.classes.sum() == 2**24
     np.testing.assert_array_equal(tables.frequencies.sum(axis=1), 2**24)
     found = tables.classes / 2**24 @ (tables.frequencies / 2**24)
@@ -638,7 +638,7 @@ def test_classes_find_what_places_have_in_common():
     """Four places that hold one integer of eight take little more than 3 bits."""
     rng = np.random.default_rng(0)
     symbols = np.repeat(rng.integers(0, 8, (20_000, 1)), 4, axis=1).astype(np.int32)
-    tables = learn_tables(symbols[:10_000], 1.0)
+    tables = fit_tables(symbols[:10_000], 1.0)
     bits = 8 * tables.encode(symbols[10_000:])[1] / 10_000
     assert 3 < bits < 4
 
@@ -646,7 +646,7 @@ def test_classes_find_what_places_have_in_common():
 def test_the_class_that_takes_fewest_bits_is_taken():
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3, 4, (500, 3)).astype(np.int32)
-    tables = learn_tables(symbols, 1.0)
+    tables = fit_tables(symbols, 1.0)
     bits = tables.bits(symbols)
     assert bits.shape == (len(tables.classes), 500)
     places = np.cumsum(tables.sizes) - tables.sizes + symbols - tables.lowest
@@ -660,7 +660,7 @@ def test_the_class_that_takes_fewest_bits_is_taken():
 
 
 def test_bad_tables_are_refused():
-    good = learn_tables(np.zeros((3, 2), np.int32), 1.0).arrays()
+    good = fit_tables(np.zeros((3, 2), np.int32), 1.0).arrays()
     for name, change in {
         "tables/step": lambda a: a * 0,
         "tables/lowest": lambda a: a[:1],
@@ -673,7 +673,7 @@ def test_bad_tables_are_refused():
 
 
 def test_content_with_something_behind_it_is_refused():
-    tables = learn_tables(np.arange(60, dtype=np.int32).reshape(30, 2), 1.0)
+    tables = fit_tables(np.arange(60, dtype=np.int32).reshape(30, 2), 1.0)
     content, _ = tables.encode(np.arange(60, dtype=np.int32).reshape(30, 2))
     with pytest.raises(ValueError):
         tables.decode(content, 20)
@@ -684,7 +684,7 @@ def test_content_with_something_behind_it_is_refused():
 def test_without_constriction_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "constriction", None)
     with pytest.raises(UsageError, match=r"\[codec\]"):
-        learn_tables(np.zeros((3, 2), np.int32), 1.0)
+        fit_tables(np.zeros((3, 2), np.int32), 1.0)
 
 
 def test_integers_are_the_nearest_multiples():
@@ -777,7 +777,7 @@ def test_a_file_takes_no_more_than_the_prior_said(tmp_path):
         batch_size=50,
     )
     figures = train_and_evaluate(config, str(tmp_path / "run"))
-    images = load_split(config, "eval").images(np.arange(500))
+    images = load_split(config, "eval").read(np.arange(500))
     write_idx(tmp_path / "images", images[..., 0])
     done = compress(
         str(tmp_path / "run"), [str(tmp_path / "images")], str(tmp_path / "x.aelab")
@@ -861,7 +861,7 @@ def test_rate_and_distortion_of_everything(tmp_path, codec_run, make_run):
 def test_what_a_point_counts_is_the_file(tmp_path, codec_run):
     """Of the same images, under the name that the measurement takes."""
     source = load_split(RunDirectory(codec_run).read_config(), "eval")
-    write_idx(tmp_path / NAME, source.images(np.arange(10))[..., 0])
+    write_idx(tmp_path / NAME, source.read(np.arange(10))[..., 0])
     done = compress(codec_run, [str(tmp_path / NAME)], str(tmp_path / "x.aelab"))
     (point,) = rate_distortion([codec_run], str(tmp_path), "best", rivals=False)
     assert point["bytes"] == done.file_bytes / 10
@@ -870,8 +870,8 @@ def test_what_a_point_counts_is_the_file(tmp_path, codec_run):
 
 def test_pca_points_are_what_scikit_learn_and_rounding_give():
     source = load_split(Config(train_examples=300), "train")
-    images = source.images(np.arange(300))
-    first = next(rivals.principal_components(images[:50], images[50:]))
+    images = source.read(np.arange(300))
+    first = next(baselines.principal_components(images[:50], images[50:]))
     flat = images.reshape(300, -1) / 255
     pca = PCA(16, svd_solver="full").fit(flat[50:])
     codes = np.rint(pca.transform(flat[:50]) / 0.35) * 0.35
@@ -885,7 +885,7 @@ def test_pca_points_are_what_scikit_learn_and_rounding_give():
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 30, 3)])
 def test_a_mosaic_comes_apart(count, shape):
     images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
-    mosaic = rivals._Mosaic(count, *shape)
+    mosaic = baselines._Mosaic(count, *shape)
     whole = mosaic.join(images)
     assert whole.ndim == 3 and whole.shape[2] == shape[2]
     np.testing.assert_array_equal(whole[: shape[0], : shape[1]], images[0])

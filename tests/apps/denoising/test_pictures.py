@@ -22,7 +22,7 @@ from aelab.apps.denoising.jobs import Job, plan_jobs
 from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.models import MODELS, SIZE_MULTIPLES, build_model
-from aelab.runs.trained_model import Trained
+from aelab.runs.trained_model import TrainedModel
 
 ORIENTATION = 274
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -37,7 +37,7 @@ def trained(name="conv", channels=1, size=32):
     for variable in model.trainable_variables:
         value = variable.numpy() + 0.05 * generator.normal(size=variable.shape)
         variable.assign(value)
-    return Trained(config, model, (size, size, channels), 0)
+    return TrainedModel(config, model, (size, size, channels), 0)
 
 
 def whole(trained, picture, multiple=4, margin=16):
@@ -229,7 +229,7 @@ def test_a_16_bit_run_computes_in_float32():
     model = build_model(config, exact.image_shape)
     model.set_weights(exact.model.get_weights())
     picture = random_picture(40, 40, 1)
-    found = Denoiser(Trained(config, model, exact.image_shape, 0)).denoise(picture)
+    found = Denoiser(TrainedModel(config, model, exact.image_shape, 0)).denoise(picture)
     np.testing.assert_array_equal(found, Denoiser(exact).denoise(picture))
 
 

@@ -20,7 +20,7 @@ from aelab.runs.trained_model import load_trained
 from aelab.summaries.panels import draw_panel
 from aelab.training.run import train_and_evaluate
 
-FLOORS = {"blur", "total_variation", "linear"}
+BASELINES = {"blur", "total_variation", "linear"}
 
 
 def train(folder, data, **fields):
@@ -52,7 +52,7 @@ def dense_dir(trained, tmp_path):
 @pytest.fixture
 def moved_data(trained, tmp_path):
     """A copy of the data of `run_dir`, to be damaged."""
-    return shutil.copytree(trained / "data", tmp_path / "moved")
+    return shutil.copytree(trained / "data", tmp_path / "with_data_dir")
 
 
 def expected_images(run_dir, **fields):
@@ -132,7 +132,7 @@ def test_a_level_of_the_sweep_is_the_clipped_noise_of_that_level(run_dir, level)
 def test_floors_stand_beside_each_level(run_dir):
     result = evaluate_run(str(run_dir), noise_stddevs=[0.1])
     for level in (result["trained"], *result["sweep"]):
-        assert level["floors"].keys() == FLOORS
+        assert level["floors"].keys() == BASELINES
         assert level["images"] == level["search_images"] == 21
         assert level["training_images"] == 50
         settings = [level["floors"]["linear"]["components"]]
@@ -208,7 +208,7 @@ def test_a_code_stands_beside_as_many_principal_components(dense_dir):
     images = {}
     for split in ("train", "eval"):
         source = load_split(RunDirectory(str(dense_dir)).read_config(), split)
-        images[split] = source.images(np.arange(len(source))) / 255
+        images[split] = source.read(np.arange(len(source))) / 255
     mean = images["train"].mean(0).ravel()
     flat = {name: part.reshape(len(part), -1) - mean for name, part in images.items()}
     _, _, axes = np.linalg.svd(flat["train"], full_matrices=False)
@@ -269,7 +269,7 @@ def test_floors_take_no_more_images_than_they_can(run_dir, monkeypatch):
 def test_two_images_of_any_size_are_learned_from(run_dir, monkeypatch):
     monkeypatch.setattr(levels, "_TRAIN_VALUES", 12 * 16 - 1)
     result = evaluate_run(str(run_dir))
-    assert result["trained"]["floors"].keys() == FLOORS
+    assert result["trained"]["floors"].keys() == BASELINES
     assert result["trained"]["training_images"] == 2
 
 
@@ -309,7 +309,7 @@ def test_floors_learn_from_training_examples_each_once(run_dir):
     config = RunDirectory(str(run_dir)).read_config()
     source = load_split(config, "train")
     clean = measure.training_examples(source, config, len(source))
-    images = source.images(np.arange(len(source))).astype(np.float32) / 255
+    images = source.read(np.arange(len(source))).astype(np.float32) / 255
     found = np.array(
         [np.abs(images - image).max((1, 2, 3)).argmin() for image in clean]
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from aelab.apps.evaluation.table import table, verdict
+from aelab.apps.evaluation.table import result_text, table
 
 
 def figures(psnr, ssim=0.5, **setting):
@@ -58,7 +58,7 @@ def line(text, start, number=0):
     ],
 )
 def test_the_output_is_compared_with_the_best_floor(psnr, said):
-    assert verdict(level(0.5, figures(psnr)), "psnr") == said
+    assert result_text(level(0.5, figures(psnr)), "psnr") == said
     assert said in table(result(figures(psnr)))
 
 
@@ -70,9 +70,9 @@ def test_ssim_has_a_verdict_of_its_own():
 
 def test_the_noisy_input_is_a_floor_and_a_clean_one_is_not():
     found = level(0.5, figures(9.0), floors={})
-    assert verdict(found, "psnr") == "0.30 dB BELOW input"
+    assert result_text(found, "psnr") == "0.30 dB BELOW input"
     clean = figures(100.0, 1.0) | {"mse": 0.0}
-    assert verdict(found | {"input": clean}, "psnr") == ""
+    assert result_text(found | {"input": clean}, "psnr") == ""
 
 
 def test_rows_hold_floors_between_input_and_output():

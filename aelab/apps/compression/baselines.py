@@ -15,7 +15,7 @@ from aelab.apps.compression.file_format import (
     block_images,
     pack_header,
 )
-from aelab.apps.compression.fit_tables import learn_tables
+from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.inputs import png_of
 from aelab.apps.compression.tables import Tables
 from aelab.errors import UsageError
@@ -97,7 +97,7 @@ def principal_components(images: np.ndarray, training: np.ndarray) -> Iterator[P
     for count in sorted({min(count, most) for count in _COMPONENTS}):
         for step in _STEPS:
             known = np.rint(training_codes[:, :count] / step).astype(np.int32)
-            tables = learn_tables(known, step)
+            tables = fit_tables(known, step)
             symbols = tables.clip(np.rint(codes[:, :count] / step))
             rows = symbols * step @ pca.components_[:count] + pca.mean_
             decoded = np.rint(255 * np.clip(rows, 0, 1)).astype(np.uint8)
@@ -192,7 +192,7 @@ class _Mosaic:
         return cells[: self._count]
 
 
-RIVALS: dict[str, Callable[[np.ndarray, np.ndarray], Iterator[Point]]] = {
+BASELINES_OF_CODECS: dict[str, Callable[[np.ndarray, np.ndarray], Iterator[Point]]] = {
     "principal components": principal_components,
     "picture codecs": lambda images, training: picture_codecs(images),
 }

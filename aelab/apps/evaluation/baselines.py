@@ -1,7 +1,7 @@
 """Floors: what restores images without a network, its one strength chosen well.
 
 NumPy arrays in and out. The libraries that do the work are optional, so they are
-imported where they are used; `FLOORS` says which floor needs which.
+imported where they are used; `BASELINES` says which floor needs which.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ class Task(NamedTuple):
     train_corrupted: np.ndarray
 
 
-class Restored(NamedTuple):
+class Restoration(NamedTuple):
     """What a floor gives.
 
     Attributes:
@@ -130,20 +130,20 @@ def best_strength(
     return float(f"{math.exp(found.x):.3g}")
 
 
-def best_blur(task: Task) -> Restored:
+def best_blur(task: Task) -> Restoration:
     """Gaussian blur with the sigma of highest mean PSNR."""
     sigma = best_strength(blur, task, _SIGMAS)
-    return Restored(_clamped(blur(task.corrupted, sigma)), {"sigma": sigma})
+    return Restoration(_clamped(blur(task.corrupted, sigma)), {"sigma": sigma})
 
 
-def best_total_variation(task: Task) -> Restored:
+def best_total_variation(task: Task) -> Restoration:
     """Total-variation denoising with the weight of highest mean PSNR."""
     weight = best_strength(total_variation, task, _WEIGHTS)
     images = total_variation(task.corrupted, weight)
-    return Restored(_clamped(images), {"weight": weight})
+    return Restoration(_clamped(images), {"weight": weight})
 
 
-def linear_estimator(task: Task) -> Restored:
+def linear_estimator(task: Task) -> Restoration:
     """The best linear map from principal components of a corrupted image.
 
     The components are those of the corrupted training images; the map, with a constant,
@@ -164,7 +164,7 @@ def linear_estimator(task: Task) -> Restored:
     restore = _fit_linear(task.train_corrupted, task.train_clean)
     output = restore(task.corrupted, number).reshape(task.clean.shape)
     most = min(len(task.train_clean) - 1, math.prod(task.clean.shape[1:]))
-    return Restored(_clamped(output), {"components": min(number, most)})
+    return Restoration(_clamped(output), {"components": min(number, most)})
 
 
 def _fit_linear(
@@ -187,7 +187,7 @@ def _fit_linear(
     return restore
 
 
-def principal_components(task: Task, number: int) -> Restored:
+def principal_components(task: Task, number: int) -> Restoration:
     """Images from their first `number` principal components.
 
     No linear code of so many numbers has a lower squared error on the training images,
@@ -196,7 +196,7 @@ def principal_components(task: Task, number: int) -> Restored:
     components = _fitted_components(task.train_clean, number)
     scores = components.transform(_flat(task.corrupted))
     output = components.inverse_transform(scores).reshape(task.clean.shape)
-    return Restored(_clamped(output), {"components": components.n_components_})
+    return Restoration(_clamped(output), {"components": components.n_components_})
 
 
 def _fitted_components(images: np.ndarray, number: int) -> Any:
@@ -220,28 +220,28 @@ def _clamped(images: np.ndarray) -> np.ndarray:
     return clamped
 
 
-class Floor(NamedTuple):
+class Baseline(NamedTuple):
     """A floor, the library that it needs, and whether it learns from images."""
 
-    restore: Callable[[Task], Restored]
+    restore: Callable[[Task], Restoration]
     library: str
     learns: bool = False
 
 
-FLOORS = {
-    "blur": Floor(best_blur, "skimage"),
-    "total_variation": Floor(best_total_variation, "skimage"),
-    "linear": Floor(linear_estimator, "sklearn", learns=True),
+BASELINES = {
+    "blur": Baseline(best_blur, "skimage"),
+    "total_variation": Baseline(best_total_variation, "skimage"),
+    "linear": Baseline(linear_estimator, "sklearn", learns=True),
 }
 
 
-def code_floors(encoding_dim: int) -> dict[str, Floor]:
+def code_baselines(encoding_dim: int) -> dict[str, Baseline]:
     """The floor of a code of `encoding_dim` numbers for a clean image."""
 
-    def restore(task: Task) -> Restored:
+    def restore(task: Task) -> Restoration:
         return principal_components(task, encoding_dim)
 
-    return {"principal_components": Floor(restore, "sklearn", learns=True)}
+    return {"principal_components": Baseline(restore, "sklearn", learns=True)}
 
 
 def is_installed(library: str) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from skimage import restoration
 
-from aelab.apps.evaluation import floors
+from aelab.apps.evaluation import baselines
 from aelab.apps.evaluation.measure import corrupted_examples, training_examples
 from aelab.config import Config
 from aelab.data.pipeline import make_eval_dataset, num_eval_batches
@@ -26,7 +26,7 @@ def noisy(images, stddev, seed=9):
 
 def smooth_task(stddev=0.3, count=40, **shape):
     clean, train = smooth_images(count, seed=1, **shape), smooth_images(300, **shape)
-    return floors.Task(clean, noisy(clean, stddev), train, noisy(train, stddev, 8))
+    return baselines.Task(clean, noisy(clean, stddev), train, noisy(train, stddev, 8))
 
 
 def psnr(clean, output):
@@ -48,10 +48,10 @@ def eigenvectors(images, number):
 
 def test_mean_psnr_clamps_and_an_exact_copy_counts_as_100_decibels():
     clean = smooth_images(2)
-    assert floors.mean_psnr(clean, clean) == pytest.approx(100)
+    assert baselines.mean_psnr(clean, clean) == pytest.approx(100)
     output = clean + np.float32([0.5, -0.1]).reshape(2, 1, 1, 1)
     expected = psnr(clean, output).mean()
-    assert floors.mean_psnr(clean, output) == pytest.approx(expected, rel=1e-6)
+    assert baselines.mean_psnr(clean, output) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.2, 1.3, 6.0])
@@ -65,14 +65,14 @@ def test_blur_is_a_convolution_with_a_sampled_gaussian(sigma):
         margins = [(radius, radius) if a == axis else (0, 0) for a in range(4)]
         padded = np.pad(expected, margins, mode="edge")
         expected = np.apply_along_axis(np.convolve, axis, padded, kernel, "valid")
-    found = floors.blur(images, sigma)
+    found = baselines.blur(images, sigma)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_total_variation_is_that_of_each_channel_alone():
     images = smooth_images(3, (16, 12, 3))
-    found = floors.total_variation(images, 0.2)
+    found = baselines.total_variation(images, 0.2)
     assert found.dtype == np.float32
     for image, output in zip(images, found, strict=True):
         for channel in range(3):
@@ -84,8 +84,8 @@ def test_total_variation_is_that_of_each_channel_alone():
 @pytest.mark.parametrize(
     ("best", "restore", "bounds"),
     [
-        (floors.best_blur, floors.blur, (0.2, 8.0)),
-        (floors.best_total_variation, floors.total_variation, (0.01, 10.0)),
+        (baselines.best_blur, baselines.blur, (0.2, 8.0)),
+        (baselines.best_total_variation, baselines.total_variation, (0.01, 10.0)),
     ],
 )
 def test_no_other_strength_is_much_better(best, restore, bounds, stddev):
@@ -108,7 +108,7 @@ def test_no_other_strength_is_much_better(best, restore, bounds, stddev):
 )
 def test_a_strength_is_chosen_on_few_values(shape, expected):
     images = np.zeros((40, *shape), np.float32)
-    assert floors.num_search_images(floors.Task(*[images] * 4)) == expected
+    assert baselines.num_search_images(baselines.Task(*[images] * 4)) == expected
 
 
 def least_squares(corrupted, clean, images, number):
@@ -143,7 +143,7 @@ def test_the_linear_estimator_is_least_squares_on_principal_components(
     expected = least_squares(
         task.train_corrupted, task.train_clean, task.corrupted, chosen
     )
-    found = floors.linear_estimator(task)
+    found = baselines.linear_estimator(task)
     assert found.setting == {"components": chosen}
     assert found.images.dtype == np.float32
     np.testing.assert_allclose(flat(found.images), expected, atol=1e-5)
@@ -154,9 +154,9 @@ def test_a_linear_estimator_of_few_images_has_few_components():
     grays = np.random.default_rng(0).uniform(0, 1, (80, 1, 1, 1))
     clean = np.broadcast_to(grays, (80, 16, 12, 3)).astype(np.float32)
     images = noisy(clean, 0.6)
-    task = floors.Task(clean[40:], images[40:], clean[:40], images[:40])
+    task = baselines.Task(clean[40:], images[40:], clean[:40], images[:40])
     every = least_squares(images[:40], clean[:40], task.corrupted, 39)
-    found = floors.linear_estimator(task)
+    found = baselines.linear_estimator(task)
     assert found.setting["components"] in (2, 8)
     gain = psnr(task.clean, found.images) - psnr(
         task.clean, every.reshape(task.clean.shape)
@@ -169,7 +169,9 @@ def test_principal_components_are_those_of_the_training_images(number):
     clean, train = smooth_images(40, seed=1), smooth_images(300)
     mean, axes = eigenvectors(train, number)
     expected = np.clip((flat(clean) - mean) @ axes @ axes.T + mean, 0, 1)
-    found = floors.principal_components(floors.Task(clean, clean, train, train), number)
+    found = baselines.principal_components(
+        baselines.Task(clean, clean, train, train), number
+    )
     assert found.setting == {"components": number}
     np.testing.assert_allclose(flat(found.images), expected, atol=1e-5)
 
@@ -180,38 +182,38 @@ def test_large_images_of_few_components_come_back():
     basis = generator.uniform(size=(5, 64 * 48))
     weights = generator.dirichlet(np.ones(5), size=60)
     images = (weights @ basis).reshape(60, 64, 48, 1).astype(np.float32)
-    task = floors.Task(images[:20], images[:20], images[20:], images[20:])
-    found = floors.principal_components(task, 8)
+    task = baselines.Task(images[:20], images[:20], images[20:], images[20:])
+    found = baselines.principal_components(task, 8)
     np.testing.assert_allclose(found.images, task.clean, atol=1e-5)
 
 
 def test_there_are_no_more_components_than_images_or_pixels():
     few = smooth_images(20)
-    task = floors.Task(few, few, few, few)
-    assert floors.linear_estimator(task).setting == {"components": 19}
+    task = baselines.Task(few, few, few, few)
+    assert baselines.linear_estimator(task).setting == {"components": 19}
     small = smooth_images(50, (2, 2, 1))
-    task = floors.Task(small, small, small, small)
-    found = floors.principal_components(task, 32)
+    task = baselines.Task(small, small, small, small)
+    found = baselines.principal_components(task, 32)
     assert found.setting == {"components": 4}
     np.testing.assert_allclose(found.images, small, atol=1e-6)
 
 
 def test_images_that_are_all_alike():
     alike = np.full((9, 4, 4, 1), 0.25, np.float32)
-    task = floors.Task(alike, alike, alike, alike)
+    task = baselines.Task(alike, alike, alike, alike)
     for restored in (
-        floors.linear_estimator(task),
-        floors.principal_components(task, 3),
+        baselines.linear_estimator(task),
+        baselines.principal_components(task, 3),
     ):
         np.testing.assert_allclose(restored.images, alike, atol=1e-6)
 
 
 def test_two_training_images_are_enough_for_floors_that_learn():
     images = smooth_images(2)
-    task = floors.Task(images, images, images, images)
+    task = baselines.Task(images, images, images, images)
     for floor in (
-        floors.FLOORS["linear"],
-        floors.code_floors(3)["principal_components"],
+        baselines.BASELINES["linear"],
+        baselines.code_baselines(3)["principal_components"],
     ):
         assert floor.learns
         restored = floor.restore(task)
@@ -230,7 +232,7 @@ def real_task(data_dir, stddev):
     )
     train_clean = training_examples(train, config, len(train))
     train_corrupted = corrupted_examples(train_clean, config)
-    return floors.Task(clean, corrupted, train_clean, train_corrupted)
+    return baselines.Task(clean, corrupted, train_clean, train_corrupted)
 
 
 @pytest.mark.slow
@@ -239,9 +241,9 @@ def test_the_floors_of_real_images_at_noise_a_half(real_data):
     task = real_task(real_data, 0.5)
     assert psnr(task.clean, task.corrupted).mean() == pytest.approx(9.30, abs=0.05)
     known = {"blur": 13.27, "total_variation": 13.36, "linear": 17.20}
-    assert known.keys() == floors.FLOORS.keys()
+    assert known.keys() == baselines.BASELINES.keys()
     for name, expected in known.items():
-        restored = floors.FLOORS[name].restore(task)
+        restored = baselines.BASELINES[name].restore(task)
         assert psnr(task.clean, restored.images).mean() == pytest.approx(
             expected, abs=0.05
         ), name
@@ -249,5 +251,5 @@ def test_the_floors_of_real_images_at_noise_a_half(real_data):
 
 def test_32_principal_components_of_real_images(real_data):
     task = real_task(real_data, 0.0)
-    restored = floors.code_floors(32)["principal_components"].restore(task)
+    restored = baselines.code_baselines(32)["principal_components"].restore(task)
     assert math.isclose(psnr(task.clean, restored.images).mean(), 19.00, abs_tol=0.05)
