@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aelab.errors import UsageError
 
@@ -139,3 +139,27 @@ def _sync(path: str) -> None:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
+
+
+def check_output_file(path: str, suffix: str, inputs: Sequence[str] = ()) -> None:
+    """Checks that `--output=path` names a file that may be written.
+
+    Args:
+      path: the value of the flag.
+      suffix: how its name must end, for example `.html`.
+      inputs: files that it must not replace.
+
+    Raises:
+      UsageError: another ending, a folder, no folder to write into, or an input.
+    """
+    if not path.endswith(suffix):
+        raise UsageError(f"--output={path} must end in {suffix}")
+    if os.path.isdir(path):
+        raise UsageError(f"--output={path} is a folder; give the name of a file")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise UsageError(f"--output={path}: the folder {folder} does not exist")
+    for given in inputs:
+        if os.path.exists(path) and os.path.exists(given):
+            if os.path.samefile(path, given):
+                raise UsageError(f"--output={path} would replace the input {given}")

@@ -1,0 +1,23 @@
+"""Pixels as bytes and as numbers in [0, 1]."""
+
+import numpy as np
+
+LEVELS_PER_BYTE = 256
+
+
+def unit_table() -> np.ndarray:
+    """`k / 255` for k from 0 to 255, correctly rounded: float32 [256]."""
+    values: np.ndarray = (np.arange(LEVELS_PER_BYTE) / 255).astype(np.float32)
+    return values
+
+
+def to_unit(images: np.ndarray) -> np.ndarray:
+    """uint8 of any shape as float32 in [0, 1], correctly rounded."""
+    values: np.ndarray = unit_table()[images]
+    return values
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+    """Floats, clamped to [0, 1], as the nearest uint8 in [0, 255]."""
+    levels: np.ndarray = np.round(np.clip(images, 0.0, 1.0) * 255).astype(np.uint8)
+    return levels
