@@ -160,6 +160,6 @@ def check_output_file(path: str, suffix: str, inputs: Sequence[str] = ()) -> Non
     if not os.path.isdir(folder):
         raise UsageError(f"--output={path}: the folder {folder} does not exist")
     for given in inputs:
-        if os.path.exists(path) and os.path.exists(given):
-            if os.path.samefile(path, given):
-                raise UsageError(f"--output={path} would replace the input {given}")
+        both_exist = os.path.exists(path) and os.path.exists(given)
+        if both_exist and os.path.samefile(path, given):
+            raise UsageError(f"--output={path} would replace the input {given}")
