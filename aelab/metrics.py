@@ -1,19 +1,25 @@
-"""Metrics and losses, one value an example.
+"""Metrics, one value per image.
 
 Each is a function `(clean, output) -> float32 [n]` of two float32 [n, H, W, C]. A mean
-over a data set is the sum of these over their count, so that a last, partial batch
-counts for what it holds.
+over a data set is the sum of these values over their count, so that a partial last
+batch counts only for the images it holds. Titles and digits are in
+`aelab.metric_info`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-Metric = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+from aelab.config.registry import load
+from aelab.metric_info import METRICS
 
-_MIN_MSE = 1e-10  # an exact copy has no PSNR; it counts as 100 dB
+Values = dict[str, tf.Tensor]
+
+MIN_MSE = 1e-10  # an exact copy has no PSNR; it counts as 100 dB
 _SSIM_WINDOW = 11
 
 
@@ -24,9 +30,9 @@ def _mean_over_pixels(values: tf.Tensor) -> tf.Tensor:
 def bce(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """Binary cross-entropy in nats, the mean over pixels.
 
-    Compiled, and if `output` is the result of a sigmoid, it is computed from the logits
-    in front of it: within 1e-7 of the exact value, or of its float32 rounding, also
-    where the sigmoid saturates.
+    When compiled, and if `output` is the result of a sigmoid, it is computed from the
+    logits: within 1e-7 of the exact value, or of its float32 rounding, even where the
+    sigmoid saturates.
     """
     if not tf.is_symbolic_tensor(output) or output.op.type != "Sigmoid":
         return _mean_over_pixels(keras.ops.binary_crossentropy(clean, output))
@@ -40,8 +46,9 @@ def _bce_of_logits(
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[None, tf.Tensor, None]]]:
     """log(1 + exp(z)) - clean z for each logit z; `output` = sigmoid(z).
 
-    As log(1 + exp(z)) = max(z, 0) - log(max(sigmoid(z), 1 - sigmoid(z))), the sigmoid
-    that is there already serves the loss, and its derivative, sigmoid(z) - clean.
+    log(1 + exp(z)) equals max(z, 0) - log(max(sigmoid(z), 1 - sigmoid(z))). So the
+    sigmoid, which is computed anyway, serves both the loss and its derivative,
+    sigmoid(z) - clean.
     """
 
     def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor, None]:
@@ -56,21 +63,12 @@ def mse(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     return _mean_over_pixels(tf.math.squared_difference(clean, output))
 
 
-def log_mse(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-    """Natural logarithm of the squared error's mean over pixels, at least ln 1e-10.
-
-    But for a factor it is the PSNR, which so rises by as much in easy images as in hard
-    ones.
-    """
-    return tf.math.log(tf.maximum(mse(clean, output), _MIN_MSE))
-
-
 def psnr(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """Peak signal-to-noise ratio in dB, at a peak of 1: -10 log10(mse).
 
     `output` is clamped to [0, 1] and not rounded. At most 100 dB.
     """
-    error = tf.maximum(mse(clean, tf.clip_by_value(output, 0.0, 1.0)), _MIN_MSE)
+    error = tf.maximum(mse(clean, tf.clip_by_value(output, 0.0, 1.0)), MIN_MSE)
     return tf.math.log(error) * (-10.0 / math.log(10.0))
 
 
@@ -86,6 +84,52 @@ def ssim(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     return tf.image.ssim(clean, output, max_val=1.0, filter_size=window)
 
 
-LOSSES: dict[str, Metric] = {"bce": bce, "mse": mse, "log_mse": log_mse}
-TRAIN_METRICS: dict[str, Metric] = {"psnr": psnr}
-EVAL_METRICS: dict[str, Metric] = {"bce": bce, "mse": mse, "psnr": psnr, "ssim": ssim}
+class Sum(NamedTuple):
+    """The sum of a metric over images, and their number: float32 scalars."""
+
+    total: tf.Tensor
+    count: tf.Tensor
+
+
+def sum_over_images(values: Values, weights: tf.Tensor | None = None) -> dict[str, Sum]:
+    """Sums each metric, float32 [n], over images.
+
+    Args:
+      values: the metrics.
+      weights: float32 [n] of 1, or 0 for images to leave out even if their value is not
+        finite; None counts all images.
+    """
+
+    def summed(each: tf.Tensor) -> Sum:
+        ones = tf.ones_like(each) if weights is None else weights
+        kept = tf.where(ones > 0, each * ones, 0.0)
+        return Sum(tf.reduce_sum(kept), tf.reduce_sum(ones))
+
+    return {name: summed(each) for name, each in values.items()}
+
+
+def means(sums: Mapping[str, Sum | tf.Variable]) -> dict[str, float]:
+    """Total over count for each metric; NaN where nothing was counted.
+
+    Args:
+      sums: by name, `Sum` or float32 [2].
+    """
+    pairs = {name: np.asarray(pair) for name, pair in sums.items()}
+    return {n: float(p[0] / p[1]) if p[1] else math.nan for n, p in pairs.items()}
+
+
+def image_metrics(
+    clean: tf.Tensor, output: tf.Tensor, training: bool = False
+) -> Values:
+    """The metrics of `output`, float32 [n] each: those of `aelab.metric_info`.
+
+    Args:
+      clean: float32 [n, H, W, C] in [0, 1].
+      output: the same shape.
+      training: only those that are computed in training.
+    """
+    return {
+        name: load(row.function, name)(clean, output)
+        for name, row in METRICS.items()
+        if row.function and (row.in_training or not training)
+    }

@@ -1,23 +1,29 @@
-"""One run, described: every choice that a user can make, checked when it is built.
+"""`Config`: every choice that a user can make for a run, checked when it is built.
 
-The standard library only, so that `--help` and a bad flag are answered at once. That
-is also why the names that may be chosen stand here as `choices`; a test holds each
-list equal to the registry that it names.
+The standard library only, so that `--help` and a bad flag are answered at once.
 """
 
 import dataclasses
-import json
+import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from aelab.config import fields
+from aelab.config.registry import (
+    CORRUPTIONS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    SOURCES,
+)
 from aelab.errors import UsageError
+
+_FOLDER_SOURCES = tuple(name for name, s in SOURCES.items() if s.reads_data_dir)
 
 
 @dataclass(frozen=True)
 class Config:
-    """What one run does. Every field is a flag of `scripts/train.py`.
+    """The configuration of one run. Every field is a flag of `scripts/train.py`.
 
     Raises:
       UsageError: a value of the wrong type or out of its range, an unknown name, or
@@ -27,241 +33,254 @@ class Config:
     dataset: str = fields.field(
         "synthetic",
         "Where the images come from.",
-        choices=("synthetic", "fashion_mnist", "idx", "images"),
+        choices=SOURCES,
     )
     data_dir: str = fields.field(
         "",
-        "Folder of the data files, for --dataset=idx, or of pictures (PNG, JPEG, BMP, "
-        "GIF, WebP; sub-folders too), for --dataset=images.",
-        # The images' fingerprint stands for it; of pictures, their names and sizes do.
-        changes_numbers=False,
+        "Folder of the IDX files (--dataset=idx) or of pictures, sub-folders included "
+        "(--dataset=images).",
+        only_with={"dataset": _FOLDER_SOURCES},
+        changes_numbers=False,  # the fingerprint of the images is compared instead
     )
     image_size: int = fields.field(
         64,
-        "Sides in pixels of the squares cut out of the pictures of --dataset=images: "
-        "at random to train on, the middle ones to evaluate on.",
+        "Side length, in pixels, of the square crops taken from the pictures of "
+        "--dataset=images: random crops for training, centered ones for evaluation.",
         minimum=1,
         maximum=2**14,
+        only_with={"dataset": ("images",)},
     )
     image_channels: int = fields.field(
-        3, "1: the pictures of --dataset=images in gray; 3: in colour.", choices=(1, 3)
+        3,
+        "Channels of the pictures of --dataset=images: 1 for gray, 3 for color.",
+        choices=(1, 3),
+        only_with={"dataset": ("images",)},
     )
     max_bad_files: int = fields.field(
         0,
-        "Of the pictures of --dataset=images to train on, and likewise of those to "
-        "evaluate on, leave out up to N that can't be read or are too small.",
+        "Tolerate up to N unreadable or too small pictures in each of the training "
+        "and evaluation splits of --dataset=images.",
         minimum=0,
+        only_with={"dataset": ("images",)},
         changes_numbers=False,  # a run in which it matters has ended
     )
     train_examples: int = fields.field(
         0,
-        "Use the first N training images; 0 = all there are.",
+        "Use only the first N training images; 0 = all.",
         minimum=0,
         maximum=2**31 - 1,
     )
     eval_examples: int = fields.field(
         0,
-        "Use the first N evaluation images; 0 = all there are.",
+        "Use only the first N evaluation images; 0 = all.",
         minimum=0,
         maximum=2**31 - 1,
     )
     corruption: str = fields.field(
         "gaussian",
-        "What is done to the model's input, from left to right.",
-        choices=("gaussian", "salt_and_pepper", "masking", "poisson", "jpeg"),
+        "Corruptions of the model's input, applied from left to right.",
+        choices=CORRUPTIONS,
         is_list=True,
     )
     noise_stddev: float = fields.field(
         0.0,
-        "Standard deviation of the noise added to pixels in [0, 1]; 0 = none.",
+        "Standard deviation of the Gaussian noise added to pixels in [0, 1]; 0 = none.",
         minimum=0,
         maximum=100,
-        level_of="gaussian",
+        only_with={"corruption": ("gaussian",)},
     )
     noise_stddev_max: float = fields.field(
         0.0,
-        "Each image draws its level uniformly from --noise_stddev to this; 0 = all "
-        "have --noise_stddev.",
+        "Draw the noise level of each image uniformly from --noise_stddev to this "
+        "value; 0 = use --noise_stddev for all images.",
         minimum=0,
         maximum=100,
-        level_of="gaussian",
+        only_with={"corruption": ("gaussian",)},
     )
     salt_and_pepper_rate: float = fields.field(
         0.1,
-        "Share of the values that --corruption=salt_and_pepper sets to 0 or 1.",
+        "Share of pixel values that --corruption=salt_and_pepper sets to 0 or 1.",
         minimum=0,
         maximum=1,
-        level_of="salt_and_pepper",
+        only_with={"corruption": ("salt_and_pepper",)},
     )
     masking_rate: float = fields.field(
         0.25,
-        "Share of the values that --corruption=masking sets to 0.",
+        "Share of pixel values that --corruption=masking sets to 0.",
         minimum=0,
         maximum=1,
-        level_of="masking",
+        only_with={"corruption": ("masking",)},
     )
     poisson_peak: float = fields.field(
         10.0,
-        "Mean photons in a pixel of value 1, for --corruption=poisson; fewer are "
-        "noisier.",
+        "Mean number of photons in a pixel of value 1 for --corruption=poisson; fewer "
+        "photons mean more noise.",
         minimum=0.01,
         maximum=1000,
-        level_of="poisson",
+        only_with={"corruption": ("poisson",)},
     )
     jpeg_quality: int = fields.field(
         10,
-        "Quality of the JPEG files of --corruption=jpeg, as libjpeg counts it.",
+        "JPEG quality of --corruption=jpeg on libjpeg's scale, 1 to 100.",
         minimum=1,
         maximum=100,
-        level_of="jpeg",
+        only_with={"corruption": ("jpeg",)},
     )
-    mirror: str = fields.field(
-        "false",
-        "Mirror half of the training images, left to right, others in each epoch.",
-        choices=("false", "true"),
+    mirror: bool = fields.field(
+        False,
+        "Mirror a random half of the training images, left to right, in each epoch.",
     )
     max_shift: int = fields.field(
         0,
-        "Shift training images by up to N pixels in each direction, otherwise in each "
-        "epoch; what comes in at an edge is that edge repeated.",
+        "Shift training images by up to N pixels in each direction, by a different "
+        "amount in each epoch; border pixels are repeated.",
         minimum=0,
         maximum=2**12,
     )
     model: str = fields.field(
-        "conv", "Network to train.", choices=("dense", "conv", "unet", "codec")
+        "conv",
+        "Network to train: a name, or MODULE:FUNCTION of your own, importable from the "
+        "current folder. The function is called as function(config, image_shape) and "
+        "returns an aelab.models.Autoencoder.",
+        choices=MODELS,
+        takes_function=True,
     )
     encoding_dim: int = fields.field(
         32,
-        "Numbers in the code of --model=dense and --model=codec.",
+        "Size of the latent code.",
         minimum=1,
         maximum=2**20,
+        only_with={"model": ("dense", "codec")},
     )
     code_activation: str = fields.field(
         "relu",
-        "Activation of the code of --model=dense.",
+        "Activation of the latent code.",
         choices=("relu", "linear"),
+        only_with={"model": ("dense",)},
     )
-    stock_layers: str = fields.field(
-        "false",
-        "Build convolutional networks of Keras' own layers alone, which are slower and "
-        "equal but for rounding.",
-        choices=("false", "true"),
+    stock_layers: bool = fields.field(
+        False,
+        "Build convolutional networks from stock Keras layers only: slower, and "
+        "identical up to rounding.",
         changes_numbers=False,  # beyond rounding
     )
     l1_activity: float = fields.field(
-        0.0, "Weight of the L1 penalty on an image's code.", minimum=0
+        0.0, "Weight of the L1 penalty on the latent code.", minimum=0
     )
     rate_weight: float = fields.field(
         0.0,
-        "Weight in the loss of the bytes that an image's code takes, for "
-        "--model=codec.",
+        "Weight of the code's length in bytes per image in the loss.",
         minimum=0,
+        only_with={"model": ("codec",)},
     )
-    loss: str = fields.field(
-        "bce", "Reconstruction loss.", choices=("bce", "mse", "log_mse")
-    )
+    loss: str = fields.field("bce", "Reconstruction loss.", choices=LOSSES)
     optimizer: str = fields.field(
         "adam",
         "Keras optimizer.",
-        choices=(
-            *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl"),
-            *("lamb", "lion", "muon", "nadam", "rmsprop", "sgd"),
-        ),
+        choices=OPTIMIZERS,
     )
-    learning_rate: float = fields.field(1e-3, "Learning rate, at its peak.", above=0)
+    optimizer_args: str = fields.field(
+        "",
+        "Further arguments of the optimizer, as Keras names them, for example "
+        "beta_1=0.9,epsilon=1e-6; empty = Keras' defaults.",
+    )
+    learning_rate: float = fields.field(1e-3, "Peak learning rate.", above=0)
     learning_rate_schedule: str = fields.field(
         "constant",
-        "Learning rate after the warm-up: constant, or down to 0 along a cosine.",
+        "Learning rate after the warm-up: constant, or decaying to 0 along a cosine.",
         choices=("constant", "cosine"),
     )
     warmup_steps: int = fields.field(
-        0, "Steps in which the learning rate rises linearly from 0.", minimum=0
+        0,
+        "Number of steps in which the learning rate rises linearly from 0.",
+        minimum=0,
     )
     weight_decay: float = fields.field(
         0.004,
-        "How much of each weight, biases too, a step of --optimizer=adamw takes away, "
-        "times the learning rate.",
+        "Weight decay of --optimizer=adamw, applied to biases too, multiplied by the "
+        "learning rate.",
         minimum=0,
         maximum=1e6,
+        only_with={"optimizer": ("adamw",)},
     )
     gradient_clip_norm: float = fields.field(
         0.0,
-        "Scale the whole gradient down to this Euclidean norm where it is longer; "
-        "0 = never.",
+        "Clip the global gradient norm to this value; 0 = off.",
         minimum=0,
     )
     batch_size: int = fields.field(
-        128, "Images a training step, over all devices.", minimum=1, maximum=2**20
+        128, "Images per training step, across all devices.", minimum=1, maximum=2**20
     )
     epochs: int = fields.field(
-        10, "Train until every image was seen this often.", minimum=1, maximum=2**30
+        10, "Number of passes over the training set.", minimum=1, maximum=2**30
     )
     train_steps: int = fields.field(
         0,
-        "Train this many steps instead of --epochs; 0 = by --epochs.",
+        "Train this many steps instead of --epochs; 0 = use --epochs.",
         minimum=0,
         maximum=2**40,
     )
     early_stopping_patience: int = fields.field(
         0,
-        "Stop after this many epochs without a better evaluation loss; 0 = never.",
+        "Stop after this many epochs without a better evaluation loss; 0 = off.",
         minimum=0,
         changes_numbers=False,
     )
     early_stopping_min_delta: float = fields.field(
-        0.0, "How much lower a loss must be to count as better.", minimum=0
+        0.0, "How much lower an evaluation loss must be to count as better.", minimum=0
     )
     seed: int = fields.field(
-        0, "All that is random follows from it.", minimum=0, maximum=2**31 - 1
+        0, "Seed for all randomness.", minimum=0, maximum=2**31 - 1
     )
     precision: str = fields.field(
         "float32",
-        "Arithmetic of the network; weights and loss are float32 in any case.",
+        "Arithmetic of the network; weights and loss are always float32.",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
     strategy: str = fields.field(
         "single",
-        "Devices: one, all of this machine, or those of several workers (TF_CONFIG or "
-        "Slurm).",
+        "Devices to train on: one, all of this machine, or all of several workers "
+        "(from TF_CONFIG or Slurm).",
         choices=("single", "mirrored", "multi_worker"),
         changes_numbers=False,  # beyond rounding
     )
     devices: str = fields.field(
         "",
-        "Devices of --strategy=mirrored, as GPU:0,GPU:1; empty = all GPUs, or all CPUs "
-        "where there is none.",
+        "Devices of --strategy=mirrored, for example GPU:0,GPU:1; empty = all GPUs, or "
+        "all CPUs if there is no GPU.",
+        only_with={"strategy": ("mirrored",)},
         changes_numbers=False,
     )
     virtual_cpus: int = fields.field(
         0,
-        "Split the CPU into N logical devices and leave GPUs alone, to rehearse "
-        "--strategy=mirrored; 0 = do not.",
+        "Split the CPU into N logical devices and ignore GPUs, to rehearse "
+        "--strategy=mirrored; 0 = off.",
         minimum=0,
         maximum=64,
         changes_numbers=False,
     )
     jit_compile: str = fields.field(
         "auto",
-        "Compile training with XLA; auto = where it was measured to be faster.",
+        "Compile training with XLA; auto = where XLA was measured to be faster.",
         choices=("auto", "true", "false"),
         changes_numbers=False,
     )
     steps_per_loop: int = fields.field(
         20,
-        "Training steps a compiled call.",
+        "Training steps per compiled call.",
         minimum=1,
         maximum=2**31 - 1,
         changes_numbers=False,
     )
     log_every_steps: int = fields.field(
         100,
-        "Write the training figures every N steps; 0 = at evaluations only.",
+        "Log training metrics every N steps; 0 = only at evaluations.",
         minimum=0,
         changes_numbers=False,
     )
     profile_steps: str = fields.field(
         "",
-        "Write a TensorBoard profile of the steps from A to B, as A:B; empty = none.",
+        "Write a TensorBoard profile of steps A to B, given as A:B; empty = none.",
         changes_numbers=False,
     )
     eval_every_epochs: int = fields.field(
@@ -269,19 +288,19 @@ class Config:
     )
     checkpoint_every_steps: int = fields.field(
         0,
-        "Save every N steps besides at evaluations; 0 = do not.",
+        "Also save every N steps, in addition to evaluations; 0 = off.",
         minimum=0,
         changes_numbers=False,
     )
     checkpoint_every_minutes: float = fields.field(
         10.0,
-        "Save when the last save is N minutes ago; 0 = do not.",
+        "Save at least every N minutes; 0 = off.",
         minimum=0,
         changes_numbers=False,
     )
     keep_checkpoints: int = fields.field(
         3,
-        "How many of the latest checkpoints to keep, should the newest get damaged.",
+        "How many recent checkpoints to keep as a fallback if the newest is damaged.",
         minimum=1,
         changes_numbers=False,
     )
@@ -290,70 +309,64 @@ class Config:
         for field in dataclasses.fields(self):
             fields.check(field, getattr(self, field.name))
         self.profiled_steps()
-        self._check_levels()
-        reads_folder = self.dataset in ("idx", "images")
-        if reads_folder and not self.data_dir:
+        self.optimizer_arguments()
+        for field in dataclasses.fields(self):
+            self._check_is_used(field)
+        if SOURCES[self.dataset].reads_data_dir and not self.data_dir:
             raise UsageError(
                 f"--dataset={self.dataset} needs --data_dir, the folder of its files"
-            )
-        if self.data_dir and not reads_folder:
-            raise UsageError(
-                f"--data_dir={self.data_dir} contradicts --dataset={self.dataset}, "
-                "which reads no folder; --dataset=idx and --dataset=images do"
-            )
-        if self.devices and self.strategy != "mirrored":
-            raise UsageError(
-                f"--devices={self.devices} contradicts --strategy={self.strategy}: "
-                "only --strategy=mirrored takes it"
             )
         if self.virtual_cpus and self.strategy == "multi_worker":
             raise UsageError(
                 f"--virtual_cpus={self.virtual_cpus} contradicts "
                 "--strategy=multi_worker, whose workers use their GPUs or one CPU each"
             )
-        for name, (owner, *values) in _ONLY_WITH.items():
-            given, chosen = getattr(self, name), getattr(self, owner)
-            if given != _DEFAULTS[name] and chosen not in values:
-                owners = " and ".join(f"--{owner}={value}" for value in values)
-                raise UsageError(
-                    f"--{name}={given} contradicts --{owner}={chosen}: "
-                    f"only {owners} has it"
-                )
+        self._check_noise()
 
-    def _check_levels(self) -> None:
-        """Raises UsageError unless corruptions and their levels fit together."""
-        names, given = self.corruptions(), f"--corruption={self.corruption}"
-        for field in dataclasses.fields(self):
-            value, user = getattr(self, field.name), field.metadata["level_of"]
-            if user and user not in names and value != field.default:
-                raise UsageError(
-                    f"--{field.name}={value} contradicts {given}: only {user} has it"
-                )
+    def _check_is_used(self, field: fields.Field) -> None:
+        """Raises UsageError if a field is set that the other choices do not use."""
+        value = getattr(self, field.name)
+        if value != field.default and (owner := self._unused(field)):
+            users = field.metadata["only_with"][owner]
+            names = " and ".join(f"--{owner}={user}" for user in users)
+            verb = "use" if len(users) > 1 else "uses"
+            raise UsageError(
+                f"--{field.name}={fields.to_text(value)} contradicts "
+                f"--{owner}={getattr(self, owner)}: only {names} {verb} it"
+            )
+
+    def _unused(self, field: fields.Field) -> str:
+        """The field whose choice leaves `field` without effect, "" if it has one."""
+        for owner, users in field.metadata["only_with"].items():
+            choice = getattr(self, owner)
+            if not fields.is_function(choice) and not set(choice.split(",")) & {*users}:
+                return str(owner)
+        return ""
+
+    def _check_noise(self) -> None:
+        """Raises UsageError unless the levels of Gaussian noise fit together."""
         if 0 < self.noise_stddev_max < self.noise_stddev:
             raise UsageError(
                 f"--noise_stddev_max={self.noise_stddev_max} must be at least "
                 f"--noise_stddev={self.noise_stddev}, or 0 for one level"
             )
+        names = self.corruptions()
         is_noisy = self.noise_stddev or self.noise_stddev_max
         if "gaussian" in names and len(names) > 1 and not is_noisy:
             raise UsageError(
-                f"{given} needs --noise_stddev or --noise_stddev_max above 0; without "
-                "such noise leave gaussian out"
+                f"--corruption={self.corruption} needs --noise_stddev or "
+                "--noise_stddev_max above 0; without such noise leave gaussian out"
             )
-
-    def sends_integers(self) -> bool:
-        """Whether the model rounds its code, and learns how many bytes that takes."""
-        return self.model == "codec"
 
     def corruptions(self) -> tuple[str, ...]:
         """The names in `corruption`, in the order in which they are applied."""
         return tuple(self.corruption.split(","))
 
     def profiled_steps(self) -> tuple[int, int]:
-        """After which step the profile begins, and which is its last; 0, 0 for none.
+        """The step after which the profile begins and its last step; 0, 0 for none.
 
         Raises:
-          UsageError: `profile_steps` is no such pair.
+          UsageError: `profile_steps` is not such a pair.
         """
         if not self.profile_steps:
             return 0, 0
@@ -361,87 +374,75 @@ class Config:
         is_pair = all(re.fullmatch("[0-9]{1,12}", number) for number in (first, last))
         if not is_pair or int(first) >= int(last):
             raise UsageError(
-                "--profile_steps must be two steps, the smaller first, as 100:120; "
-                f"not {self.profile_steps!r}"
+                "--profile_steps must be two steps, the smaller first, for example "
+                f"100:120; not {self.profile_steps!r}"
             )
         return int(first), int(last)
 
+    def optimizer_arguments(self) -> dict[str, bool | float]:
+        """`optimizer_args` as keyword arguments of the optimizer.
 
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
-_DEFAULTS = {name: field.default for name, field in FIELDS.items()}
-# Fields that mean something with one choice of another field alone.
-_ONLY_WITH = {
-    "encoding_dim": ("model", "dense", "codec"),
-    "code_activation": ("model", "dense"),
-    "rate_weight": ("model", "codec"),
-    "weight_decay": ("optimizer", "adamw"),
-    "image_size": ("dataset", "images"),
-    "image_channels": ("dataset", "images"),
-    "max_bad_files": ("dataset", "images"),
+        Raises:
+          UsageError: it is not a list of `name=value` with numbers, true or false; a
+            name is given twice; or the loop itself sets that argument.
+        """
+        arguments: dict[str, bool | float] = {}
+        for pair in filter(None, self.optimizer_args.split(",")):
+            name, equals, text = pair.partition("=")
+            reason = _RESERVED.get(name)
+            if name in FIELDS and not self._unused(FIELDS[name]):
+                reason = f"use --{name}"
+            if reason:
+                raise UsageError(f"--optimizer_args must not set {name}: {reason}")
+            if name in arguments:
+                raise UsageError(f"--optimizer_args sets {name} twice")
+            try:
+                if not equals or not name.isidentifier():
+                    raise ValueError
+                arguments[name] = _number_or_boolean(text)
+            except ValueError:
+                raise UsageError(
+                    "--optimizer_args must be name=value with commas between them, "
+                    "each value a number, true or false, for example "
+                    f"beta_1=0.9,epsilon=1e-6; not {pair!r}"
+                ) from None
+        return arguments
+
+
+# Arguments of Keras' optimizers that would bypass the loop, and what to use instead.
+_RESERVED = {
+    "clipnorm": "use --gradient_clip_norm",
+    "clipvalue": "use --gradient_clip_norm",
+    "global_clipnorm": "use --gradient_clip_norm",
+    "gradient_accumulation_steps": "use a larger --batch_size",
+    "loss_scale_factor": "--precision=mixed_float16 scales the loss",
+    "name": "it has no effect",
+    "use_ema": "aelab does not average weights",
 }
 
 
+def _number_or_boolean(text: str) -> bool | float:
+    """A finite number, true or false; raises ValueError for anything else."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return int(text) if re.fullmatch("[+-]?[0-9]+", text) else number
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+
+
 def field_type(name: str) -> type:
-    """The type of a field's value: int, float or str."""
+    """The type of a field's value: bool, int, float or str."""
     return fields.type_of(FIELDS[name])
 
 
-def parse_field(name: str, text: str) -> int | float | str:
-    """The value that `text` means for a field.
+def parse_field(name: str, text: str) -> fields.Value:
+    """The value of a field as given on a command line.
 
     Raises:
-      UsageError: `text` is no number where one is needed, or not an allowed one.
+      UsageError: `text` is not of the field's type, or is not allowed.
     """
     return fields.parse(FIELDS[name], text)
-
-
-def parse_object(text: str, path: str) -> dict[str, Any]:
-    """The JSON object that `text`, the content of the file `path`, holds.
-
-    Raises:
-      UsageError: it holds none.
-    """
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold a JSON object")
-    return values
-
-
-def from_json(text: str, path: str) -> Config:
-    """The configuration in a run directory's `config.json`.
-
-    Args:
-      text: the file's content; keys that are no fields (versions, data) are passed by.
-      path: the file's name, for the message.
-
-    Raises:
-      UsageError: not JSON, or a field is missing or bad.
-    """
-    values = parse_object(text, path)
-    missing = [name for name in FIELDS if name not in values]
-    if missing:
-        raise UsageError(f"{path} lacks {', '.join(missing)}")
-    try:
-        return Config(**{name: values[name] for name in FIELDS})
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
-
-
-def differences(old: Config, new: Config) -> list[str]:
-    """What a run of `old` can't go on with, a line each: `--name: old -> new`.
-
-    A longer run and other intervals are fine, as no step changes by them. A cosine
-    schedule stretches with the run, so there the length counts as well.
-    """
-    fixed = {n for n, field in FIELDS.items() if field.metadata["changes_numbers"]}
-    if old.learning_rate_schedule == "constant":
-        fixed -= {"epochs", "train_steps"}
-    before, after = dataclasses.asdict(old), dataclasses.asdict(new)
-    return [
-        f"--{name}: {before[name]} -> {after[name]}"
-        for name in FIELDS
-        if name in fixed and before[name] != after[name]
-    ]

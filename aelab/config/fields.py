@@ -1,110 +1,150 @@
-"""A field of the configuration: its help, what it may be, the check of a value.
+"""A field of the configuration: its help, its limits, the check of a value.
 
-Each is a field of a dataclass, which carries all that in its metadata.
+A field belongs to a dataclass and carries all of this in its metadata.
 """
 
 import dataclasses
-import math
+import re
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aelab.errors import UsageError
 
 Field = dataclasses.Field[Any]
+Value = bool | int | float | str
 
-_KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "a text"}
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+}
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def field(
-    default: int | float | str,
+    default: Value,
     help: str,
     *,
-    choices: tuple[str, ...] | tuple[int, ...] = (),
+    choices: Iterable[str | int] = (),
     is_list: bool = False,
+    takes_function: bool = False,
     minimum: float | None = None,
     above: float | None = None,
     maximum: float | None = None,
-    level_of: str = "",
+    new_maximum: float | None = None,
+    only_with: Mapping[str, tuple[str, ...]] | None = None,
     changes_numbers: bool = True,
 ) -> Any:
-    """A field with its help, what it may be, and whether a resumed run may change it.
+    """Declares a field.
+
+    The limits may only ever widen, because files of earlier runs have to satisfy them.
+    A limit that comes later and is narrower is `new_maximum`.
 
     Args:
-      default: value when nothing is given; its type is the field's.
+      default: value when nothing is given; its type is the field's type.
       help: one sentence for `--help`.
-      choices: allowed values, all if empty.
-      is_list: whether several of the choices may be given, joined by commas.
+      choices: allowed values; empty allows all.
+      is_list: whether several choices may be given, joined by commas.
+      takes_function: whether `module:function` is allowed besides the choices.
       minimum: smallest allowed number.
       above: the number must be larger than this.
       maximum: largest allowed number.
-      level_of: the corruption whose strength it is.
-      changes_numbers: whether the trained weights or the logged figures depend on it.
+      new_maximum: largest number that a command line may give.
+      only_with: names of other fields, each with the choices that use this field. With
+        another choice this field must have its default.
+      changes_numbers: whether the trained weights or the logged metrics depend on it.
     """
     metadata = {
         "help": help,
-        "choices": choices,
+        "choices": tuple(choices),
         "is_list": is_list,
+        "takes_function": takes_function,
         "minimum": minimum,
         "above": above,
         "maximum": maximum,
-        "level_of": level_of,
+        "new_maximum": new_maximum,
+        "only_with": dict(only_with or {}),
         "changes_numbers": changes_numbers,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def type_of(field: Field) -> type:
-    """The type of a field's value: int, float or str."""
+    """The type of a field's value: bool, int, float or str."""
     return type(field.default)
 
 
-def parse(field: Field, text: str) -> int | float | str:
-    """The value that `text` means for a field.
+def parse(field: Field, text: str) -> Value:
+    """The value of a field as given on a command line.
 
     Raises:
-      UsageError: `text` is no number where one is needed, or not an allowed one.
+      UsageError: `text` is not of the field's type, or is not allowed.
     """
     kind = type_of(field)
     try:
-        value: int | float | str = kind(text)
-    except ValueError:
+        value = _BOOLEANS[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError):
         message = f"--{field.name} must be {_KINDS[kind]}, not {text!r}"
         raise UsageError(message) from None
     check(field, value)
-    return value
+    limit = field.metadata["new_maximum"]
+    if limit is not None and value > limit:
+        raise UsageError(f"--{field.name} must be at most {limit}, not {value}")
+    parsed: Value = value
+    return parsed
+
+
+def to_text(value: Value) -> str:
+    """A value as a command line takes it; `parse` reads it back."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def is_function(value: Value) -> bool:
+    """Whether a value is of the form `module:function`."""
+    return isinstance(value, str) and _FUNCTION.fullmatch(value) is not None
 
 
 def check(field: Field, value: Any) -> None:
     """Raises UsageError unless `value` has the field's type and is allowed."""
     kind = type_of(field)
     fits = isinstance(value, int | float if kind is float else kind)
-    if isinstance(value, bool) or not fits:
+    if not fits or isinstance(value, bool) != (kind is bool):
         raise UsageError(f"--{field.name} must be {_KINDS[kind]}, not {value!r}")
-    allowed = field.metadata
-    values = value.split(",") if allowed["is_list"] else [value]
-    if allowed["choices"] and not set(values) <= set(allowed["choices"]):
-        known = ", ".join(map(str, allowed["choices"]))
-        several = ", or several joined by commas" if allowed["is_list"] else ""
+    if not (field.metadata["takes_function"] and is_function(value)):
+        _check_choice(field, value)
+    if kind is str and (not value.isprintable() or value != value.strip()):
         raise UsageError(
-            f"--{field.name} must be one of {known}{several}; not {value!r}"
+            f"--{field.name} must be printable, without spaces around it, not {value!r}"
         )
-    if kind is str:
-        if not value.isprintable() or value != value.strip():
-            raise UsageError(
-                f"--{field.name} must be printable, without spaces around it, "
-                f"not {value!r}"
-            )
-        return
-    limits = {
+    if kind in (int, float):
+        _check_limits(field, value)
+
+
+def _check_choice(field: Field, value: Any) -> None:
+    choices, is_list = field.metadata["choices"], field.metadata["is_list"]
+    values = value.split(",") if is_list else [value]
+    if choices and not set(values) <= set(choices):
+        known = ", ".join(map(str, choices))
+        several = ", or several joined by commas" if is_list else ""
+        function = ", or MODULE:FUNCTION" if field.metadata["takes_function"] else ""
+        raise UsageError(
+            f"--{field.name} must be one of {known}{several}{function}; not {value!r}"
+        )
+
+
+def _check_limits(field: Field, value: float) -> None:
+    minimum, above, maximum = (
+        field.metadata[name] for name in ("minimum", "above", "maximum")
+    )
+    broken = {
         "a finite number": not abs(value) <= sys.float_info.max,
-        f"at least {allowed['minimum']}": value < _or(allowed["minimum"], -math.inf),
-        f"above {allowed['above']}": value <= _or(allowed["above"], -math.inf),
-        f"at most {allowed['maximum']}": value > _or(allowed["maximum"], math.inf),
+        f"at least {minimum}": minimum is not None and value < minimum,
+        f"above {above}": above is not None and value <= above,
+        f"at most {maximum}": maximum is not None and value > maximum,
     }
-    for what, broken in limits.items():
-        if broken:
-            raise UsageError(f"--{field.name} must be {what}, not {value}")
-
-
-def _or(limit: float | None, otherwise: float) -> float:
-    return otherwise if limit is None else limit
+    for limit, is_broken in broken.items():
+        if is_broken:
+            raise UsageError(f"--{field.name} must be {limit}, not {value}")

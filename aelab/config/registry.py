@@ -58,15 +58,15 @@ AUGMENTATIONS = {
 
 # `(clean, output, config) -> float32 [n]`
 LOSSES = {
-    "bce": "aelab.training.objective:bce",
-    "mse": "aelab.training.objective:mse",
-    "log_mse": "aelab.training.objective:log_mse",
+    "bce": "aelab.training.losses:bce",
+    "mse": "aelab.training.losses:mse",
+    "log_mse": "aelab.training.losses:log_mse",
 }
 
 # `(forward, config) -> float32 [n]`, by the field that holds its weight. A penalty of
 # weight 0 is not computed.
 PENALTIES = {
-    "l1_activity": "aelab.training.objective:l1_norm",
+    "l1_activity": "aelab.training.losses:l1_norm",
 }
 
 # `(sample) -> {row: float32 [n, H, W, C] in [0, 1]}`, by the tag of the picture.

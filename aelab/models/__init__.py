@@ -1,50 +1,48 @@
-"""The networks, by name: one file each, one line here."""
+"""The networks, one file each.
 
-from collections.abc import Callable
-from typing import Any
+    autoencoder = build_model(Config(model="dense"), image_shape=(28, 28, 1))
+    code = autoencoder.encoder(images)
+
+The names are in `aelab.config.registry.MODELS`.
+"""
 
 import keras
 
 from aelab.config import Config
-from aelab.models import conv, unet
-from aelab.models.codec import build_codec
-from aelab.models.common import ImageShape
-from aelab.models.dense import build_dense
+from aelab.config.fields import is_function
+from aelab.config.registry import MODELS, load
+from aelab.errors import UsageError
+from aelab.models.common import Autoencoder, ImageShape
 
-MODELS: dict[str, Callable[[Config, ImageShape], Any]] = {
-    "dense": build_dense,
-    "conv": conv.build_conv,
-    "unet": unet.build_unet,
-    "codec": build_codec,
-}
-
-# Of the networks that take images of any size: what height and width are multiples of.
-SIZE_MULTIPLES = {"conv": conv.MULTIPLE, "unet": unet.MULTIPLE}
+__all__ = ["Autoencoder", "ImageShape", "build_model"]
 
 
-def build_model(config: Config, image_shape: ImageShape) -> Any:
-    """The network that `config` names, with weights that follow from its seed.
+def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
+    """Builds the network that `config` names, with weights derived from its seed.
+
+    With mixed precision (Micikevicius et al. 2018) the layers compute in 16 bits;
+    weights and the output are float32.
 
     Args:
-      config: names the model and its sizes.
-      image_shape: (height, width, channels) of the images. Height and width may be
-        None, for images of any size, where `SIZE_MULTIPLES` has the model.
-
-    Returns:
-      A functional `keras.Model` from float32 [n, H, W, C] in [0, 1] to the same, with
-      two sub-models, `encoder` and `decoder`. The code between them is a tensor, or a
-      list of tensors. A model that rounds its code has a layer `prior` as well, from
-      codes to the bytes that they take. The last operation is the sigmoid, in float32,
-      so that the cross-entropy is computed from logits when compiled. With mixed
-      precision (Micikevicius et al. 2018) the layers in front of it compute in 16 bits,
-      and weights are float32.
+      config: the model and its parameters.
+      image_shape: (height, width, channels) of the images. Height and width may be None
+        if the model's `size_multiple` is not 0.
 
     Raises:
-      UsageError: the model can't take images of this shape.
+      UsageError: the model can't take images of this shape, or `--model` names a
+        function that does not exist or returns something else.
     """
-    before = keras.config.dtype_policy()
+    name = config.model
+    build = load(name if is_function(name) else MODELS[name], f"--model={name}")
+    previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
-        return MODELS[config.model](config, image_shape)
+        autoencoder = build(config, image_shape)
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_dtype_policy(previous)
+    if not isinstance(autoencoder, Autoencoder):
+        raise UsageError(
+            f"--model={name} must return an aelab.models.Autoencoder, not a "
+            f"{type(autoencoder).__name__}"
+        )
+    return autoencoder

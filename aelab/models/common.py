@@ -1,24 +1,67 @@
-"""What all models are built with."""
+"""Shared building blocks of the models, and `Autoencoder`, the type they build."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.models.fused_layers import Conv2DMaxPool, SameConv2D, UpSampleConv2D
 
-# Height, width and channels; a convolutional network may leave the first two open.
+# Height, width and channels. Height and width are None in a network for all sizes.
 ImageShape = tuple[int | None, int | None, int]
+
+# `(encoded, dither) -> code`, see `Autoencoder`.
+Bottleneck = Callable[[Any, tf.Tensor | None], Any]
+
+
+class Autoencoder(NamedTuple):
+    """A network and its parts.
+
+    Attributes:
+      model: `decoder(encoder(images))`, a functional `keras.Model` from float32
+        [n, H, W, C] in [0, 1] to the same. Its last operation is a sigmoid in float32,
+        so that the cross-entropy is computed from logits when compiled.
+      encoder: images to a code, a tensor [n, ...] or a list of tensors.
+      decoder: a code to images.
+      bottleneck: what happens between encoder and decoder: `(encoded, dither)` to the
+        code that the decoder takes. `dither` is uniform noise in (-1/2, 1/2), float32
+        [n, dither_size], in training, and None otherwise. None: nothing happens.
+      dither_size: how many numbers of dither an example needs; 0 = none.
+      prior: a layer from codes to their lengths in bytes, float32 [n]; trained with the
+        model. None: the length is not defined.
+      size_multiple: a network that takes images of any size needs height and width to
+        be multiples of this number. 0: images have the size it was built for.
+    """
+
+    model: Any
+    encoder: Any
+    decoder: Any
+    bottleneck: Bottleneck | None = None
+    dither_size: int = 0
+    prior: Any = None
+    size_multiple: int = 0
+
+    @property
+    def variables(self) -> list[Any]:
+        """All variables, those of the prior last."""
+        return self.model.variables + (self.prior.variables if self.prior else [])
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """The variables to train, those of the prior last."""
+        prior = self.prior.trainable_variables if self.prior else []
+        return self.model.trainable_variables + prior
 
 
 def glorot_uniform(seed: int) -> Iterator[Any]:
-    """Initializers for one layer after another, all following from `seed`.
+    """Initializers for one layer after another, all derived from `seed`.
 
-    Glorot and Bengio 2010, Keras' default. Each has a seed of its own: with one seed
-    for all, layers of one shape would begin equal.
+    Keras' default (Glorot and Bengio 2010). Each layer has its own seed: with a shared
+    one, layers of the same shape would start out equal.
     """
     for child in np.random.SeedSequence(seed).generate_state(64):
         yield keras.initializers.GlorotUniform(seed=int(child >> 1))
@@ -28,28 +71,28 @@ def check_sizes(image_shape: ImageShape, name: str, multiple: int) -> None:
     """Raises UsageError unless height and width, where given, are multiples.
 
     Args:
-      image_shape: of the images that the network is to take.
-      name: the network's, for the message.
-      multiple: by what its poolings divide height and width in all.
+      image_shape: shape of the images.
+      name: name of the network, for the message.
+      multiple: the total factor by which the network's poolings divide the size.
     """
     sizes = [size for size in image_shape[:2] if size is not None]
     if any(size % multiple for size in sizes):
         near = " x ".join(str(-(-size // multiple) * multiple) for size in sizes)
         raise UsageError(
-            f"--model={name} halves images, so height and width must be multiples of "
-            f"{multiple} ({near}, say); these are {' x '.join(map(str, sizes))}"
+            f"--model={name} needs images whose height and width are multiples of "
+            f"{multiple}, for example {near}; these are {' x '.join(map(str, sizes))}"
         )
 
 
 class Layers:
-    """Makes convolutions, each with a seed of its own and 'same' padding.
+    """Makes convolutions with 'same' padding, each with its own seed.
 
-    They are Keras' layers if `config.stock_layers` is "true", else ours, which join a
-    convolution and its neighbour in one and have the same variables.
+    They are Keras' layers if `config.stock_layers` is set. Otherwise a convolution and
+    its neighbor are one layer of `fused_layers`, with the same variables.
     """
 
     def __init__(self, config: Config):
-        self._is_stock = config.stock_layers == "true"
+        self._is_stock = config.stock_layers
         self._seeds = glorot_uniform(config.seed)
 
     def conv(
@@ -60,14 +103,14 @@ class Layers:
         size: int = 3,
         strides: int = 1,
     ) -> Any:
-        """A convolution: [n, H, W, C] to [n, H / s, W / s, filters]."""
+        """A convolution of stride s: [n, H, W, C] to [n, H / s, W / s, filters]."""
         arguments = {"strides": strides, **self._arguments(name, activation)}
         if self._is_stock:
             return keras.layers.Conv2D(filters, size, padding="same", **arguments)
         return SameConv2D(filters, size, **arguments)
 
     def conv_pool(self, name: str, pool_name: str, filters: int) -> list[Any]:
-        """A convolution of 3x3, relu, a pooling by 2: to [n, H / 2, W / 2, filters]."""
+        """3x3 convolution, relu, max-pooling by 2: to [n, H / 2, W / 2, filters]."""
         if self._is_stock:
             pool = keras.layers.MaxPooling2D(2, name=pool_name)
             return [self.conv(name, filters, "relu"), pool]
@@ -76,7 +119,7 @@ class Layers:
     def up_conv(
         self, up_name: str, name: str, filters: int, activation: str = "linear"
     ) -> list[Any]:
-        """Nearest upsampling by 2, a convolution of 3x3: to [n, 2H, 2W, filters]."""
+        """Nearest upsampling by 2, 3x3 convolution: to [n, 2H, 2W, filters]."""
         if self._is_stock:
             up = keras.layers.UpSampling2D(2, name=up_name)
             return [up, self.conv(name, filters, activation)]
@@ -92,14 +135,20 @@ class Layers:
 
 
 def compose(
-    encoder: Any,
-    decoder: Any,
-    image_shape: ImageShape,
-    name: str,
-    between: Callable[[Any], Any] = lambda code: code,
-) -> Any:
-    """The model `decoder(between(encoder(images)))`, with both as attributes."""
+    encoder: Any, decoder: Any, image_shape: ImageShape, name: str, **parts: Any
+) -> Autoencoder:
+    """The autoencoder of an encoder and a decoder.
+
+    Args:
+      encoder: a Keras model from images to a code.
+      decoder: a Keras model from a code to images.
+      image_shape: (height, width, channels).
+      name: of the Keras model.
+      **parts: further attributes of `Autoencoder`.
+    """
     images = keras.Input(image_shape, name="images")
-    model = keras.Model(images, decoder(between(encoder(images))), name=name)
-    model.encoder, model.decoder = encoder, decoder
-    return model
+    bottleneck = parts.get("bottleneck")
+    code = encoder(images)
+    code = bottleneck(code, None) if bottleneck else code
+    model = keras.Model(images, decoder(code), name=name)
+    return Autoencoder(model, encoder, decoder, **parts)

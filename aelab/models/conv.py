@@ -1,28 +1,25 @@
-"""The convolutional autoencoder: takes noise out of images."""
-
-from typing import Any
+"""The convolutional autoencoder, a denoiser."""
 
 import keras
 
 from aelab.config import Config
-from aelab.models.common import ImageShape, Layers, check_sizes, compose
+from aelab.models.common import Autoencoder, ImageShape, Layers, check_sizes, compose
 
-MULTIPLE = 4  # two poolings by 2
+_SIZE_MULTIPLE = 4  # two poolings by 2
 _FILTERS = 32
 
 
-def build_conv(config: Config, image_shape: ImageShape) -> Any:
+def build_conv(config: Config, image_shape: ImageShape) -> Autoencoder:
     """Builds [Conv, MaxPool] x 2, [Conv, UpSample] x 2, Conv to the image, sigmoid.
 
     The textbook's denoiser (Chollet, "Building Autoencoders in Keras", 2016): 3x3
     kernels, 32 filters, relu, 'same' padding; 28,353 parameters for one channel. The
-    code is [n, H/4, W/4, 32]. Unless `config.stock_layers` is "true" each convolution
-    and its neighbour are one layer of `fused_layers`, with the same variables.
+    code is [n, H/4, W/4, 32].
 
     Raises:
       UsageError: height or width is not a multiple of 4.
     """
-    check_sizes(image_shape, "conv", MULTIPLE)
+    check_sizes(image_shape, "conv", _SIZE_MULTIPLE)
     layers = Layers(config)
     encoder = keras.Sequential(
         [
@@ -42,4 +39,4 @@ def build_conv(config: Config, image_shape: ImageShape) -> Any:
         ],
         name="decoder",
     )
-    return compose(encoder, decoder, image_shape, name="conv")
+    return compose(encoder, decoder, image_shape, "conv", size_multiple=_SIZE_MULTIPLE)

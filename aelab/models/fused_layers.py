@@ -1,13 +1,12 @@
-"""Convolutions with what stands around them, each equal to stock layers and faster.
+"""Convolutions fused with a neighboring layer: equal to the stock pair, and faster.
 
-Each class is a `keras.layers.Conv2D` with the variables of one, under the same names,
-and takes the place of that layer and a neighbour of its own. `--stock_layers=true`
-builds the stock layers instead. So does the export: a model of these layers is not to
-be saved with Keras, which could not open it without aelab.
+Each class is a `keras.layers.Conv2D` with the same variables under the same names. It
+replaces that layer and one neighbor. `--stock_layers` builds the stock layers instead.
+So does the export, because Keras could not open a file of these layers without aelab.
 
-What is equal: values and gradients, but for rounding, as sums are taken in another
-order. Where two of four pooled values are equal only after rounding, the gradient may
-go to the other one.
+Values and gradients are equal up to rounding: sums are taken in another order. Where
+two of four pooled values are equal only after rounding, the gradient may go to the
+other one.
 """
 
 import functools
@@ -22,11 +21,11 @@ _FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 class SameConv2D(keras.layers.Conv2D):
-    """`Conv2D`, 'same'.
+    """`Conv2D` with 'same' padding.
 
-    In bfloat16 on a processor without arithmetic for it, products of the bfloat16
-    factors are summed in float32 and the sum is rounded to bfloat16, as processors that
-    have it do; TensorFlow's own way there takes twenty times as long.
+    On a processor without bfloat16 arithmetic, products of bfloat16 factors are summed
+    in float32 and the sum is rounded to bfloat16, as processors with bfloat16 do.
+    TensorFlow's own kernel takes twenty times as long there.
     """
 
     def __init__(
@@ -59,9 +58,9 @@ class SameConv2D(keras.layers.Conv2D):
 class Conv2DMaxPool(SameConv2D):
     """`Conv2D`, 'same', with a monotonic activation, then `MaxPooling2D(2)`.
 
-    As activation(max_pool(x) + b) = max_pool(activation(x + b)), bias and activation
-    come after the pooling and touch a quarter of the values. Height and width must be
-    even.
+    activation(max_pool(x) + b) equals max_pool(activation(x + b)). So bias and
+    activation come after the pooling and touch a quarter of the values. Height and
+    width must be even.
     """
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -75,7 +74,7 @@ class Conv2DMaxPool(SameConv2D):
 
 
 class UpSampleConv2D(SameConv2D):
-    """`UpSampling2D(2)`, nearest, then `Conv2D` of 3x3, 'same', with an activation."""
+    """`UpSampling2D(2)`, nearest, then a 'same' 3x3 `Conv2D` with an activation."""
 
     def __init__(self, filters: int, activation: str, name: str, **arguments: Any):
         super().__init__(filters, 3, activation, name, **arguments)
@@ -100,19 +99,19 @@ def _conv2d_max_pool(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def up_sample_conv2d(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Nearest upsampling by 2 and a 'same' convolution of 3x3, in one.
+    """Nearest upsampling by 2 and a 'same' 3x3 convolution in one operation.
 
-    Each pixel stands for 2x2 of the upsampled image, so together they are a transposed
-    convolution of stride 2, whose 4x4 kernel is the sum of four shifted copies of the
-    3x3 one (mirrored, as a transposed convolution mirrors it): 16 products for 4 values
-    instead of 36, and nothing upsampled is ever stored.
+    Each pixel covers 2x2 pixels of the upsampled image. So the two layers are one
+    transposed convolution of stride 2. Its 4x4 kernel is the sum of four shifted copies
+    of the 3x3 kernel, mirrored because a transposed convolution mirrors it. It takes 16
+    products for 4 values instead of 36, and the upsampled image is never stored.
 
     Args:
       images: float [n, H, W, C].
-      kernel: the same type [3, 3, C, F].
+      kernel: [3, 3, C, F] of the same dtype.
 
     Returns:
-      The same type [n, 2H, 2W, F].
+      [n, 2H, 2W, F] of the same dtype.
     """
     shifted = [
         tf.pad(kernel, [[i, 1 - i], [j, 1 - j], [0, 0], [0, 0]])
@@ -140,10 +139,10 @@ def _transposed_to_few_channels(
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
     """Transposed convolution of stride 2 of [n, H, W, C] with [4, 4, F, C], F small.
 
-    Forward it is a sub-pixel convolution (Shi et al. 2016): around each corner of four
-    pixels lie four values of the output, a 2x2 kernel for each, so that there are 4 F
-    channels, which the fast kernels like better than F. Backward the two gradients of a
-    transposed convolution are ordinary convolutions, and fast as they are.
+    The forward pass is a sub-pixel convolution (Shi et al. 2016). Around each corner of
+    four pixels lie four values of the output, with a 2x2 kernel each: 4 F channels,
+    which the fast kernels handle better than F. The two gradients of a transposed
+    convolution are ordinary convolutions, which are fast already.
     """
     few, channels = kernel.shape[2:]
     # From [row of corner, row of value, column of corner, column of value, ...]: a
@@ -172,7 +171,7 @@ def _rounded(
     inputs: tf.Tensor,
     kernel: tf.Tensor,
 ) -> tf.Tensor:
-    """`operation` in the type of `inputs`, by way of float32 where that is faster."""
+    """`operation` in the dtype of `inputs`, computed in float32 where that is faster."""
     if inputs.dtype != tf.bfloat16 or _has_bfloat16():
         return operation(inputs, kernel)
     wide = operation(tf.cast(inputs, tf.float32), tf.cast(kernel, tf.float32))
@@ -181,7 +180,7 @@ def _rounded(
 
 @functools.cache
 def _has_bfloat16() -> bool:
-    """Whether there is arithmetic for bfloat16: a GPU, or the processor's own."""
+    """True if a GPU or the processor itself has bfloat16 arithmetic."""
     if tf.config.get_visible_devices("GPU"):
         return True
     try:

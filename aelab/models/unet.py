@@ -1,39 +1,39 @@
-"""The U-Net: takes more noise out of images than `conv`, and is larger."""
+"""The U-Net: a better and larger denoiser than `conv`."""
 
 from typing import Any
 
 import keras
 
 from aelab.config import Config
-from aelab.models.common import ImageShape, Layers, check_sizes, compose
+from aelab.models.common import Autoencoder, ImageShape, Layers, check_sizes, compose
 
-MULTIPLE = 4  # halved twice
-_FILTERS = (32, 64)  # at a half and at a quarter of the height and width
+_SIZE_MULTIPLE = 4  # halved twice
+_FILTERS = (32, 64)  # at half and at a quarter of the height and width
 
 
-def build_unet(config: Config, image_shape: ImageShape) -> Any:
+def build_unet(config: Config, image_shape: ImageShape) -> Autoencoder:
     """Builds a U-Net (Ronneberger et al. 2015) of residual blocks (He et al. 2016).
 
         images -> conv 4x4, stride 2 -> block ------------- skip ------------> + ->
                   -> conv 2x2, stride 2 -> block -> code -> block -> up ----^
         ... -> block -> up to the image -> sigmoid
 
-    A block is x + conv(relu(conv(relu(x)))) with kernels of 3x3, without normalisation
-    as in Lim et al. 2017; up is `UpSampling2D(2)` and a 3x3 convolution. No convolution
-    has the images' full size, which is what costs.
+    A block is x + conv(relu(conv(relu(x)))) with 3x3 kernels and without normalization,
+    as in Lim et al. 2017. "up" is `UpSampling2D(2)` and a 3x3 convolution. No
+    convolution runs at the full image size, which would cost most.
 
-    The encoder gives all that the decoder needs, a list of two tensors: the code
-    [n, H/4, W/4, 64] and the skip [n, H/2, W/2, 32]. Together they hold more numbers
-    than the image: this network takes noise out and compresses nothing.
+    The encoder returns everything that the decoder needs, a list of two tensors: the
+    code [n, H/4, W/4, 64] and the skip [n, H/2, W/2, 32]. Together they hold more
+    numbers than the image: this network denoises and does not compress.
 
     Raises:
       UsageError: height or width is not a multiple of 4.
     """
-    check_sizes(image_shape, "unet", MULTIPLE)
+    check_sizes(image_shape, "unet", _SIZE_MULTIPLE)
     layers = Layers(config)
     encoder = _build_encoder(layers, image_shape)
     decoder = _build_decoder(layers, encoder.output_shape, image_shape[2])
-    return compose(encoder, decoder, image_shape, name="unet")
+    return compose(encoder, decoder, image_shape, "unet", size_multiple=_SIZE_MULTIPLE)
 
 
 def _build_encoder(layers: Layers, image_shape: ImageShape) -> Any:
@@ -58,12 +58,12 @@ def _build_decoder(layers: Layers, shapes: Any, channels: int) -> Any:
 
 
 def _relu(name: str, x: Any) -> Any:
-    """The relu in front of the layer `name`."""
+    """The relu before the layer `name`."""
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
 
 def _up(layers: Layers, name: str, x: Any, filters: int) -> Any:
-    """Relu, upsampling by 2 and a convolution: to [n, 2H, 2W, filters]."""
+    """Relu, upsampling by 2, convolution: to [n, 2H, 2W, filters]."""
     x = _relu(name, x)
     for layer in layers.up_conv(f"{name}_upsample", name, filters):
         x = layer(x)
@@ -71,7 +71,7 @@ def _up(layers: Layers, name: str, x: Any, filters: int) -> Any:
 
 
 def _block(layers: Layers, name: str, x: Any) -> Any:
-    """A residual block: [n, H, W, C] to the same."""
+    """A residual block: [n, H, W, C] to the same shape."""
     filters = x.shape[-1]
     y = _relu(f"{name}_conv1", x)
     y = layers.conv(f"{name}_conv1", filters, "relu")(y)

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard. They may fail, and training goes on."""
+"""Event files for TensorBoard. If they fail, training continues."""
 
 import contextlib
 import glob
@@ -13,16 +13,16 @@ from tensorboard.compat.proto import event_pb2
 
 
 class EventFile:
-    """Writes summaries into a folder; an error is reported once and else passed by."""
+    """Writes summaries to a folder; errors are reported once and otherwise ignored."""
 
     def __init__(self, folder: str, first_step: int, warn: Callable[[str], None]):
-        """Takes note of what to do; a file is opened with the first summary.
+        """Prepares writing; the file is opened with the first summary.
 
         Args:
           folder: where TensorBoard looks.
-          first_step: what earlier files of the folder have from this step on does not
-            count: a run that was killed had gone further than what it had saved.
-          warn: is told of the first error.
+          first_step: TensorBoard is to forget what earlier files have from this step
+            on. They are of a run that was killed after its last checkpoint.
+          warn: called with the first error.
         """
         self._folder, self._first_step, self._warn = folder, first_step, warn
         self._writer: tf.summary.SummaryWriter | None = None
@@ -31,9 +31,10 @@ class EventFile:
         self._pause, self._skipped = 0, 0
 
     def write(self, step: int, summaries: Callable[[], object]) -> None:
-        """Writes what `summaries` gives to `tf.summary`, as of `step`.
+        """Calls `summaries`, which writes to `tf.summary`, at `step`.
 
-        After an error it leaves out 1, 2, 4, ... summaries before it tries again.
+        After an error it skips 1, 2, 4, ... summaries before it tries again
+        (exponential backoff).
         """
         if self._skipped < self._pause:
             self._skipped += 1
@@ -45,17 +46,17 @@ class EventFile:
             writer.flush()
             self._check_growth()
         except (OSError, tf.errors.OpError) as error:
-            # Its file may end in half a record, after which TensorBoard reads no more.
+            # The file may end in half a record, after which TensorBoard stops reading.
             self._writer, self._first_step = None, step + 1
             self._pause, self._skipped = 2 * self._pause or 1, 0
             if not self._has_warned:
                 self._has_warned = True
-                # Without the operation's name before it, and its location behind.
+                # Without the name of the operation and its location.
                 message = getattr(error, "message", None) or str(error)
                 reason = message.partition("\n")[0].rpartition("}} ")[2]
                 self._warn(
                     f"can't write event files in {self._folder}: {reason}; "
-                    "TensorBoard will lack something, training goes on"
+                    "TensorBoard will be incomplete, training continues"
                 )
 
     def close(self) -> None:
@@ -65,9 +66,9 @@ class EventFile:
                 self._writer.close()
 
     def _open(self) -> tf.summary.SummaryWriter:
-        """Opens a new file, which tells TensorBoard to forget steps that are redone."""
+        """Opens a new file; TensorBoard will forget the steps that are repeated."""
         self._wait_for_a_later_name()
-        suffix = f".{uuid.uuid4().hex}.v2"  # a container's processes share a number
+        suffix = f".{uuid.uuid4().hex}.v2"  # containers may share process numbers
         writer = tf.summary.create_file_writer(self._folder, filename_suffix=suffix)
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         event = event_pb2.Event(step=self._first_step, session_log=start)
@@ -80,10 +81,11 @@ class EventFile:
         return writer
 
     def _wait_for_a_later_name(self) -> None:
-        """Waits, a second at most, until a new file's name comes after all others.
+        """Waits, at most a second, until the name of a new file sorts last.
 
-        TensorBoard reads files in the order of their names. They begin with the second,
-        within which TensorFlow counts: the file 10 would be read before the file 9.
+        TensorBoard reads files in the order of their names. A name begins with the
+        second, followed by TensorFlow's count of files: within a second, file 10 would
+        be read before file 9.
         """
         names = glob.glob(os.path.join(glob.escape(self._folder), "*tfevents*"))
         seconds = [

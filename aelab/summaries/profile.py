@@ -1,4 +1,4 @@
-"""A TensorBoard profile of some steps: which operation takes how long, where, when."""
+"""TensorBoard profiles: how long each operation of some steps takes."""
 
 import tensorflow as tf
 
@@ -6,10 +6,10 @@ from aelab.system.console import warn
 
 
 class Profile:
-    """Switches TensorFlow's profiler on and off; to be used in a `with` statement."""
+    """Turns TensorFlow's profiler on and off; to be used in a `with` statement."""
 
     def __init__(self, folder: str):
-        """Writes below `folder`, in `plugins/profile`; nothing if it is empty."""
+        """Writes to `plugins/profile` in `folder`; nothing if `folder` is empty."""
         self._folder = folder
         self._is_on = False
 
@@ -20,9 +20,9 @@ class Profile:
         self.run(False)
 
     def run(self, is_on: bool) -> None:
-        """Records what comes next, or writes what was recorded.
+        """Starts profiling, or stops it and writes the profile.
 
-        A profile that can't be taken or written is warned of, and training goes on.
+        If that fails, a warning says so and training continues.
         """
         if is_on == self._is_on or not self._folder:
             return

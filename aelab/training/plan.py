@@ -1,4 +1,4 @@
-"""When things happen in a run: epochs, evaluations and training lines, in steps."""
+"""The schedule of a run: at which steps to log, evaluate, save and profile."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from aelab.config import Config
 
 @dataclass(frozen=True)
 class Plan:
-    """At which steps something happens.
+    """The steps at which something happens.
 
     Attributes:
       examples: number of training images, N.
-      batch_size: images a step, B.
+      batch_size: images per step, B.
       total_steps: the last step.
       eval_every_epochs: evaluations are at the first step that completes an epoch.
-      log_every_steps: training lines are at its multiples, and at evaluations.
-      checkpoint_every_steps: checkpoints are at its multiples, and at evaluations.
-      profiled_steps: after which step a profile begins, and which is its last.
+      log_every_steps: log entries are at its multiples and at evaluations.
+      checkpoint_every_steps: checkpoints are at its multiples and at evaluations.
+      profiled_steps: the step after which a profile begins, and its last step.
     """
 
     examples: int
@@ -28,11 +28,11 @@ class Plan:
     profiled_steps: tuple[int, int] = (0, 0)
 
     def epoch(self, step: int) -> float:
-        """How often each image was seen after `step` steps, on average."""
+        """Epochs completed after `step` steps (fractional)."""
         return step * self.batch_size / self.examples
 
     def completed_epochs(self, step: int) -> int:
-        """How many epochs are over after `step` steps."""
+        """Epochs completed after `step` steps (whole)."""
         return step * self.batch_size // self.examples
 
     def next_evaluation(self, step: int) -> int:
@@ -49,20 +49,20 @@ class Plan:
         return min([self.next_evaluation(step), *multiples, *single])
 
     def is_profiled(self, step: int) -> bool:
-        """Whether the step after `step` is part of the profile."""
+        """True if the step after `step` is part of the profile."""
         first, last = self.profiled_steps
         return first <= step < last
 
     def is_evaluation(self, step: int) -> bool:
-        """Whether `step` has an evaluation."""
+        """True if `step` has an evaluation."""
         return step > 0 and self.next_evaluation(step - 1) == step
 
     def is_log_step(self, step: int) -> bool:
-        """Whether the training figures are written at `step`."""
+        """True if training metrics are logged at `step`."""
         return _is_multiple(step, self.log_every_steps) or self.is_evaluation(step)
 
     def is_checkpoint(self, step: int) -> bool:
-        """Whether `step` is saved even if it has no evaluation."""
+        """True if `step` is saved even without an evaluation."""
         return _is_multiple(step, self.checkpoint_every_steps)
 
 

@@ -1,38 +1,37 @@
-"""A whole run: from a configuration to a trained model."""
+"""A whole run, from a configuration to a trained model."""
 
 import contextlib
 import os
-import sys
-from typing import Any
 
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.corruptions import describe
 from aelab.data.pipeline import image_error
-from aelab.data.sources import Splits, load_splits
+from aelab.data.sources import load_splits
 from aelab.distributed.cluster import find_cluster
 from aelab.distributed.devices import Distribution, shared_settings
-from aelab.errors import TrainingError, UsageError
-from aelab.runs import checkpoints
-from aelab.runs.directory import RunDirectory
+from aelab.distributed.worker_log import worker_log
+from aelab.errors import TrainingError
+from aelab.runs.directory import RunDirectory, package_versions
 from aelab.summaries.summaries import Summaries
-from aelab.system.console import Console, warn, worker_log
+from aelab.system.console import Console
 from aelab.system.signals import StopRequest
-from aelab.training.plan import Plan, build_plan
+from aelab.training import messages
+from aelab.training.plan import build_plan
+from aelab.training.resume import restore
 from aelab.training.state import TrainState
-from aelab.training.trainer import Trainer, last_checkpoint_sentence
+from aelab.training.trainer import Run, Trainer
 
 
 def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
-    """Trains what `config` describes, or goes on with it.
+    """Trains, or resumes, the run that `config` describes.
 
     Args:
       config: the run.
-      run_dir: its folder; made if need be. Of several workers the first writes it.
+      run_dir: its folder, made if need be. Of several workers the first writes it.
 
     Returns:
-      The figures of the last evaluation of this call, empty if nothing was left to do.
+      The metrics of the last evaluation of this call; empty if nothing was left to do.
 
     Raises:
       UsageError: the data, the configuration, the devices and the folder do not fit
@@ -45,100 +44,92 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
     cluster = find_cluster() if config.strategy == "multi_worker" else None
     with worker_log(cluster, run_dir):
         distribution = Distribution(config, cluster)
-        run = RunDirectory(run_dir)
+        directory = RunDirectory(run_dir)
         try:
-            return _train(config, distribution, run)
+            with contextlib.ExitStack() as stack:
+                run = _prepare(config, directory, distribution, stack)
+                return _train(run)
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(error.message) from None
         except tf.errors.OpError as error:
-            # Outside training: the workers tell each other how they were started.
+            # Not from the training loop: this is the workers' start-up handshake.
             if distribution.workers == 1:
                 raise
             reason = _reason(error, distribution)
-            raise TrainingError(
-                f"{reason}. {last_checkpoint_sentence(run, distribution)}"
-            ) from None
-
-
-def _train(
-    config: Config, distribution: Distribution, run: RunDirectory
-) -> dict[str, float]:
-    # A run that is there may have a writer, who is found before anything else is done.
-    # Where there is none, bad input leaves no directory behind.
-    is_there = distribution.is_chief and os.path.exists(run.config_json)
-    with run.exclusive_lock() if is_there else contextlib.nullcontext():
-        return _prepare(config, distribution, run, is_locked=is_there)
+            sentence = messages.last_checkpoint_sentence(directory, distribution)
+            raise TrainingError(f"{reason}. {sentence}") from None
 
 
 def _prepare(
-    config: Config, distribution: Distribution, run: RunDirectory, is_locked: bool
-) -> dict[str, float]:
-    """Loads the data and builds the state."""
+    config: Config,
+    directory: RunDirectory,
+    distribution: Distribution,
+    stack: contextlib.ExitStack,
+) -> Run:
+    """Loads the data, restores the state, announces the run; locks its directory.
+
+    An existing run may be in use, so its lock is taken first. The directory of a new
+    run is made only after its input has been checked.
+    """
+    is_chief = distribution.is_chief
+    exists = os.path.exists(directory.config_json)
+    if is_chief and exists:
+        stack.enter_context(directory.exclusive_lock())
     splits = load_splits(config)
     distribution.check_same_settings(shared_settings(config, splits.describe()))
     plan = build_plan(config, len(splits.train))
-    state = TrainState(
-        config, splits.train.image_shape, plan.total_steps, distribution.strategy
-    )
-    is_due = distribution.is_chief and not is_locked
-    with run.exclusive_lock() if is_due else contextlib.nullcontext():
-        return _go_on(config, plan, splits, state, distribution, run)
-
-
-def _go_on(
-    config: Config,
-    plan: Plan,
-    splits: Splits,
-    state: TrainState,
-    distribution: Distribution,
-    run: RunDirectory,
-) -> dict[str, float]:
-    """Trains from where the run stands."""
-    if distribution.is_chief:
-        run.check(config, splits.describe())
-        _restore(state, run, plan)
+    shape, strategy = splits.train.image_shape, distribution.strategy
+    state = TrainState(config, shape, plan.total_steps, strategy)
+    if is_chief and not exists:
+        stack.enter_context(directory.exclusive_lock())
+    if is_chief:
+        directory.check(config, splits.describe())
+        restore(state, directory, plan)
     state.assign(distribution.broadcast_from_chief(state.arrays()))
-    first_step, status = int(state.step), _status(run, state, plan)
-    if distribution.is_chief:
-        if 0 < first_step < plan.total_steps:
-            status += _change(run.read_machine(), distribution.describe())
-        run.write(config, splits.describe(), distribution.describe())
-    _announce(config, plan, splits, state, distribution, status)
+    status = messages.status_line(directory, state, plan)
+    if is_chief:
+        machine = distribution.describe()
+        if 0 < int(state.step) < plan.total_steps:
+            status += messages.machine_change(directory.read_machine(), machine)
+            before, now = directory.read_versions(), package_versions()
+            status += messages.version_change(before, now)
+        directory.write(config, splits.describe(), machine)
+    messages.announce(config, plan, splits, state, distribution, status)
+    return Run(config, directory, distribution, splits, plan, state)
+
+
+def _train(run: Run) -> dict[str, float]:
+    """Trains from the step of the restored state."""
+    first_step, distribution = int(run.state.step), run.distribution
+    progress = run.state.progress
+    logged = {"train": progress.logged_step, "eval": progress.evaluated_step}
     try:
-        with (
-            StopRequest() as note,
-            _summaries(distribution, run, state) as summaries,
-            Console(first_step, plan.total_steps) as console,
-        ):
+        with contextlib.ExitStack() as stack:
+            stop = stack.enter_context(StopRequest())
+            summaries = None
+            if distribution.is_chief:
+                summaries = Summaries(run.directory, logged, first_step)
+                stack.enter_context(summaries)
+            console = stack.enter_context(Console(first_step, run.plan.total_steps))
             if summaries and not first_step:
-                summaries.describe(config, state.model)
-            trainer = Trainer(
-                config, plan, splits, state, distribution, run, summaries, console, note
-            )
-            figures = trainer.train()
-            distribution.barrier()  # who leaves early looks dead to the others
+                summaries.describe(run.config, run.state.autoencoder.model)
+            metrics = Trainer(run, summaries, console, stop).train()
+            # A worker that exits early looks dead to the others.
+            distribution.barrier()
     except (OSError, tf.errors.OpError) as error:
-        step, reason = int(state.step), _reason(error, distribution)
+        step, reason = int(run.state.step), _reason(error, distribution)
         raise TrainingError(
-            f"training failed at step {step} (epoch {plan.epoch(step):.2f}): {reason}. "
-            + last_checkpoint_sentence(run, distribution)
+            f"training failed at step {step} (epoch {run.plan.epoch(step):.2f}): "
+            f"{reason}. "
+            + messages.last_checkpoint_sentence(run.directory, distribution)
         ) from None
     if distribution.is_chief:
-        _say_where_to_look(run, state.progress.best_step)
-    return figures
+        messages.print_results(run.directory, run.state.progress.best_step)
+    return metrics
 
 
-def _summaries(
-    distribution: Distribution, run: RunDirectory, state: TrainState
-) -> contextlib.AbstractContextManager[Summaries | None]:
-    """What the chief writes figures with; the other workers write none."""
-    if not distribution.is_chief:
-        return contextlib.nullcontext()
-    return Summaries(run, state.progress, int(state.step))
-
-
-# Of a worker that waits for another one which dies, and of TensorFlow's message then.
-_LOST = (
+# Raised in a worker whose peer died, and TensorFlow's message then.
+_PEER_ERRORS = (
     *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
     tf.errors.DeadlineExceededError,
 )
@@ -146,7 +137,7 @@ _ABORTED = "Collective ops is aborted by: "
 
 
 def _reason(error: Exception, distribution: Distribution) -> str:
-    """What went wrong, in a sentence."""
+    """The cause of a failure, in a sentence."""
     if isinstance(error, tf.errors.OpError) and (reason := image_error(error)):
         return reason
     if isinstance(error, OSError) or distribution.workers == 1:
@@ -155,123 +146,9 @@ def _reason(error: Exception, distribution: Distribution) -> str:
     detail = (message.partition(_ABORTED)[2] or message).strip().partition("\n")[0]
     if "group" in detail and "size" in detail:
         return f"the workers must have the same number and kind of devices ({detail})"
-    if not isinstance(error, _LOST):
+    if not isinstance(error, _PEER_ERRORS):
         return message
     return (
-        f"another worker is gone or can't be reached ({detail.rstrip(':')}); see what "
-        "it said, and start all of them again with the same commands"
+        f"another worker is gone or can't be reached ({detail.rstrip(':')}); see its "
+        "output, and start all workers again with the same commands"
     )
-
-
-def _restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
-    """Takes on the newest checkpoint that is whole, and sets aside those that are not.
-
-    Raises:
-      UsageError: there are results but no whole checkpoint, or that is of another
-        configuration or ahead of the plan.
-    """
-    damaged = []
-    for path in checkpoints.all_of(run.latest):
-        try:
-            arrays = checkpoints.load(path)
-            break
-        except UsageError as error:
-            damaged.append((path, str(error)))
-    else:
-        if run.has_results():
-            reasons = "".join(f"\n  {reason}" for _, reason in damaged)
-            raise UsageError(
-                f"--run_dir={run.path} has results of a run, and no checkpoint in "
-                f"{run.latest} to go on from: put one back, or give another directory"
-                f"{reasons}"
-            )
-        return
-    for bad, reason in damaged:
-        aside = checkpoints.rename_damaged(bad)
-        warn(f"{reason}. It is now {aside}; the run goes on from {path}")
-    try:
-        state.assign(arrays)
-    except ValueError as error:
-        raise UsageError(f"{path} does not fit this configuration: {error}") from None
-    _mend_best(state, run)
-    step = int(state.step)
-    if step > plan.total_steps:
-        raise UsageError(
-            f"--run_dir={run.path} has been trained for {step} steps "
-            f"({plan.epoch(step):.2f} epochs), more than the {plan.total_steps} "
-            "that are asked for; give at least as many, or another directory"
-        )
-
-
-def _mend_best(state: TrainState, run: RunDirectory) -> None:
-    """Sees to it that the best checkpoint is there, which is also saved as a latest."""
-    step = state.progress.best_step
-    if not step:
-        return
-    # A run that was killed after it saved the best may have one that is newer.
-    best = checkpoints.newest(run.best) or checkpoints.path_of(run.best, step)
-    twin = checkpoints.path_of(run.latest, step)
-    for path in (best, twin):
-        try:
-            arrays = checkpoints.load(path)
-        except (UsageError, FileNotFoundError) as error:
-            reason = str(error)
-            continue
-        if path == twin:
-            checkpoints.save(run.best, step, arrays)
-            warn(f"{best} was lost or damaged; it is copied from {twin}")
-        return
-    warn(f"the best checkpoint is lost or damaged, and so is its copy: {reason}")
-
-
-def _status(run: RunDirectory, state: TrainState, plan: Plan) -> str:
-    """A line on where the run stands."""
-    step = int(state.step)
-    if step == plan.total_steps == state.progress.evaluated_step:
-        return f"Complete   {run.path}: nothing is left to do"
-    return (
-        f"Goes on    at step {step} of {run.path}" if step else f"Run        {run.path}"
-    )
-
-
-def _change(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What a resumed run's user must know if its devices are not those of before."""
-    if not before or before == now:
-        return ""
-    return (
-        f", on other devices than before ({before.get('replicas')} replicas on "
-        f"{', '.join(before.get('devices', []))} then, XLA "
-        f"{'on' if before.get('xla') else 'off'}): equal up to rounding from here on"
-    )
-
-
-def _announce(
-    config: Config,
-    plan: Plan,
-    splits: Splits,
-    state: TrainState,
-    distribution: Distribution,
-    status: str,
-) -> None:
-    """Prints what will be done."""
-    state.model.summary(expand_nested=True, line_length=80)
-    shape = " x ".join(map(str, splits.train.image_shape))
-    print(f"""\
-Data       {config.dataset}: {len(splits.train):,} images to train, \
-{len(splits.eval):,} to evaluate, {shape}
-Task       corruption {describe(config)}; loss {config.loss}, \
-{config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
-Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
-{plan.epoch(plan.total_steps):.2f} epochs
-Devices    {distribution.line()}
-{status}""")
-    sys.stdout.flush()
-
-
-def _say_where_to_look(run: RunDirectory, best_step: int) -> None:
-    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
-    print(f"""
-Pictures   {run.images}
-Figures    {run.metrics_jsonl}
-Weights    {run.best} (step {best_step}), {run.latest}
-Curves     {python} -m tensorboard.main --host=localhost --logdir={run.tensorboard}""")

@@ -1,28 +1,33 @@
-"""The state of a run: what a checkpoint holds, and what tests compare."""
+"""The state of a run, as saved in checkpoints."""
 
 import dataclasses
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.metrics import TRAIN_METRICS
+from aelab.metric_info import METRICS
+from aelab.metrics import Sum
 from aelab.models import build_model
-from aelab.training.optimizers import LossScale, build_optimizer
+from aelab.training.loss_scale import LossScale
+from aelab.training.optimizers import build_optimizer
 
 
 @dataclasses.dataclass
 class Progress:
-    """What the outer loop has to remember; part of every checkpoint.
+    """The memory of the outer loop; part of every checkpoint.
 
     Attributes:
-      logged_step: step of the last training line.
+      logged_step: step of the last log entry.
       evaluated_step: step of the last evaluation.
-      best_loss: lowest evaluation loss so far, that of the best checkpoint.
-      best_step: its step.
-      reference_loss: the loss that early stopping waits to see beaten by `min_delta`.
+      best_loss: lowest evaluation loss so far.
+      best_step: its step, which is the step of the best checkpoint.
+      reference_loss: the loss that early stopping expects to be improved by
+        `min_delta`.
       reference_step: its step.
     """
 
@@ -34,7 +39,7 @@ class Progress:
     reference_step: int = 0
 
     def record(self, step: int, loss: float, min_delta: float) -> bool:
-        """Takes note of an evaluation; returns whether it is the best so far."""
+        """Records an evaluation; returns True if it is the best so far."""
         self.evaluated_step = step
         if loss < self.reference_loss - min_delta:
             self.reference_loss, self.reference_step = loss, step
@@ -45,19 +50,19 @@ class Progress:
 
 
 class TrainState:
-    """All that a run needs to go on, and nothing else.
+    """Everything that a run needs to continue, and nothing else.
 
     Attributes:
-      step: int64 variable, how many training steps were taken, skipped ones included.
-      model: the Keras model.
+      step: int64 variable, the number of training steps taken, skipped ones included.
+      autoencoder: the model and its parts.
       optimizer: the Keras optimizer, built.
       loss_scale: for float16.
       totals: float32 [2] variables, sum and count of each training metric since the
-        last training line.
-      progress: what the outer loop remembers.
-      seconds_waited: float64 scalar variable, for how long the loop has waited for
-        batches; not part of the arrays.
-      strategy: whose replicas hold the model and the optimizer; not part of the arrays.
+        last log entry.
+      progress: the memory of the outer loop.
+      seconds_waited: float64 scalar variable, how long the loop has waited for batches;
+        not part of the arrays.
+      strategy: its replicas hold the model and the optimizer; not part of the arrays.
     """
 
     def __init__(
@@ -67,31 +72,66 @@ class TrainState:
         total_steps: int,
         strategy: tf.distribute.Strategy | None = None,
     ):
-        """Builds what `config` names, at its first step, on one device by default."""
+        """Builds the state of step 0, on one device by default."""
         self.strategy = strategy or tf.distribute.get_strategy()
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
         with self.strategy.scope():
-            self.model = build_model(config, image_shape)
+            self.autoencoder = build_model(config, image_shape)
             self.optimizer = build_optimizer(config, total_steps, self.step)
-            self.optimizer.build(self.model.trainable_variables)
+            self.optimizer.build(self.autoencoder.trainable_variables)
             self.loss_scale = LossScale(config)
-        rate = ("code_bytes",) if config.sends_integers() else ()
-        names = ("loss", *TRAIN_METRICS, *rate, "gradient_norm")
-        self.totals = {n: tf.Variable(tf.zeros([2]), name=n) for n in names}
-        with tf.device("CPU:0"):  # where the clock is
+        names = ["loss", *(n for n, row in METRICS.items() if row.in_training)]
+        names += ["code_bytes"] if self.autoencoder.prior else []
+        self.totals = {
+            name: tf.Variable(tf.zeros([2]), name=name)
+            for name in (*names, "gradient_norm")
+        }
+        with tf.device("CPU:0"):  # the clock is on the CPU
             self.seconds_waited = tf.Variable(0.0, dtype=tf.float64)
         self.progress = Progress()
 
+    def count_step(self, sums: Mapping[str, Sum], finite: tf.Tensor) -> tf.Tensor:
+        """Counts a step; adds its sums if it is finite.
+
+        Returns:
+          bool scalar, whether training may continue.
+        """
+        for name, each in sums.items():
+            self.totals[name].assign_add(tf.where(finite, tf.stack([*each]), 0.0))
+        self.step.assign_add(1)
+        return self.loss_scale.update(finite)
+
+    def reset_totals(self) -> None:
+        """Begins new sums after a log entry."""
+        for total in self.totals.values():
+            total.assign([0.0, 0.0])
+        self.seconds_waited.assign(0.0)
+
+    def _slots(self) -> dict[str, Any]:
+        """The optimizer's variables by unique names that do not depend on their order.
+
+        Keras gives several variables of some optimizers the same name, and counts the
+        optimizers of the process in their paths.
+        """
+        seen: Counter[str] = Counter()
+        named = {}
+        for variable in self.optimizer.variables:
+            seen[variable.name] += 1
+            number = seen[variable.name]
+            named[f"{variable.name}#{number}" if number > 1 else variable.name] = (
+                variable
+            )
+        return named
+
     def _variables(self) -> dict[str, Any]:
-        named = {"step": self.step}
-        named |= {f"model/{v.path}": v for v in self.model.variables}
-        # By position, as some of Keras' optimizers give several variables one path, or
-        # a path that counts what the process has built before.
-        slots = enumerate(self.optimizer.variables)
-        named |= {f"optimizer/{number:03}": v for number, v in slots}
-        scale = self.loss_scale.variables()
-        named |= {f"loss_scale/{name}": v for name, v in scale.items()}
-        return named | {f"totals/{name}": v for name, v in self.totals.items()}
+        groups = {
+            "model": {v.path: v for v in self.autoencoder.variables},
+            "optimizer": self._slots(),
+            "loss_scale": self.loss_scale.variables(),
+            "totals": self.totals,
+        }
+        named = {f"{g}/{n}": v for g, group in groups.items() for n, v in group.items()}
+        return {"step": self.step, **named}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The whole state as named arrays."""
@@ -99,19 +139,41 @@ class TrainState:
         progress = dataclasses.asdict(self.progress)
         return values | {f"progress/{n}": np.asarray(v) for n, v in progress.items()}
 
-    def assign(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes on the state that `arrays()` returned.
+    def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Restores the state that `arrays()` returned, in this or an earlier release.
+
+        A total that is missing starts at 0, and one that is not known is ignored.
 
         Raises:
-          ValueError: an array is missing, superfluous, or of another shape or type.
+          ValueError: another array is missing, unexpected, or of another shape or type.
         """
-        mine = self.arrays()
-        if odd := sorted(set(mine) ^ set(arrays)):
-            raise ValueError(f"arrays that only one side has: {', '.join(odd)}")
-        for name, array in mine.items():
+        own = self.arrays()
+        arrays = _without_other_totals(own, self._with_slot_names(arrays))
+        if different := sorted(set(own) ^ set(arrays)):
+            raise ValueError(f"missing or unexpected arrays: {', '.join(different)}")
+        for name, array in own.items():
             if (array.shape, array.dtype) != (arrays[name].shape, arrays[name].dtype):
                 raise ValueError(f"{name} has another shape or type")
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         fields = dataclasses.asdict(self.progress)
         self.progress = Progress(**{n: arrays[f"progress/{n}"].item() for n in fields})
+
+    def _with_slot_names(
+        self, arrays: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Names the optimizer's arrays, which format 1 has by their position."""
+        names = {f"optimizer/{n:03}": name for n, name in enumerate(self._slots())}
+        return {
+            f"optimizer/{names[name]}" if name in names else name: array
+            for name, array in arrays.items()
+        }
+
+
+def _without_other_totals(
+    own: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """`arrays` with the totals that `own` has: new ones are 0, others are left out."""
+    zeros = {n: np.zeros_like(a) for n, a in own.items() if n.startswith("totals/")}
+    known = {n: a for n, a in arrays.items() if n in own or n[:7] != "totals/"}
+    return zeros | known

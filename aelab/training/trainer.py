@@ -1,92 +1,118 @@
-"""Runs the compiled loop from event to event: figures, evaluations, checkpoints."""
+"""The outer loop: runs the compiled loop from event to event.
+
+It owns everything that happens between compiled calls: logging, evaluations, pictures,
+checkpoints, early stopping, signals.
+"""
 
 import contextlib
-import dataclasses
 import json
 import math
 import signal
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 
-import numpy as np
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.config.registry import PANELS, load
+from aelab.data.permutation import example_indices
 from aelab.data.pipeline import (
     distribute,
-    example_indices,
     make_eval_dataset,
     make_train_dataset,
     num_eval_batches,
 )
-from aelab.data.sources import Source, Splits
+from aelab.data.sources import Splits
 from aelab.distributed.devices import Distribution
 from aelab.errors import Stopped, TrainingError, UsageError
+from aelab.metrics import Sum, means
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
-from aelab.summaries.panels import num_columns
 from aelab.summaries.profile import Profile
 from aelab.summaries.summaries import Summaries
 from aelab.system.console import Console, metrics_text
 from aelab.system.files import write_bytes
 from aelab.system.signals import StopRequest
-from aelab.training.optimizers import LearningRate
+from aelab.training.loops import build_evaluate, build_train_loop, model_metrics
+from aelab.training.messages import last_checkpoint_sentence
 from aelab.training.plan import Plan
+from aelab.training.samples import Sampler, first_codes
+from aelab.training.schedules import LearningRate
 from aelab.training.state import TrainState
-from aelab.training.step import (
-    autoencode,
-    build_evaluate,
-    build_train_loop,
-    code_rows,
-    means,
-    model_metrics,
-)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run consists of.
+
+    Attributes:
+      config: its configuration.
+      directory: where it writes.
+      distribution: its devices and workers.
+      splits: its images.
+      plan: its schedule.
+      state: the state that training changes.
+    """
+
+    config: Config
+    directory: RunDirectory
+    distribution: Distribution
+    splits: Splits
+    plan: Plan
+    state: TrainState
 
 
 class Trainer:
-    """Runs the inner loop from event to event."""
+    """Trains a run from the step of its state to its end."""
 
     def __init__(
-        self,
-        config: Config,
-        plan: Plan,
-        splits: Splits,
-        state: TrainState,
-        distribution: Distribution,
-        run: RunDirectory,
-        summaries: Summaries | None,
-        console: Console,
-        note: StopRequest,
+        self, run: Run, summaries: Summaries | None, console: Console, stop: StopRequest
     ):
-        """Takes what a run consists of; `state` may be a resumed one.
+        """Opens the input; compiles nothing yet.
 
-        `summaries` is None on a worker that writes no files; `note` tells whether a
-        signal came.
+        Args:
+          run: the run; its state may be a restored one.
+          summaries: the logs; None on a worker that writes no files.
+          console: the terminal.
+          stop: knows whether a signal came.
         """
-        self._config, self._plan, self._state, self._run = config, plan, state, run
-        self._distribution = distribution
-        self._summaries, self._console, self._note = summaries, console, note
-        self._examples = len(splits.train), len(splits.eval)
-        self._learning_rate = LearningRate(config, plan.total_steps)
-        self._first_step = self._step = int(state.step)
-        self._open_input(splits)
-        self._compile()
-        self._profile = Profile(run.tensorboard if distribution.is_chief else "")
+        self._run, self._config, self._plan = run, run.config, run.plan
+        self._state, self._directory = run.state, run.directory
+        self._distribution = run.distribution
+        self._summaries, self._console, self._stop = summaries, console, stop
+        self._learning_rate = LearningRate(run.config, run.plan.total_steps)
+        self._first_step = self._step = int(run.state.step)
+        self._open_input(run.splits)
+        distribution, state = run.distribution, run.state
+        self._train_loop = build_train_loop(
+            state, run.config, distribution.use_xla, distribution.blocks
+        )
+        self._evaluate = build_evaluate(
+            model_metrics(state.autoencoder, run.config),
+            distribution.strategy,
+            distribution.blocks,
+        )
+        self._profile = Profile(run.directory.tensorboard if self._is_chief else "")
         self._saved_at, self._saved_step = time.monotonic(), -1
-        self._seconds = 0.0
-        self._timed_steps = 0
+        self._seconds, self._timed_steps = 0.0, 0
         self._train_text = ""
-        self._figures: dict[str, float] = {}
+        self._metrics: dict[str, float] = {}
+
+    @property
+    def _is_chief(self) -> bool:
+        return self._distribution.is_chief
 
     def _open_input(self, splits: Splits) -> None:
-        """Makes the datasets, from the step on at which the run stands."""
-        config, first_step = self._config, self._first_step
-        strategy = self._distribution.strategy
+        """Makes the datasets, beginning at the step of the state."""
+        config, strategy = self._config, self._distribution.strategy
+        first_step, dither_size = self._first_step, self._state.autoencoder.dither_size
         self._batches = iter(
             distribute(
                 strategy,
                 lambda share: make_train_dataset(
-                    splits.train, config, first_step, share
+                    splits.train, config, first_step, share, dither_size
                 ),
             )
         )
@@ -94,27 +120,13 @@ class Trainer:
             strategy, lambda share: make_eval_dataset(splits.eval, config, share)
         )
         self._num_eval_batches = num_eval_batches(splits.eval, config)
-        self._eval_source = splits.eval
-        self._panel = _first_images(splits.eval, config)
-
-    def _compile(self) -> None:
-        """Builds what is compiled when it is first called."""
-        state, config, distribution = self._state, self._config, self._distribution
-        blocks = distribution.blocks
-        self._train_loop = build_train_loop(state, config, distribution.use_xla, blocks)
-        self._evaluate = build_evaluate(
-            model_metrics(state.model, config), distribution.strategy, blocks
-        )
-        self._autoencode = tf.function(
-            lambda images: autoencode(state.model, images, training=False),
-            autograph=False,
-        )
+        self._sampler = Sampler(self._state.autoencoder, splits.eval, config)
 
     def train(self) -> dict[str, float]:
-        """Trains until the plan ends or early stopping says so.
+        """Trains until the end of the plan or until early stopping.
 
         Returns:
-          The figures of the last evaluation of this call, empty if there was none.
+          The metrics of the last evaluation of this call; empty if there was none.
 
         Raises:
           TrainingError: a loss, gradient or weight is not finite.
@@ -122,30 +134,25 @@ class Trainer:
           OSError, tf.errors.OpError: a file can't be written.
           Stopped: a signal came; the state is saved.
         """
-        if checkpoints.newest(self._run.latest) is None:
-            # From now on a run without a checkpoint is one that lost it.
+        if checkpoints.newest(self._directory.latest) is None:
+            # A missing checkpoint later on always means that it was lost.
             self._save_latest()
         self._train_loop(self._batches, tf.constant(0, tf.int64))  # only traces
         self._evaluate_if_due()
         with self._profile:
-            self._train_to_the_end()
-        if self._summaries:
-            encoder = self._state.model.encoder
-            self._summaries.projector(self._eval_source, self._config, encoder)
-        return self._figures
-
-    def _train_to_the_end(self) -> None:
-        while not self._is_finished():
-            self._stop_if_asked()
-            self._profile.run(self._plan.is_profiled(self._step))
-            self._advance()
-            self._profile.run(self._plan.is_profiled(self._step))
-            self._log_if_due()
-            self._evaluate_if_due()
-            self._save_if_due()
+            while not self._is_finished():
+                self._stop_if_requested()
+                self._profile.run(self._plan.is_profiled(self._step))
+                self._advance()
+                self._profile.run(self._plan.is_profiled(self._step))
+                self._log_if_due()
+                self._evaluate_if_due()
+                self._save_if_due()
+        self._write_projector()
+        return self._metrics
 
     def _is_finished(self) -> bool:
-        """Whether the plan is at its end, or the loss has not fallen for too long."""
+        """True at the end of the plan, or if the loss has not improved for too long."""
         plan, progress = self._plan, self._state.progress
         if self._step >= plan.total_steps:
             return True
@@ -155,7 +162,7 @@ class Trainer:
         if not patience or waited < patience:
             return False
         self._console.line(
-            f"Stopped early: in {waited} epochs no evaluation loss below "
+            f"Stopped early: no evaluation loss in {waited} epochs was below "
             f"{progress.reference_loss:.6g} - {self._config.early_stopping_min_delta}"
         )
         return True
@@ -168,7 +175,7 @@ class Trainer:
         is_finite = self._run_loop(next_step - step)
         self._step = int(self._state.step)
         if not is_finite:
-            self._fail_of_batch("the loss or its gradient")
+            self._fail_in_training()
         self._seconds += time.monotonic() - started
         self._timed_steps += next_step - step
         self._console.progress(next_step, self._progress_text)
@@ -178,90 +185,99 @@ class Trainer:
         return metrics_text(means({name: totals[name] for name in ("loss", "psnr")}))
 
     def _run_loop(self, num_steps: int) -> bool:
-        """Trains `num_steps` steps; returns whether all were finite."""
+        """Trains `num_steps` steps; returns True if all of them were finite."""
         config = self._config
         try:
             count = tf.constant(num_steps, tf.int64)
             return bool(self._train_loop(self._batches, count))
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            # XLA compiles when it is first needed, which is before any update.
+            # XLA compiles on first use, before any update.
             if not self._distribution.use_xla or self._step > self._first_step:
                 raise
             raise UsageError(
                 f"--jit_compile={config.jit_compile}: XLA can't compile "
                 f"--model={config.model} with --precision={config.precision}, "
                 f"--optimizer={config.optimizer} and --strategy={config.strategy} "
-                "here; --jit_compile=false does without "
-                f"({error.message})"
+                f"here; use --jit_compile=false ({error.message})"
             ) from None
 
     def _log_if_due(self) -> None:
-        """Writes the training figures since the last such line, and starts anew."""
-        step, progress = self._step, self._state.progress
+        """Writes the training metrics since the last log entry and resets them."""
+        step, state = self._step, self._state
         if not self._plan.is_log_step(step):
             return
         images = self._timed_steps * self._config.batch_size
         rate = self._learning_rate(tf.constant(step - 1, tf.int64))
-        seconds, waited = max(self._seconds, 1e-9), self._state.seconds_waited
-        values = means(self._state.totals) | {
+        seconds, waited = max(self._seconds, 1e-9), float(state.seconds_waited.numpy())
+        values = means(state.totals) | {
             "learning_rate": float(rate),
             "images_per_second": round(images / seconds, 1),
-            "input_wait": round(float(waited.numpy()) / seconds, 4),
+            "input_wait": round(waited / seconds, 4),
         }
-        values |= self._state.loss_scale.figures()
+        values |= state.loss_scale.metrics()
         if self._summaries:
             self._summaries.scalars("train", step, self._plan.epoch(step), values)
-        for total in self._state.totals.values():
-            total.assign([0.0, 0.0])
-        waited.assign(0.0)
-        progress.logged_step = step
+        state.reset_totals()
+        state.progress.logged_step = step
         self._seconds, self._timed_steps = 0.0, 0
         loss, speed = values["loss"], values["images_per_second"]
         self._train_text = f"train loss {loss:.4f}  {speed:,.0f} images/s  |  "
 
     def _evaluate_if_due(self) -> None:
-        """Evaluates, writes figures and panel, and saves the checkpoints."""
+        """Evaluates, writes metrics and pictures, and saves the checkpoints."""
         step, progress = self._step, self._state.progress
         if not self._plan.is_evaluation(step) or progress.evaluated_step == step:
             return
-        figures = self._evaluate(
+        metrics = self._evaluate(
             self._eval_dataset, self._num_eval_batches, self._after_eval_batch
         )
         epoch = self._plan.epoch(step)
         if self._summaries:
-            self._summaries.scalars("eval", step, epoch, figures)
-            self._show(self._summaries)
+            self._summaries.scalars("eval", step, epoch, metrics)
+            self._write_samples(self._summaries)
         min_delta = self._config.early_stopping_min_delta
-        is_best = progress.record(step, figures["loss"], min_delta)
+        is_best = progress.record(step, metrics["loss"], min_delta)
         if is_best:
-            self._save(self._run.best)
+            self._save(self._directory.best)
         self._save_latest()
         self._console.line(
             f"epoch {epoch:.2f}  step {step}/{self._plan.total_steps}  "
-            f"{self._train_text}eval {metrics_text(figures)}"
+            f"{self._train_text}eval {metrics_text(metrics)}"
             f"{'  best' if is_best else ''}"
         )
-        self._figures = figures
+        self._metrics = metrics
 
-    def _show(self, summaries: Summaries) -> None:
-        """Writes the panel, and what weights and code look like."""
-        corrupted, clean = self._panel
-        output, code = self._autoencode(corrupted)
-        summaries.panel(self._step, clean, corrupted, output.numpy())
-        weights = {v.path: v.numpy() for v in self._state.model.weights}
-        summaries.histograms(self._step, weights, code_rows(code).numpy())
+    def _write_samples(self, summaries: Summaries) -> None:
+        """Writes the picture panels and histograms of weights and codes."""
+        sample = self._sampler()
+        for tag, target in PANELS.items():
+            panel = load(target, tag)
+            description = (panel.__doc__ or tag).partition("\n")[0]
+            summaries.image(tag, panel(sample), description, self._step)
+        weights = {v.path: v.numpy() for v in self._state.autoencoder.variables}
+        summaries.histograms(self._step, weights, sample.code)
 
-    def _after_eval_batch(self, number: int, totals: dict[str, tf.Tensor]) -> None:
-        """Leaves an evaluation that was asked to stop, or whose loss is not finite."""
-        if not math.isfinite(totals["loss"][0]):
-            batch_size, examples = self._config.batch_size, self._examples[1]
+    def _write_projector(self) -> None:
+        """Writes the codes for TensorBoard's projector, if they are small enough."""
+        if not self._summaries:
+            return
+        codes = first_codes(
+            self._state.autoencoder, self._run.splits.eval, self._config
+        )
+        if codes:
+            self._summaries.projector(*codes)
+
+    def _after_eval_batch(self, number: int, sums: Mapping[str, Sum]) -> None:
+        """Aborts the evaluation on a stop request or a loss that is not finite."""
+        if not math.isfinite(sums["loss"].total):
+            batch_size, examples = self._config.batch_size, len(self._run.splits.eval)
             first = number * batch_size
             indices = range(first, min(first + batch_size, examples))
-            self._fail_of_images("the evaluation loss", "eval", list(indices))
-        self._stop_if_asked()
+            self._fail_on_images("the evaluation loss", "eval", list(indices))
+        self._stop_if_requested()
 
     def _save_if_due(self) -> None:
-        """Saves at steps and times that are asked for."""
+        """Saves at the steps and times that the configuration asks for."""
         minutes = self._config.checkpoint_every_minutes
         is_late = minutes and time.monotonic() - self._saved_at > 60 * minutes
         is_due = is_late or self._plan.is_checkpoint(self._step)
@@ -270,69 +286,55 @@ class Trainer:
 
     def _save_latest(self) -> None:
         if self._summaries:
-            self._summaries.sync()  # the lines that the checkpoint takes for written
-        self._save(self._run.latest, self._config.keep_checkpoints)
+            self._summaries.sync()  # the lines that the checkpoint assumes on disk
+        self._save(self._directory.latest, self._config.keep_checkpoints)
         self._saved_at, self._saved_step = time.monotonic(), self._step
 
     def _save(self, folder: str, keep: int = 1) -> None:
-        if not self._distribution.is_chief:
+        if not self._is_chief:
             return
         try:
             checkpoints.save(folder, self._step, self._state.arrays(), keep)
         except TrainingError as error:
             self._fail(str(error))
 
-    def _stop_if_asked(self) -> None:
-        """Saves and raises `Stopped` if a signal came, to whichever worker."""
-        number = self._distribution.max_over_workers(self._note.signal_number)
+    def _stop_if_requested(self) -> None:
+        """Saves and raises `Stopped` if any worker has received a signal."""
+        number = self._distribution.max_over_workers(self._stop.signal_number)
         if number:
             self._save_latest()
-            self._distribution.barrier()  # for the chief to have saved it
+            self._distribution.barrier()  # until the chief has saved
             name = signal.Signals(number).name
-            is_chief = self._distribution.is_chief
-            where = f"in {self._run.latest}" if is_chief else "by worker 0"
+            where = f"in {self._directory.latest}" if self._is_chief else "by worker 0"
             raise Stopped(
                 number,
                 f"{name}: stopped at step {self._step}, which is saved {where}; "
-                "the same command goes on",
+                "the same command resumes",
             )
 
-    def _fail_of_batch(self, what: str) -> NoReturn:
-        """Fails, and tells the images of the training batch that was the last."""
-        batch_size, seed = self._config.batch_size, self._config.seed
-        first = tf.constant((self._step - 1) * batch_size, tf.int64)
-        indices = example_indices(first, batch_size, self._examples[0], seed)
-        self._fail_of_images(what, "train", indices.numpy().tolist())
+    def _fail_in_training(self) -> NoReturn:
+        """Fails, reporting which images were in the last training batch."""
+        batch_size, examples = self._config.batch_size, len(self._run.splits.train)
+        first = (self._step - 1) * batch_size
+        indices = example_indices(first, batch_size, examples, self._config.seed)
+        what = "the loss or its gradient"
+        self._fail_on_images(what, "train", indices.numpy().tolist())
 
-    def _fail_of_images(self, what: str, split: str, indices: list[int]) -> NoReturn:
-        """Fails as `what` is not finite, and writes of which images."""
-        path, told = self._run.not_finite_json, f"; the batch's images are {indices}"
+    def _fail_on_images(self, what: str, split: str, indices: list[int]) -> NoReturn:
+        """Fails because `what` is not finite; records the offending images."""
+        path = self._directory.not_finite_json
+        detail = f"; the batch's images are {indices}"
         content = {"step": self._step, "split": split, "image_indices": indices}
-        if self._distribution.is_chief:
+        if self._is_chief:
             with contextlib.suppress(OSError):
                 write_bytes(path, json.dumps(content).encode() + b"\n")
-                told = f"; {path} has the indices of the batch's images"
-        self._fail(f"{what} is not finite", told)
+                detail = f"; {path} has the indices of the batch's images"
+        self._fail(f"{what} is not finite", detail)
 
-    def _fail(self, what: str, told: str = "") -> NoReturn:
-        """Raises `TrainingError`, saying where it is and what is safe on disk."""
+    def _fail(self, what: str, detail: str = "") -> NoReturn:
+        """Raises `TrainingError`, naming the step and what is safe on disk."""
         step = self._step
         raise TrainingError(
-            f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}){told}. "
-            + last_checkpoint_sentence(self._run, self._distribution)
+            f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}){detail}. "
+            + last_checkpoint_sentence(self._directory, self._distribution)
         )
-
-
-def last_checkpoint_sentence(run: RunDirectory, distribution: Distribution) -> str:
-    """A sentence on what a failed run leaves behind."""
-    if distribution.is_chief:
-        return checkpoints.last_checkpoint_sentence(run.latest)
-    return "What was saved is with worker 0, in its --run_dir"
-
-
-def _first_images(source: Source, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """The first evaluation images, float32 [n, H, W, C]: (corrupted, clean)."""
-    columns = min(num_columns(source.image_shape), len(source))
-    few = dataclasses.replace(config, batch_size=columns)
-    corrupted, clean, _ = next(iter(make_eval_dataset(source, few)))
-    return corrupted.numpy(), clean.numpy()

@@ -7,10 +7,19 @@ import sys
 
 import pytest
 
-from aelab.config import FIELDS, Config, differences, field_type, from_json, parse_field
+from aelab.config import (
+    FIELDS,
+    Config,
+    differences,
+    field_type,
+    from_json,
+    parse_field,
+    to_text,
+)
 from aelab.errors import UsageError
 
-NUMBERS = [name for name in FIELDS if field_type(name) is not str]
+NUMBERS = [name for name in FIELDS if field_type(name) in (int, float)]
+BOOLEANS = [name for name in FIELDS if field_type(name) is bool]
 FLOATS = [name for name in FIELDS if field_type(name) is float]
 INTEGERS = [name for name in FIELDS if field_type(name) is int]
 TEXTS = [name for name in FIELDS if field_type(name) is str]
@@ -26,6 +35,11 @@ FULL = Config(
     noise_stddev=0.1 + 0.2,
     learning_rate_schedule="cosine",
 )
+
+
+def users(name):
+    """Choices with which a field may have another value than its default."""
+    return {o: values[0] for o, values in FIELDS[name].metadata["only_with"].items()}
 
 
 def limited(limit):
@@ -44,7 +58,7 @@ def with_other(config, name):
     """A copy that differs in one field, allowed or not."""
     other = copy.copy(config)
     value = getattr(config, name)
-    new = f"{value}x" if isinstance(value, str) else value + 1
+    new = f"{value}x" if isinstance(value, str) else type(value)(value + 1)
     object.__setattr__(other, name, new)
     return other
 
@@ -67,18 +81,15 @@ def test_every_field_has_help():
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_refuses_values_of_another_type(name):
-    others = [None, True, [], "1" if name in NUMBERS else 1]
+    others = [None, 1 if name in BOOLEANS else True, []]
+    others += [1] if name in TEXTS else ["1"]
     for value in others + ([1.0] if name in INTEGERS else []):
         assert repr(value) in refusal(name, value)
 
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_takes_an_integer_for_a_float(name):
-    corruption = FIELDS[name].metadata["level_of"] or "gaussian"
-    model = "codec" if name == "rate_weight" else "conv"
-    optimizer = "adamw" if name == "weight_decay" else "adam"
-    others = {"corruption": corruption, "model": model, "optimizer": optimizer}
-    config = Config(**others, **{name: 1})
+    config = Config(**users(name), **{name: 1})
     assert getattr(config, name) == 1
 
 
@@ -148,16 +159,19 @@ def test_a_list_of_corruptions(names):
     assert parse_field("corruption", ",".join(names)) == ",".join(names)
 
 
-def test_every_level_is_of_a_corruption_that_there_is():
-    users = {field.metadata["level_of"] for field in FIELDS.values()} - {""}
-    assert users <= set(FIELDS["corruption"].metadata["choices"])
+def test_every_user_of_a_field_is_a_choice():
+    for name, field in FIELDS.items():
+        for owner, values in field.metadata["only_with"].items():
+            assert set(values) <= set(FIELDS[owner].metadata["choices"]), name
 
 
-@pytest.mark.parametrize("name", [n for n in FIELDS if FIELDS[n].metadata["level_of"]])
+@pytest.mark.parametrize(
+    "name", [n for n in FIELDS if "corruption" in FIELDS[n].metadata["only_with"]]
+)
 def test_refuses_a_level_of_a_corruption_that_is_not_used(name):
-    """The default may be given, as a run's own flagfile does it."""
+    """The default may be given, for example by the flagfile of a run."""
     field = FIELDS[name]
-    user = field.metadata["level_of"]
+    (user,) = field.metadata["only_with"]["corruption"]
     other = "jpeg" if user != "jpeg" else "masking"
     assert Config(corruption=other, **{name: field.default})
     value = 1 if field.default != 1 else 2
@@ -231,8 +245,12 @@ def test_json_round_trip(config):
         (as_json(FULL)[:-1], "not JSON"),
         ("[]", "JSON object"),
         ("null", "JSON object"),
-        ("{}", "lacks .*seed"),
-        (json.dumps({"seed": 0}), "lacks .*epochs"),
+        ("{}", "is not the configuration of a run"),
+        (as_json(FULL, format=3), "has format 3, .* reads formats up to 2"),
+        (as_json(FULL, format="2"), "has the format '2'"),
+        (as_json(FULL, format=True), "has the format True"),
+        (as_json(FULL, dropout=0.1, alpha=1), "does not know: alpha, dropout$"),
+        (as_json(FULL, mirror="yes"), "--mirror must be true or false, not 'yes'"),
         (as_json(FULL, epochs="3"), "--epochs must be an integer"),
         (as_json(FULL, epochs=3.0), "--epochs must be an integer"),
         (as_json(FULL, noise_stddev=math.nan), "--noise_stddev must be a finite"),
@@ -247,17 +265,70 @@ def test_json_errors_name_the_file(text, match):
     assert str(caught.value).startswith("run/config.json")
 
 
-def test_a_missing_field_is_named_and_no_other():
+def test_a_missing_field_has_its_default():
+    """The value that it meant before it existed."""
     values = dataclasses.asdict(FULL)
-    del values["seed"]
-    with pytest.raises(UsageError, match=r"lacks seed$"):
-        from_json(json.dumps(values), "config.json")
+    del values["optimizer_args"], values["max_shift"]
+    assert from_json(json.dumps(values), "config.json") == FULL
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False)])
+def test_booleans_of_format_1_are_texts(text, value):
+    config = from_json(as_json(FULL, mirror=text, stock_layers=text), "config.json")
+    assert (config.mirror, config.stock_layers) == (value, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("", {}),
+        ("momentum=0.9", {"momentum": 0.9}),
+        ("epsilon=1e-6,nesterov=true", {"epsilon": 1e-6, "nesterov": True}),
+        ("n=3,m=-3,centered=False", {"n": 3, "m": -3, "centered": False}),
+    ],
+)
+def test_optimizer_arguments(text, arguments):
+    found = Config(optimizer_args=text).optimizer_arguments()
+    assert found == arguments
+    assert [*map(type, found.values())] == [*map(type, arguments.values())]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *(("beta_1", "not 'beta_1'"), ("=1", "not '=1'"), ("a b=1", "not 'a b=1'")),
+        *(("a=x", "not 'a=x'"), ("a=nan", "not 'a=nan'"), ("a=1e999", "not 'a=1e999'")),
+        ("a=1,a=2", "sets a twice"),
+        ("learning_rate=1", "use --learning_rate"),
+        ("clipnorm=1", "use --gradient_clip_norm"),
+        ("use_ema=true", "does not average weights"),
+    ],
+)
+def test_bad_optimizer_arguments_are_refused(text, words):
+    with pytest.raises(UsageError, match="--optimizer_args") as caught:
+        Config(optimizer_args=text)
+    assert words in str(caught.value)
+
+
+def test_an_optimizer_argument_with_a_flag_of_its_own():
+    assert Config(optimizer_args="weight_decay=0.1")
+    with pytest.raises(UsageError, match="use --weight_decay"):
+        Config(optimizer="adamw", optimizer_args="weight_decay=0.1")
+
+
+def test_a_model_of_ones_own_may_use_every_parameter_of_models():
+    config = Config(model="my.module:build", encoding_dim=3, code_activation="linear")
+    assert parse_field("model", config.model) == "my.module:build"
+    for bad in ("my module:build", "module:", ":build", "a:b:c", "a/b:c", "module"):
+        with pytest.raises(UsageError, match="--model must be one of"):
+            Config(model=bad)
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_differences_list_what_changes_the_numbers(name):
     other = with_other(FULL, name)
-    line = f"--{name}: {getattr(FULL, name)} -> {getattr(other, name)}"
+    values = (to_text(getattr(config, name)) for config in (FULL, other))
+    line = f"--{name}: {' -> '.join(values)}"
     fixed = FIELDS[name].metadata["changes_numbers"]
     assert differences(FULL, other) == ([line] if fixed else [])
 
@@ -289,6 +360,7 @@ def test_imports_the_standard_library_only():
     assert ours == {
         *("aelab", "aelab.errors"),
         *("aelab.config", "aelab.config.config", "aelab.config.fields"),
+        *("aelab.config.registry", "aelab.config.saved"),
     }
     others = {name.split(".")[0] for name in names} - {"aelab"}
     assert others <= set(sys.stdlib_module_names)

@@ -14,8 +14,12 @@ class Oven:
     plates: int = fields.field(1, "How many.", minimum=1)
     mode: str = fields.field("fan", "How.", choices=("fan", "grill"), is_list=True)
 
+    light: bool = fields.field(False, "Whether to look inside.")
+    timer: int = fields.field(0, "Minutes.", maximum=600, new_maximum=60)
+    cook: str = fields.field("me", "Who.", choices=("me",), takes_function=True)
 
-HEAT, PLATES, MODE = dataclasses.fields(Oven)
+
+HEAT, PLATES, MODE, LIGHT, TIMER, COOK = dataclasses.fields(Oven)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,8 @@ HEAT, PLATES, MODE = dataclasses.fields(Oven)
     [
         *((HEAT, "1", 1.0), (HEAT, "1e-3", 0.001), (PLATES, "7", 7)),
         *((MODE, "grill", "grill"), (MODE, "grill,fan", "grill,fan")),
+        *((LIGHT, "true", True), (LIGHT, "False", False), (LIGHT, "1", True)),
+        *((COOK, "me", "me"), (COOK, "a.b:c", "a.b:c")),
     ],
 )
 def test_a_text_becomes_a_value_of_the_fields_type(field, text, value):
@@ -40,6 +46,9 @@ def test_a_text_becomes_a_value_of_the_fields_type(field, text, value):
         (PLATES, "1.5", "--plates must be an integer, not '1.5'"),
         (PLATES, "0", "--plates must be at least 1, not 0"),
         (MODE, "steam", "--mode must be one of fan, grill, or several joined by"),
+        (LIGHT, "yes", "--light must be true or false, not 'yes'"),
+        (TIMER, "61", "--timer must be at most 60, not 61"),
+        (COOK, "you", "--cook must be one of me, or MODULE:FUNCTION; not 'you'"),
     ],
 )
 def test_what_is_wrong_is_said(field, text, words):
@@ -50,6 +59,27 @@ def test_what_is_wrong_is_said(field, text, words):
 
 def test_a_value_of_another_type_is_refused():
     fields.check(HEAT, 1)  # an integer is a number
-    for field, value in ((HEAT, "1"), (PLATES, 1.0), (PLATES, True), (MODE, 1)):
+    bad = (
+        (HEAT, "1"),
+        (PLATES, 1.0),
+        (PLATES, True),
+        (MODE, 1),
+        (LIGHT, 1),
+        (LIGHT, "t"),
+    )
+    for field, value in bad:
         with pytest.raises(UsageError, match=repr(value)):
             fields.check(field, value)
+
+
+def test_a_limit_for_new_runs_holds_on_command_lines_only():
+    fields.check(TIMER, 600)
+    with pytest.raises(UsageError, match="at most 600"):
+        fields.check(TIMER, 601)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(LIGHT, True), (LIGHT, False), (HEAT, 0.1), (MODE, "fan")]
+)
+def test_the_text_of_a_value_is_read_back(field, value):
+    assert fields.parse(field, fields.to_text(value)) == value

@@ -102,7 +102,7 @@ def both(name, **fields):
     """A network of our layers, and the same of stock layers."""
     return (
         build_model(Config(model=name, stock_layers=choice, **fields), (28, 28, 1))
-        for choice in ("false", "true")
+        for choice in (False, True)
     )
 
 
@@ -133,7 +133,7 @@ def test_a_networks_gradient_is_that_of_stock_layers(name):
 
         return [array.numpy() for array in compute()]
 
-    np.testing.assert_allclose(ours(images), theirs(images), atol=1e-6)
+    np.testing.assert_allclose(ours.model(images), theirs.model(images), atol=1e-6)
     for mine, right in zip(gradients(ours), gradients(theirs), strict=True):
         assert np.linalg.norm(mine - right) <= 1e-5 * np.linalg.norm(right)
 

@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 
 from aelab.config import FIELDS, Config
+from aelab.config.registry import MODELS
 from aelab.errors import UsageError
 from aelab.metrics import bce
-from aelab.models import MODELS, SIZE_MULTIPLES, build_model
+from aelab.models import build_model
 
 SHAPE = (28, 28, 1)
 PRECISIONS = FIELDS["precision"].metadata["choices"]
@@ -18,8 +19,11 @@ def images(shape=SHAPE, count=3):
     return np.random.default_rng(0).random((count, *shape), np.float32)
 
 
-def test_registry_holds_what_config_offers():
-    assert set(MODELS) == set(FIELDS["model"].metadata["choices"])
+SIZE_MULTIPLES = {
+    name: multiple
+    for name in MODELS
+    if (multiple := build_model(Config(model=name), SHAPE).size_multiple)
+}
 
 
 @pytest.mark.parametrize(
@@ -30,16 +34,16 @@ def test_registry_holds_what_config_offers():
     ],
 )
 def test_parameter_counts_are_the_textbooks(name, encoder, decoder):
-    model = build_model(Config(model=name), SHAPE)
-    assert model.encoder.count_params() == encoder
-    assert model.decoder.count_params() == decoder
-    assert model.count_params() == {"dense": 50_992, "conv": 28_353}[name]
+    autoencoder = build_model(Config(model=name), SHAPE)
+    assert autoencoder.encoder.count_params() == encoder
+    assert autoencoder.decoder.count_params() == decoder
+    assert autoencoder.model.count_params() == {"dense": 50_992, "conv": 28_353}[name]
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize("shape", [(28, 28, 1), (12, 16, 3), (64, 4, 1)])
 def test_any_shape_comes_back_in_range(name, shape):
-    model = build_model(Config(model=name), shape)
+    model = build_model(Config(model=name), shape).model
     output = model(images(shape))
     assert output.shape == (3, *shape)
     assert output.dtype == tf.float32
@@ -49,13 +53,13 @@ def test_any_shape_comes_back_in_range(name, shape):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_encoder_and_decoder_are_the_model(name):
-    model = build_model(Config(model=name), SHAPE)
-    code = model.encoder(images())
-    if hasattr(model, "prior"):
-        code = np.round(code)
-    np.testing.assert_array_equal(model.decoder(code), model(images()))
-    assert model.get_layer("encoder") is model.encoder
-    assert model.get_layer("decoder") is model.decoder
+    model, encoder, decoder, *_ = autoencoder = build_model(Config(model=name), SHAPE)
+    code = encoder(images())
+    if autoencoder.bottleneck:
+        code = autoencoder.bottleneck(code, None)
+    np.testing.assert_array_equal(decoder(code), model(images()))
+    assert model.get_layer("encoder") is encoder
+    assert model.get_layer("decoder") is decoder
 
 
 def test_code_of_dense_has_the_numbers_asked_for():
@@ -74,9 +78,9 @@ def test_code_activation():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_initial_weights_follow_from_the_seed(name):
     config = Config(model=name)
-    first = build_model(config, SHAPE).get_weights()
-    again = build_model(config, SHAPE).get_weights()
-    other = build_model(dataclasses.replace(config, seed=1), SHAPE).get_weights()
+    first = build_model(config, SHAPE).model.get_weights()
+    again = build_model(config, SHAPE).model.get_weights()
+    other = build_model(dataclasses.replace(config, seed=1), SHAPE).model.get_weights()
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, two)
     kernels = [w for w in first if w.ndim > 1]
@@ -105,7 +109,7 @@ def test_variables_have_names_of_their_own_in_every_build(name):
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_16_bits_are_for_arithmetic_alone(name, precision):
     """Weights are float32, output too; and nothing outside the model notices."""
-    model = build_model(Config(model=name, precision=precision), SHAPE)
+    model = build_model(Config(model=name, precision=precision), SHAPE).model
     assert keras.config.dtype_policy().name == "float32"
     computed = precision.removeprefix("mixed_")
     for layer in model._flatten_layers():
@@ -114,7 +118,7 @@ def test_16_bits_are_for_arithmetic_alone(name, precision):
             assert layer(np.ones([1, *layer.input.shape[1:]])).dtype == computed
     assert {v.dtype for v in model.variables} == {"float32"}
     assert model(images()).dtype == tf.float32
-    exact = build_model(Config(model=name), SHAPE)
+    exact = build_model(Config(model=name), SHAPE).model
     np.testing.assert_allclose(model(images()), exact(images()), atol=0.02)
     if precision != "float32":
         assert not np.array_equal(model(images()), exact(images()))
@@ -130,7 +134,7 @@ def test_the_policy_is_put_back_when_a_model_cannot_be_built():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_gradient_survives_a_saturated_output(name, precision):
     """Through the logits: d bce / d logit = sigmoid - target = -1, never 0."""
-    model = build_model(Config(model=name, precision=precision), SHAPE)
+    model = build_model(Config(model=name, precision=precision), SHAPE).model
     bias = next(v for v in model.variables if v.path.endswith("pixels/bias"))
     bias.assign(tf.fill(bias.shape, -60.0))
 
@@ -151,7 +155,9 @@ def test_a_size_that_cannot_be_halved_is_answered_with_one_that_can(name, change
     multiple = SIZE_MULTIPLES[name]
     height, width = (3 * multiple + added for added in change)
     near = " x ".join(str(-(-n // multiple) * multiple) for n in (height, width))
-    message = rf"--model={name} .* multiples of {multiple} \({near}, say\); .*{height}"
+    message = (
+        rf"--model={name} .* multiples of {multiple}, for example {near}; .*{height}"
+    )
     with pytest.raises(UsageError, match=message):
         build_model(Config(model=name), (height, width, 1))
 
@@ -161,16 +167,16 @@ def test_dense_takes_images_of_one_size():
         build_model(Config(model="dense"), (None, None, 1))
 
 
-@pytest.mark.parametrize("stock_layers", ["false", "true"])
+@pytest.mark.parametrize("stock_layers", [False, True])
 @pytest.mark.parametrize("name", sorted(SIZE_MULTIPLES))
 def test_one_network_for_images_of_any_size(name, stock_layers):
     """It gives what one built for the size gives."""
     config = Config(model=name, stock_layers=stock_layers)
     multiple = SIZE_MULTIPLES[name]
-    model = build_model(config, (None, None, 3))
+    model = build_model(config, (None, None, 3)).model
     for height, width in [(1, 1), (2, 5), (9, 4)]:
         shape = (height * multiple, width * multiple, 3)
-        of_size = build_model(config, shape)
+        of_size = build_model(config, shape).model
         assert [v.path for v in of_size.variables] == [v.path for v in model.variables]
         np.testing.assert_allclose(
             model(images(shape)), of_size(images(shape)), atol=1e-6
@@ -179,21 +185,39 @@ def test_one_network_for_images_of_any_size(name, stock_layers):
 
 def test_the_unet_has_the_parameters_of_its_blocks():
     """And its code and skip both reach the output."""
-    model = build_model(Config(model="unet"), SHAPE)
+    model, encoder, decoder, *_ = build_model(Config(model="unet"), SHAPE)
     fine, coarse = 2 * (9 * 32 + 1) * 32, 2 * (9 * 64 + 1) * 64
     down, up = (4 * 32 + 1) * 64, (9 * 64 + 1) * 32
     ends = (16 + 1) * 32 + (9 * 32 + 1)
     assert model.count_params() == 2 * fine + 2 * coarse + down + up + ends == 212_257
-    code, skip = model.encoder(images())
-    output = model.decoder([code, skip])
+    code, skip = encoder(images())
+    output = decoder([code, skip])
     for other in ([0 * code, skip], [code, 0 * skip]):
-        assert float(tf.reduce_max(tf.abs(model.decoder(other) - output))) > 1e-3
+        assert float(tf.reduce_max(tf.abs(decoder(other) - output))) > 1e-3
 
 
 def test_models_can_be_built_of_stock_keras_alone():
     for name in MODELS:
-        model = build_model(Config(model=name, stock_layers="true"), SHAPE)
-        # A prior, which is for training alone, is left out by the export as well.
-        network = keras.Model(model.input, model.output)
-        for layer in network._flatten_layers():
+        model = build_model(Config(model=name, stock_layers=True), SHAPE).model
+        for layer in model._flatten_layers():
             assert type(layer).__module__.startswith("keras."), layer
+
+
+def test_a_function_that_returns_something_else_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "mine.py").write_text("def build(config, shape):\n    return 'model'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"--model=mine:build must .*, not a str"):
+        build_model(Config(model="mine:build"), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nonesuch:build", "there is no module nonesuch"),
+        ("aelab.models.dense:nonesuch", "aelab.models.dense has no nonesuch"),
+        ("aelab.models.conv:_FILTERS", "is not a function"),
+    ],
+)
+def test_a_function_that_does_not_exist_is_refused(name, words):
+    with pytest.raises(UsageError, match=f"--model={name}.*{words}"):
+        build_model(Config(model=name), SHAPE)

@@ -1,29 +1,34 @@
-"""The shape of the code: imports run one way, in the order of docs/design.md."""
+"""The shape of the code, as docs/design.md describes it."""
 
 import ast
 import re
+import subprocess
+import sys
 
+import pytest
 from conftest import ROOT
 
-
-def modules():
-    """Each module of the package by its path, with the aelab modules it imports."""
-    found = {}
-    for path in sorted((ROOT / "aelab").rglob("*.py")):
-        imported = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path}: relative import"
-                imported.add(node.module)
-                imported |= {f"{node.module}.{alias.name}" for alias in node.names}
-        found[path.relative_to(ROOT).as_posix()] = imported
-    return found
+LIGHT = (
+    *("aelab.errors", "aelab.metric_info", "aelab.config", "aelab.system"),
+    *("aelab.cli", "aelab.distributed.cluster", "aelab.runs.directory"),
+)
 
 
-def path_of(module):
-    """The file of a dotted name, None if it is no module of the package."""
+def imports_of(path):
+    """The dotted names that a file imports."""
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            imported.add(node.module)
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return imported
+
+
+def file_of(module):
+    """The file of a dotted name, None if it is not a module of the repository."""
     base = ROOT / module.replace(".", "/")
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.exists():
@@ -31,60 +36,121 @@ def path_of(module):
     return None
 
 
-def documented_order():
+@pytest.fixture(scope="module")
+def modules():
+    """Each file of aelab, scripts and tools, with the files it imports."""
+    found = {}
+    for folder in ("aelab", "scripts", "tools"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            names = imports_of(path)
+            if folder != "aelab":
+                names |= {f"{folder}.{name}" for name in names}
+            files = {file_of(name) for name in names} - {None}
+            found[path.relative_to(ROOT).as_posix()] = files
+    return found
+
+
+@pytest.fixture(scope="module")
+def layers():
+    """The line of docs/design.md: each name with the number of its layer."""
     text = (ROOT / "docs" / "design.md").read_text()
-    return re.findall(r"^\| `(aelab/[\w/.*]+)`", text, re.MULTILINE)
+    (line,) = re.findall(r"^    (errors, .* < .*)$", text, re.MULTILINE)
+    return {
+        name: number
+        for number, names in enumerate(line.split(" < "))
+        for name in names.split(", ")
+    }
 
 
-def place(path, order):
-    """Where the table lists a file, by its own name or its package's."""
-    candidates = [
-        n for n in order if path == n or (n[-1] == "/" and path.startswith(n))
-    ]
-    assert candidates, f"docs/design.md does not list {path}"
-    return order.index(max(candidates, key=len))
+def unit(path):
+    """The name in the line that a file belongs to; "" for the package itself."""
+    first, second, *_ = (*path.removesuffix(".py").split("/"), "")
+    if first != "aelab":
+        return first
+    return "" if second == "__init__" else second
 
 
-def test_every_module_stands_in_the_table_and_imports_only_earlier_ones():
-    order = documented_order()
-    assert len(order) == len(set(order)) > 15
-    for path, imported in modules().items():
-        if re.fullmatch(r"aelab/(\w+/)?__init__\.py", path):
-            continue
-        for name in imported:
-            other = path_of(name) if name.split(".")[0] == "aelab" else None
-            if other is None or re.fullmatch(r"aelab/(\w+/)?__init__\.py", other):
+def test_every_folder_is_in_the_line_and_in_the_table(modules, layers):
+    text = (ROOT / "docs" / "design.md").read_text()
+    rows = re.findall(r"^\| `([\w/.]+)` \|", text, re.MULTILINE)
+    rows = {unit(row.rstrip("/")) for row in rows} - {"tests"}
+    assert {unit(path) for path in modules} - {""} == layers.keys() == rows
+
+
+def test_imports_run_in_one_direction(modules, layers):
+    for path, imported in modules.items():
+        for other in imported:
+            if unit(path) in ("", unit(other)) or unit(other) == "":
                 continue
-            same_package = place(other, order) == place(path, order)
-            assert same_package or place(other, order) < place(path, order), (
-                f"{path} imports {other}, which docs/design.md lists later"
-            )
+            assert layers[unit(other)] < layers[unit(path)], f"{path} imports {other}"
 
 
-def test_only_the_flags_module_knows_absl():
-    knowing = [
-        p
-        for p, names in modules().items()
-        if "absl" in {n.split(".")[0] for n in names}
+def has_cycle(edges):
+    """Whether a graph, {node: nodes}, has a cycle."""
+    edges = {node: set(others) - {node} for node, others in edges.items()}
+    while edges:
+        ends = {node for node, others in edges.items() if not others & edges.keys()}
+        if not ends:
+            return sorted(edges)
+        edges = {node: others for node, others in edges.items() if node not in ends}
+    return []
+
+
+def test_there_are_no_import_cycles(modules):
+    """Package files are left out: importing a module always imports its package."""
+    files = {p: o for p, o in modules.items() if not p.endswith("__init__.py")}
+    assert not has_cycle(files)
+
+
+def test_applications_use_each_other_in_one_direction(modules):
+    apps = {}
+    for path, imported in modules.items():
+        if path.startswith("aelab/apps/") and path.count("/") > 2:
+            used = {o.split("/")[2] for o in imported if o.startswith("aelab/apps/")}
+            apps.setdefault(path.split("/")[2], set()).update(used)
+    assert len(apps) >= 4
+    assert not has_cycle(apps)
+
+
+def test_a_cycle_is_noticed():
+    assert has_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+    assert not has_cycle({"a": {"b"}, "b": {"c"}, "c": set()})
+
+
+def test_only_the_command_line_knows_absl():
+    knowing = {
+        path.relative_to(ROOT).as_posix().split("/")[1]
+        for path in (ROOT / "aelab").rglob("*.py")
+        if "absl" in {name.split(".")[0] for name in imports_of(path)}
+    }
+    assert knowing == {"cli"}
+
+
+def test_modules_that_answer_at_once_do_not_import_tensorflow():
+    packages = [name for name in LIGHT if (ROOT / name.replace(".", "/")).is_dir()]
+    names = [
+        *LIGHT,
+        *(
+            f"{package}.{path.stem}"
+            for package in packages
+            for path in (ROOT / package.replace(".", "/")).glob("[!_]*.py")
+        ),
     ]
-    assert knowing == ["aelab/cli/flags.py"]
+    code = f"import sys, {', '.join(names)}; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.check_output(command, text=True, timeout=60, cwd=ROOT).split()
+    assert set(names) <= set(loaded)
+    assert not {"tensorflow", "keras"} & set(loaded)
 
 
-def test_the_core_does_not_know_its_applications():
-    for application in ("evaluation", "denoising", "compression", "report"):
-        for path, names in modules().items():
-            if not path.startswith(f"aelab/apps/{application}/"):
-                known = [n for n in names if n.startswith(f"aelab.apps.{application}")]
-                assert not known, path
-
-
-def test_every_module_has_its_test_file():
-    for path in modules():
-        *folders, name = path.removeprefix("aelab/").removesuffix(".py").split("/")
-        if folders[:1] in (["models"], ["apps"]) or name in (
-            "__init__",
-            "errors",
-            "png",
-        ):
+def test_every_module_has_its_test_file(modules):
+    """Of an application one test file per folder is enough."""
+    for path in modules:
+        *folders, name = path.removesuffix(".py").split("/")
+        if name.startswith("__") or path == "aelab/errors.py" or folders[0] != "aelab":
             continue
-        assert ROOT.joinpath("tests", *folders, f"test_{name}.py").exists(), path
+        tests = ROOT.joinpath("tests", *folders[1:])
+        if folders[1:2] == ["apps"]:
+            assert list(tests.glob("test_*.py")), path
+        else:
+            assert (tests / f"test_{name}.py").exists(), path

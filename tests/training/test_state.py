@@ -5,7 +5,7 @@ import pytest
 from test_optimizers import FAULTY
 from test_step import CONFIG, assert_same, new_state, train
 
-from aelab.training.optimizers import OPTIMIZERS
+from aelab.config.registry import OPTIMIZERS
 from aelab.training.state import Progress
 
 
@@ -23,7 +23,7 @@ def test_state_goes_through_arrays():
 def test_every_variable_is_in_the_state(optimizer):
     config = dataclasses.replace(CONFIG, model="conv", encoding_dim=32)
     state = new_state(dataclasses.replace(config, optimizer=optimizer))
-    variables = len(state.model.variables) + len(state.optimizer.variables)
+    variables = len(state.autoencoder.variables) + len(state.optimizer.variables)
     others = 1 + len(state.totals) + len(dataclasses.fields(Progress))
     others += len(state.loss_scale.variables())
     assert len(state.arrays()) == variables + others
@@ -37,7 +37,7 @@ def test_every_variable_is_in_the_state(optimizer):
         (lambda a: a.update(step=np.zeros(3, np.int64)), "step"),
         (lambda a: a.update(step=np.zeros((), np.int32)), "step"),
     ],
-    ids=["missing", "superfluous", "shape", "dtype"],
+    ids=["missing", "unexpected", "shape", "dtype"],
 )
 def test_arrays_that_do_not_fit_are_refused_and_change_nothing(change, message):
     state, _ = train(CONFIG, 2, 2)
@@ -61,3 +61,39 @@ def test_progress_keeps_the_best_and_what_early_stopping_waits_for():
     assert progress.evaluated_step == 5
     assert not progress.record(6, 0.86, min_delta=0.1)
     assert progress.reference_step == 4
+
+
+def as_format_1(state):
+    """The arrays as release 0.1.0 wrote them: optimizer variables by position."""
+    arrays = state.arrays()
+    others = {n: a for n, a in arrays.items() if not n.startswith("optimizer/")}
+    slots = [np.asarray(v.numpy()) for v in state.optimizer.variables]
+    return others | {f"optimizer/{n:03}": slot for n, slot in enumerate(slots)}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adafactor", "nadam"])
+def test_optimizer_variables_of_format_1_go_by_position(optimizer):
+    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    state, _ = train(config, 3, 3)
+    other = new_state(config)
+    other.assign(as_format_1(state))
+    assert_same(other.arrays(), state.arrays())
+
+
+def test_optimizer_variables_are_restored_by_name_in_any_order():
+    state, _ = train(CONFIG, 3, 3)
+    arrays = dict(reversed(state.arrays().items()))
+    other = new_state()
+    other.assign(arrays)
+    assert_same(other.arrays(), state.arrays())
+
+
+def test_a_new_total_starts_at_zero_and_an_unknown_one_is_ignored():
+    state, _ = train(CONFIG, 3, 3)
+    arrays = state.arrays()
+    del arrays["totals/psnr"]
+    arrays["totals/nonesuch"] = np.ones(2, np.float32)
+    other = new_state()
+    other.assign(arrays)
+    expected = state.arrays() | {"totals/psnr": np.zeros(2, np.float32)}
+    assert_same(other.arrays(), expected)

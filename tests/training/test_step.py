@@ -8,23 +8,21 @@ import tensorflow as tf
 from test_optimizers import FAULTY
 
 from aelab.config import Config
-from aelab.data.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
-from aelab.data.sources import ArraySource
-from aelab.metrics import bce, psnr
-from aelab.models import MODELS, build_model
-from aelab.training import step as steps_module
-from aelab.training.optimizers import OPTIMIZERS
-from aelab.training.state import TrainState
-from aelab.training.step import (
-    autoencode,
-    build_evaluate,
-    build_gradients,
-    build_train_loop,
-    example_losses,
-    means,
-    model_metrics,
-    train_step,
+from aelab.config.registry import MODELS, OPTIMIZERS
+from aelab.data.pipeline import (
+    Batch,
+    make_eval_dataset,
+    make_train_dataset,
+    num_eval_batches,
 )
+from aelab.data.sources import ArraySource
+from aelab.metrics import bce, means, psnr
+from aelab.models import build_model
+from aelab.training import objective
+from aelab.training.loops import build_evaluate, build_train_loop, model_metrics
+from aelab.training.objective import Forward, forward, image_losses
+from aelab.training.state import TrainState
+from aelab.training.step import train_step
 
 SHAPE = (12, 16, 1)
 CONFIG = Config(
@@ -48,16 +46,16 @@ def steps(count):
 def train(config, num_steps, steps_per_call, state=None):
     state = state or new_state(config)
     first = int(state.step)
-    batches = iter(make_train_dataset(source(), config, first))
+    dither_size = state.autoencoder.dither_size
+    batches = iter(make_train_dataset(source(), config, first, dither_size=dither_size))
     train_loop = build_train_loop(state, config)
     for done in range(0, num_steps, steps_per_call):
         assert train_loop(batches, steps(min(steps_per_call, num_steps - done)))
     return state, train_loop
 
 
-def step_by_hand(state, config, batch):
-    gradients = build_gradients(state, config, use_xla=False)
-    return train_step(state, config, gradients, batch)
+def step_by_hand(state, config, corrupted, clean):
+    assert train_step(state, config, Batch(corrupted, clean), blocks=1, use_xla=False)
 
 
 def assert_same(one, two):
@@ -117,22 +115,21 @@ def test_a_step_is_one_plain_gradient_descent():
     )
     state = new_state(config)
     corrupted, clean = next(iter(make_train_dataset(source(), config, 0)))
-    variables = state.model.trainable_variables
+    variables = state.autoencoder.trainable_variables
     with tf.GradientTape() as tape:
-        output, code = autoencode(state.model, corrupted, training=True)
-        penalty = 1e-3 * tf.reduce_sum(tf.abs(code)) / 8
-        loss = tf.reduce_mean(bce(clean, output)) + penalty
+        result = forward(state.autoencoder, corrupted, training=True)
+        penalty = 1e-3 * tf.reduce_sum(tf.abs(result.code)) / 8
+        loss = tf.reduce_mean(bce(clean, result.output)) + penalty
     gradients = tape.gradient(loss, variables)
     expected = [v - 0.5 * g for v, g in zip(variables, gradients, strict=True)]
-    totals, finite = step_by_hand(state, config, (corrupted, clean))
-    assert finite
+    step_by_hand(state, config, corrupted, clean)
     for variable, value in zip(variables, expected, strict=True):
         np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-7)
-    found = means(totals)
+    found = means(state.totals)
     norm = math.sqrt(sum(float(tf.reduce_sum(g**2)) for g in gradients))
     assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
     assert found["gradient_norm"] == pytest.approx(norm, rel=1e-4)
-    expected_psnr = float(tf.reduce_mean(psnr(clean, output)))
+    expected_psnr = float(tf.reduce_mean(psnr(clean, result.output)))
     assert found["psnr"] == pytest.approx(expected_psnr, rel=1e-5)
 
 
@@ -141,17 +138,19 @@ def test_the_sum_is_divided_by_the_global_batch():
     config = dataclasses.replace(CONFIG, optimizer="sgd", learning_rate=1)
     corrupted, clean = next(iter(make_train_dataset(source(), config, 0)))
     whole, halves = new_state(config), new_state(config)
-    start = [v.numpy() for v in whole.model.trainable_variables]
-    step_by_hand(whole, config, (corrupted, clean))
+    start = [v.numpy() for v in whole.autoencoder.trainable_variables]
+    step_by_hand(whole, config, corrupted, clean)
     moved = [np.zeros_like(v) for v in start]
     for half in (slice(0, 4), slice(4, 8)):
         halves = new_state(config)
-        step_by_hand(halves, config, (corrupted[half], clean[half]))
+        step_by_hand(halves, config, corrupted[half], clean[half])
         for total, v, s in zip(
-            moved, halves.model.trainable_variables, start, strict=True
+            moved, halves.autoencoder.trainable_variables, start, strict=True
         ):
             total += v.numpy() - s
-    for v, s, m in zip(whole.model.trainable_variables, start, moved, strict=True):
+    for v, s, m in zip(
+        whole.autoencoder.trainable_variables, start, moved, strict=True
+    ):
         np.testing.assert_allclose(v.numpy() - s, m, atol=1e-6)
 
 
@@ -161,10 +160,10 @@ def test_l1_penalty_is_the_sum_over_the_code(weight):
     clean, output = tf.zeros([2, *SHAPE]), tf.fill([2, *SHAPE], 0.5)
     code = tf.constant([[1.0, -2.0], [0.0, 0.5]])
     expected = math.log(2) + weight * np.array([3.0, 0.5])
-    losses = example_losses(config, clean, output, code, {})
+    losses = image_losses(config, clean, Forward(code, code, output))
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
     second = tf.reshape(tf.constant([[4.0, 0.0, -1.0, 0.0], [0.5] * 4]), [2, 2, 2, 1])
-    losses = example_losses(config, clean, output, [code, second], {})
+    losses = image_losses(config, clean, Forward(None, [code, second], output))
     expected += weight * np.array([5.0, 2.0])
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
 
@@ -193,9 +192,9 @@ def test_a_gradient_that_is_not_finite_stops_the_loop_as_well(monkeypatch, use_x
     def explode(values):
         return values, lambda upstream: upstream * math.inf
 
-    losses = steps_module.example_losses
+    losses = objective.image_losses
     monkeypatch.setattr(
-        steps_module, "example_losses", lambda *inputs: explode(losses(*inputs))
+        objective, "image_losses", lambda *inputs: explode(losses(*inputs))
     )
     state = new_state()
     before = state.arrays()

@@ -1,0 +1,48 @@
+"""Sums over blocks of a batch and over replicas."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+def sum_over_replicas(tensors: Any) -> Any:
+    """All-reduces (sums) a nest of float32 tensors in one operation."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return tensors
+    flat = tf.nest.flatten(tensors)
+    whole = tf.concat([tf.reshape(tensor, [-1]) for tensor in flat], axis=0)
+    whole = context.all_reduce(tf.distribute.ReduceOp.SUM, whole)
+    parts = tf.split(whole, [tensor.shape.num_elements() for tensor in flat])
+    parts = [tf.reshape(p, t.shape) for p, t in zip(parts, flat, strict=True)]
+    return tf.nest.pack_sequence_as(tensors, parts)
+
+
+def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:
+    """The values of the first replica in a nest; all replicas hold the same."""
+    return tf.nest.map_structure(
+        lambda value: strategy.experimental_local_results(value)[0], values
+    )
+
+
+def sum_over_blocks(function: Callable[[Any], Any], blocks: int, batch: Any) -> Any:
+    """Applies `function` to each of several blocks of rows and sums the results.
+
+    The blocks do not depend on each other, so TensorFlow computes as many at a time as
+    there are cores.
+
+    Args:
+      function: takes a batch of some of the rows and returns a nest of sums over rows.
+      blocks: how many; must divide the number of rows.
+      batch: a nest of tensors [rows, ...] and None.
+    """
+    if blocks == 1:
+        return function(batch)
+    flat = [
+        [None] * blocks if tensor is None else tf.split(tensor, blocks)
+        for tensor in tf.nest.flatten(batch)
+    ]
+    cut = [tf.nest.pack_sequence_as(batch, part) for part in zip(*flat, strict=True)]
+    results = [function(block) for block in cut]
+    return tf.nest.map_structure(lambda *each: tf.add_n(each), *results)

@@ -1,0 +1,101 @@
+"""`metrics.jsonl`: one line per log entry and evaluation.
+
+It is a result of the run: if it can't be written, training stops.
+"""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from aelab.system.files import reporting_size
+
+_BLOCK = 1 << 16  # bytes
+
+
+class MetricsLog:
+    """Appends lines to `metrics.jsonl`."""
+
+    def __init__(self, path: str, keep_until: Mapping[str, int]):
+        """Opens the file and drops lines that are ahead of the restored state.
+
+        Args:
+          path: the file.
+          keep_until: the last logged step of each split. Later lines were written by a
+            run that was killed.
+        """
+        self._path = path
+        _truncate(path, keep_until)
+        # Unbuffered: a failed write is not repeated when the file is closed.
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+
+    def write(
+        self, split: str, step: int, epoch: float, values: Mapping[str, float]
+    ) -> None:
+        """Writes one line; a value that is not finite becomes `null`.
+
+        Raises:
+          OSError: the line can't be written.
+        """
+        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
+        line |= {name: v if math.isfinite(v) else None for name, v in values.items()}
+        content = json.dumps(line).encode() + b"\n"
+        with reporting_size(self._path, len(content)):
+            if self._file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def sync(self) -> None:
+        """Returns when all lines are on disk.
+
+        Raises:
+          OSError: they can't be written.
+        """
+        with reporting_size(self._path, 0):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _truncate(path: str, keep_until: Mapping[str, int]) -> None:
+    """Truncates `metrics.jsonl` to the lines covered by the restored state.
+
+    The file is read from its end. Only lines since the last checkpoint are dropped, so
+    the cost does not depend on the length of the run.
+    """
+    if not os.path.exists(path):
+        return
+    with open(path, "rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        tail = b""
+        while True:
+            kept = _kept(tail, keep_until, is_whole=len(tail) == end)
+            if kept is not None:
+                break
+            size = min(end, 2 * len(tail) or _BLOCK)
+            file.seek(end - size)
+            tail = file.read(size)
+        length = end - len(tail) + kept
+        if length != end:
+            file.truncate(length)
+
+
+def _kept(tail: bytes, keep_until: Mapping[str, int], is_whole: bool) -> int | None:
+    """The number of bytes to keep of a file's tail; None if the tail is too short."""
+    lines = tail.splitlines(keepends=True)
+    # The first line of a partial tail may be incomplete.
+    for number in reversed(range(0 if is_whole else 1, len(lines))):
+        if _is_kept(lines[number], keep_until):
+            return sum(map(len, lines[: number + 1]))
+    return 0 if is_whole else None
+
+
+def _is_kept(line: bytes, keep_until: Mapping[str, int]) -> bool:
+    try:
+        values = json.loads(line)
+        return line.endswith(b"\n") and values["step"] <= keep_until[values["split"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False

@@ -1,0 +1,146 @@
+"""The compiled loops over training steps and evaluation batches."""
+
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from aelab.config import Config
+from aelab.data.pipeline import Batch, EvalBatch
+from aelab.distributed.reduce import (
+    first_replica,
+    sum_over_blocks,
+    sum_over_replicas,
+)
+from aelab.metrics import Sum, Values, means, sum_over_images
+from aelab.models import Autoencoder
+from aelab.training.objective import batch_metrics, forward
+from aelab.training.state import TrainState
+from aelab.training.step import train_step
+
+TrainLoop = Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
+MetricsOf = Callable[[tf.Tensor, tf.Tensor], Values]
+Evaluate = Callable[..., dict[str, float]]
+
+
+def build_train_loop(
+    state: TrainState, config: Config, use_xla: bool = False, blocks: int = 1
+) -> TrainLoop:
+    """Compiles the training loop; see `sum_over_blocks` for `blocks`.
+
+    Returns:
+      `train_loop(batches, num_steps)`: takes `num_steps` training steps and adds to
+      `state.totals`. `num_steps` is an int64 scalar tensor, because every Python number
+      would be compiled separately. With float16 a step that is not finite is skipped
+      and lowers the loss scale. Otherwise, and at the smallest scale, the loop stops
+      after it. Returns True if training may continue (bool scalar).
+    """
+    # With XLA, one device and one block, the whole step is one XLA program: otherwise
+    # kernel launches would dominate on a GPU.
+    is_single = state.strategy is tf.distribute.get_strategy()
+    is_one_program = use_xla and is_single and blocks == 1
+
+    def step(*batch: tf.Tensor) -> tf.Tensor:
+        xla_inside = use_xla and not is_one_program
+        return train_step(state, config, Batch(*batch), blocks, xla_inside)
+
+    if is_one_program:
+        step = tf.function(step, jit_compile=True, autograph=False)
+
+    def train_loop(batches: Iterator[Batch], num_steps: tf.Tensor) -> tf.Tensor:
+        # TensorFlow keeps int32 on the host even if everything else is on a GPU.
+        steps = tf.cast(num_steps, tf.int32)
+
+        def may_continue(taken: tf.Tensor, is_good: tf.Tensor) -> tf.Tensor:
+            return is_good & (taken < steps)
+
+        def take_step(taken: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return taken + 1, step(*_next_batch(batches, state))
+
+        _, is_good = tf.while_loop(
+            may_continue, take_step, (tf.constant(0), tf.constant(True))
+        )
+        return is_good
+
+    # AutoGraph reads source code, which does not work with Python 3.13.
+    compiled: TrainLoop = tf.function(train_loop, autograph=False)
+    return compiled
+
+
+def _next_batch(batches: Iterator[Batch], state: TrainState) -> Batch:
+    """The next batch; adds the time until it is there to `state.seconds_waited`."""
+    started = tf.timestamp()
+    with tf.control_dependencies([started]):
+        batch = next(batches)
+    local = tf.nest.flatten(
+        [state.strategy.experimental_local_results(part) for part in batch]
+    )
+    with tf.control_dependencies([part for part in local if part is not None]):
+        state.seconds_waited.assign_add(tf.timestamp() - started)
+    return batch
+
+
+def model_metrics(autoencoder: Autoencoder, config: Config) -> MetricsOf:
+    """The evaluation metrics of a model, as a function `(corrupted, clean)`."""
+
+    def metrics_of(corrupted: tf.Tensor, clean: tf.Tensor) -> Values:
+        return evaluate_batch(autoencoder, config, corrupted, clean)[1]
+
+    return metrics_of
+
+
+def evaluate_batch(
+    autoencoder: Autoencoder, config: Config, corrupted: tf.Tensor, clean: tf.Tensor
+) -> tuple[tf.Tensor, Values]:
+    """A model's output, float32 [n, H, W, C], and its metrics, float32 [n] each."""
+    result = forward(autoencoder, corrupted, training=False)
+    return result.output, batch_metrics(config, clean, result)
+
+
+def build_evaluate(
+    metrics_of: MetricsOf,
+    strategy: tf.distribute.Strategy | None = None,
+    blocks: int = 1,
+) -> Evaluate:
+    """Compiles an evaluation.
+
+    Args:
+      metrics_of: `(corrupted, clean) -> {name: float32 [n]}`.
+      strategy: the batches are spread over its replicas; one device by default.
+      blocks: see `sum_over_blocks`.
+
+    Returns:
+      `evaluate(dataset, num_batches, after_batch)`: the means over all images of a
+      dataset of `EvalBatch`. After each batch it calls `after_batch(number, sums)`,
+      which may raise.
+    """
+    devices = strategy or tf.distribute.get_strategy()
+
+    def block_sums(batch: EvalBatch) -> dict[str, Sum]:
+        return sum_over_images(metrics_of(batch.corrupted, batch.clean), batch.weights)
+
+    def replica_sums(*batch: tf.Tensor) -> Any:
+        return sum_over_replicas(sum_over_blocks(block_sums, blocks, EvalBatch(*batch)))
+
+    @tf.function(autograph=False)
+    def eval_step(batch: EvalBatch) -> Any:
+        return first_replica(devices, devices.run(replica_sums, args=batch))
+
+    def evaluate(
+        dataset: Any,
+        num_batches: int,
+        after_batch: Callable[[int, Mapping[str, Sum]], None] = lambda *_: None,
+    ) -> dict[str, float]:
+        # Stops before the end, so that TensorFlow does not log an end of sequence.
+        totals: dict[str, Sum] = {}
+        for number, batch in enumerate(itertools.islice(dataset, num_batches)):
+            sums = eval_step(batch)
+            after_batch(number, sums)
+            if number:
+                sums = tf.nest.map_structure(operator.add, totals, sums)
+            totals = sums
+        return means(totals)
+
+    return evaluate

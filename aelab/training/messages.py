@@ -1,0 +1,96 @@
+"""What a run says about itself at its start, when it resumes and at its end."""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from aelab.config import Config
+from aelab.data.corruptions import describe
+from aelab.data.sources import Splits
+from aelab.distributed.devices import Distribution
+from aelab.runs import checkpoints
+from aelab.runs.directory import RunDirectory
+from aelab.training.plan import Plan
+from aelab.training.state import TrainState
+
+_COMPARED = ("tensorflow", "keras")
+
+
+def last_checkpoint_sentence(run: RunDirectory, distribution: Distribution) -> str:
+    """A sentence about what a failed run leaves on disk."""
+    if distribution.is_chief:
+        return checkpoints.last_checkpoint_sentence(run.latest)
+    return "The checkpoints are with worker 0, in its --run_dir"
+
+
+def status_line(run: RunDirectory, state: TrainState, plan: Plan) -> str:
+    """A line about where the run is."""
+    step = int(state.step)
+    if step == plan.total_steps == state.progress.evaluated_step:
+        return f"Complete   {run.path}: nothing is left to do"
+    return f"Resuming   {run.path} at step {step}" if step else f"Run        {run.path}"
+
+
+def machine_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """A warning for a run that resumes on other devices, "" if they are the same."""
+    if not before or before == now:
+        return ""
+    devices = ", ".join(before.get("devices", []))
+    xla = "on" if before.get("xla") else "off"
+    return (
+        f", on other devices than before ({before.get('replicas')} replicas on "
+        f"{devices}, XLA {xla}): from here on, results match only up to rounding"
+    )
+
+
+def version_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """A warning for a run that resumes under other versions, "" if they are the same."""
+    changes = [
+        f"{name} {before[name]} -> {now[name]}"
+        for name in _COMPARED
+        if name in before and before[name] != now[name]
+    ]
+    if not changes:
+        return ""
+    return (
+        f", with other versions than before ({', '.join(changes)}): from here on, "
+        "results may differ"
+    )
+
+
+def announce(
+    config: Config,
+    plan: Plan,
+    splits: Splits,
+    state: TrainState,
+    distribution: Distribution,
+    status: str,
+) -> None:
+    """Prints a summary of the run."""
+    state.autoencoder.model.summary(expand_nested=True, line_length=80)
+    shape = " x ".join(map(str, splits.train.image_shape))
+    print(f"""\
+Data       {config.dataset}: {len(splits.train):,} images for training, \
+{len(splits.eval):,} for evaluation, {shape}
+Task       corruption {describe(config)}; loss {config.loss}, \
+{config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
+Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
+{plan.epoch(plan.total_steps):.2f} epochs
+Devices    {distribution.line()}
+{status}""")
+    sys.stdout.flush()
+
+
+def print_results(run: RunDirectory, best_step: int) -> None:
+    """Prints where the results of a run are, and a command to look at them."""
+    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
+    command = (
+        f"-m tensorboard.main --host=localhost --logdir={shlex.quote(run.tensorboard)}"
+    )
+    print(f"""
+Pictures   {run.images}
+Metrics    {run.metrics_jsonl}
+Weights    {run.best} (step {best_step}), {run.latest}
+Curves     {shlex.quote(python)} {command}""")

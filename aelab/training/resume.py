@@ -1,0 +1,69 @@
+"""Restores the state of a run that was stopped."""
+
+from aelab.errors import UsageError
+from aelab.runs import checkpoints
+from aelab.runs.directory import RunDirectory
+from aelab.system.console import warn
+from aelab.training.plan import Plan
+from aelab.training.state import TrainState
+
+
+def restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
+    """Restores the newest valid checkpoint, if any, and renames damaged ones.
+
+    Raises:
+      UsageError: there are results but no valid checkpoint, or the checkpoint belongs
+        to another configuration or lies beyond the end of the plan.
+    """
+    damaged: list[tuple[str, str]] = []
+    for path in checkpoints.all_of(run.latest):
+        try:
+            arrays = checkpoints.load(path)
+            break
+        except UsageError as error:
+            damaged.append((path, str(error)))
+    else:
+        if run.has_results():
+            reasons = "".join(f"\n  {reason}" for _, reason in damaged)
+            raise UsageError(
+                f"--run_dir={run.path} has results of a run, but no valid checkpoint in "
+                f"{run.latest} to resume from: put one back, or give another directory"
+                f"{reasons}"
+            )
+        return
+    for bad, reason in damaged:
+        renamed = checkpoints.rename_damaged(bad)
+        warn(f"{reason}. It is now {renamed}; the run resumes from {path}")
+    try:
+        state.assign(arrays)
+    except ValueError as error:
+        raise UsageError(f"{path} does not fit this configuration: {error}") from None
+    _restore_best(state, run)
+    step = int(state.step)
+    if step > plan.total_steps:
+        raise UsageError(
+            f"--run_dir={run.path} has been trained for {step} steps "
+            f"({plan.epoch(step):.2f} epochs), more than the {plan.total_steps} "
+            "requested: ask for at least as many, or give another directory"
+        )
+
+
+def _restore_best(state: TrainState, run: RunDirectory) -> None:
+    """Restores the best checkpoint from its copy in `latest` if it is missing."""
+    step = state.progress.best_step
+    if not step:
+        return
+    # A run that was killed after it saved the best checkpoint may have a newer one.
+    best = checkpoints.newest(run.best) or checkpoints.path_of(run.best, step)
+    copy = checkpoints.path_of(run.latest, step)
+    for path in (best, copy):
+        try:
+            arrays = checkpoints.load(path)
+        except (UsageError, FileNotFoundError) as error:
+            reason = str(error)
+            continue
+        if path == copy:
+            checkpoints.save(run.best, step, arrays)
+            warn(f"{best} was lost or damaged; it was copied from {copy}")
+        return
+    warn(f"the best checkpoint is lost or damaged, and so is its copy: {reason}")

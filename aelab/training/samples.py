@@ -1,0 +1,129 @@
+"""Evaluation images to look at: picture panels, and codes for the projector.
+
+A panel is a function `(sample) -> {row: float32 [n, H, W, C] in [0, 1]}`. The first
+line of its docstring describes it in TensorBoard. `aelab.config.registry.PANELS` has
+the tags.
+"""
+
+import dataclasses
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from aelab.config import Config
+from aelab.data.pipeline import make_eval_dataset
+from aelab.data.pixels import to_bytes
+from aelab.data.sources import Source
+from aelab.models import Autoencoder
+from aelab.summaries.panels import num_columns
+from aelab.training.objective import flat_code, forward
+
+_MAX_CODES = 1000
+_MAX_CODE_SIZE = 512  # numbers; the projector computes in the browser
+_CODES_PER_BATCH = 100
+_THUMBNAIL_SIZE = 48  # pixels along the longer side
+
+
+class Sample(NamedTuple):
+    """The first evaluation images and the model's results for them.
+
+    Attributes:
+      clean: float32 [n, H, W, C] in [0, 1].
+      corrupted: the model's input, of the same shape.
+      output: the model's output, of the same shape.
+      code: float32 [n, numbers].
+    """
+
+    clean: np.ndarray
+    corrupted: np.ndarray
+    output: np.ndarray
+    code: np.ndarray
+
+
+class Sampler:
+    """Runs the model on a few fixed evaluation images, as many as fit in a row."""
+
+    def __init__(self, autoencoder: Autoencoder, source: Source, config: Config):
+        """Reads the images and compiles the forward pass."""
+        columns = min(num_columns(source.image_shape), len(source))
+        few = dataclasses.replace(config, batch_size=columns)
+        corrupted, clean, _ = next(iter(make_eval_dataset(source, few)))
+        self._corrupted, self._clean = corrupted, clean.numpy()
+        self._forward = tf.function(
+            lambda images: forward(autoencoder, images, training=False)[1:3],
+            autograph=False,
+        )
+
+    def __call__(self) -> Sample:
+        """The sample with the model's present weights."""
+        code, output = self._forward(self._corrupted)
+        return Sample(
+            self._clean,
+            self._corrupted.numpy(),
+            output.numpy(),
+            flat_code(code).numpy(),
+        )
+
+
+def reconstructions(sample: Sample) -> dict[str, np.ndarray]:
+    """Rows from the top: clean, corrupted (the model's input), output."""
+    return {
+        "clean": sample.clean,
+        "corrupted": sample.corrupted,
+        "output": sample.output,
+    }
+
+
+class Codes(NamedTuple):
+    """Codes of evaluation images.
+
+    Attributes:
+      codes: float32 [n, numbers].
+      thumbnails: uint8 [n, h, w, C], the clean images, made smaller if they are large.
+      labels: uint8 [n], or None if they are not known.
+    """
+
+    codes: np.ndarray
+    thumbnails: np.ndarray
+    labels: np.ndarray | None
+
+
+def first_codes(
+    autoencoder: Autoencoder, source: Source, config: Config
+) -> Codes | None:
+    """The codes of up to 1,000 evaluation images, corrupted as in an evaluation.
+
+    Returns:
+      None if a code has more than 512 numbers.
+    """
+    outputs = autoencoder.encoder.outputs
+    if sum(math.prod(part.shape[1:]) for part in outputs) > _MAX_CODE_SIZE:
+        return None
+    batch_size = min(_CODES_PER_BATCH, config.batch_size, len(source))
+    few = dataclasses.replace(config, batch_size=batch_size)
+    count = min(_MAX_CODES, len(source))
+    codes, thumbnails = [], []
+    # Stops before the end, so that TensorFlow does not log an end of sequence.
+    batches = itertools.islice(make_eval_dataset(source, few), -(-count // batch_size))
+    for corrupted, clean, _ in batches:
+        code = autoencoder.encoder(corrupted, training=False)
+        codes.append(flat_code(code).numpy())
+        thumbnails.append(to_bytes(_thumbnails(clean)))
+    labels = getattr(source, "labels", None)
+    return Codes(
+        np.concatenate(codes)[:count],
+        np.concatenate(thumbnails)[:count],
+        None if labels is None else labels[:count],
+    )
+
+
+def _thumbnails(images: tf.Tensor) -> np.ndarray:
+    """Images, float32 [n, H, W, C], made smaller if they are large."""
+    height, width = images.shape[1:3]
+    scale = min(1.0, _THUMBNAIL_SIZE / max(height, width))
+    size = [max(1, round(height * scale)), max(1, round(width * scale))]
+    smaller: np.ndarray = tf.image.resize(images, size, method="area").numpy()
+    return smaller
