@@ -1,1 +1,1 @@
-"""From a step to a batch."""
+"""Input: from the number of a step to a batch of images."""

@@ -1,27 +1,24 @@
-"""What is done to an image before the model sees it, by name.
+"""Image corruptions, by name.
 
 A corruption is a pure function `(images, key, config) -> images` of float32
-[n, H, W, C] in [0, 1]. All that is random in it comes from `key`, so an example is
-corrupted in the same way whatever batch, replica, thread or process makes it. No
-result is rounded in a way that a compiler may change, as by joining a product and a sum
-or by replacing a quotient: it comes from a table, or is exact until it is rounded once.
+[n, H, W, C] in [0, 1]. All its randomness comes from `key`, so an example is corrupted
+in the same way in every batch, replica, thread and process. A compiler cannot change
+the rounding of a result, for example by fusing a product and a sum or by replacing a
+quotient: each result comes from a table, or is exact until it is rounded once.
 """
 
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from aelab.config import FIELDS, Config
-from aelab.data.randomness import LEVELS, Key, normal_table, random_bits
+from aelab.config.registry import CORRUPTIONS, load
+from aelab.data.pixels import LEVELS_PER_BYTE, unit_table
+from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, normal_table, random_bits
 
-_BYTES = 256
-
-# Added to a stream they give others; those of the pipeline are below 2**40.
-_NEXT_MEMBER = 1 << 40
-_STDDEVS = 1 << 62
+_STDDEVS = 1 << 62  # offset of the stream that noise levels are drawn from
 
 
 def _bits_of(images: tf.Tensor, key: Key) -> tf.Tensor:
@@ -30,8 +27,8 @@ def _bits_of(images: tf.Tensor, key: Key) -> tf.Tensor:
     return random_bits(key, shape[0], tf.reduce_prod(shape[1:]))
 
 
-# XLA makes one pass of it. No sum or product is rounded twice, so the numbers are those
-# of any other way to compute them.
+# XLA compiles this into one pass. No sum or product is rounded twice, so any other way
+# to compute it gives the same numbers.
 @tf.function(jit_compile=True, autograph=False)
 def _add_and_clip(images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     noise = tf.gather(table, tf.cast(bits, tf.int32))
@@ -52,14 +49,14 @@ def _scale_add_and_clip(
 def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Adds Gaussian noise of `noise_stddev` and clips to [0, 1].
 
-    The corruption of the denoising autoencoder's textbook example; denoising
-    autoencoders: Vincent et al. 2008. A value of the noise is one of 65,536, see
-    `normal_table`: looked up, added and clipped in one pass, they take a quarter of the
-    time of `tf.random.stateless_normal`, and no compiler can round them otherwise.
+    The usual corruption of denoising autoencoders (Vincent et al. 2008). Each noise
+    value is one of 65,536, see `normal_table`. To look up, add and clip them in one
+    pass takes a quarter of the time of `tf.random.stateless_normal`, and no compiler
+    can round them differently.
 
-    With `noise_stddev_max` each image has a level of its own, uniform between the two,
-    so that one model learns to remove noise of unknown level ("blind" denoising, as
-    DnCNN-B of Zhang et al. 2017). It is one of 65,536 as well.
+    With `noise_stddev_max` each image has its own level, uniform between the two and
+    one of 65,536 values. One model then learns to remove noise of unknown level
+    ("blind" denoising, like DnCNN-B of Zhang et al. 2017).
     """
     lowest, highest = config.noise_stddev, config.noise_stddev_max
     if lowest == highest == 0:
@@ -80,17 +77,16 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 def _replace(
     images: tf.Tensor, bits: tf.Tensor, zeros: tf.Tensor, hits: tf.Tensor
 ) -> tf.Tensor:
-    """0 where the bits are below `zeros`, 1 where they are below `hits` alone."""
+    """0 where the bits are below `zeros`, else 1 where they are below `hits`."""
     bits = tf.reshape(tf.cast(bits, tf.int32), tf.shape(images))
     return tf.where(bits < zeros, 0.0, tf.where(bits < hits, 1.0, images))
 
 
 def salt_and_pepper(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
-    """Sets each value with probability `salt_and_pepper_rate` to 0 or 1, even chances.
+    """Sets each value to 0 or 1, with probability `salt_and_pepper_rate` / 2 each.
 
-    Each single value alone, so that of a coloured pixel one channel may be hit and
-    another not, as `skimage.util.random_noise(mode="s&p")` does it. The rate is rounded
-    to a 65,536th.
+    Applied per value, like `skimage.util.random_noise(mode="s&p")`: one channel of a
+    colored pixel may be hit and another not. The rate is rounded to a 65,536th.
     """
     hits = round(config.salt_and_pepper_rate * LEVELS)
     bits = _bits_of(images, key)
@@ -100,10 +96,10 @@ def salt_and_pepper(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 def masking(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Sets each value with probability `masking_rate` to 0.
 
-    The noise of Vincent et al. 2008, whose "components" of the input are single values
-    too: of a coloured pixel one channel may be lost and another not. They draw the same
-    number of them in each image; here each value is drawn alone. The rate is rounded to
-    a 65,536th.
+    The noise of Vincent et al. 2008, whose "components" of the input are also single
+    values: one channel of a colored pixel may be lost and another not. They mask the
+    same number of values in each image; here each value is drawn independently. The
+    rate is rounded to a 65,536th.
     """
     hits = tf.constant(round(config.masking_rate * LEVELS))
     return _replace(images, _bits_of(images, key), hits, hits)
@@ -111,17 +107,17 @@ def masking(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 
 @functools.lru_cache(maxsize=4)
 def photon_table(peak: float) -> np.ndarray:
-    """Distribution functions of photon counts, for 256 intensities.
+    """Cumulative distribution functions of photon counts, for 256 intensities.
 
     Args:
       peak: mean number of photons where an image is 1.
 
     Returns:
-      int32 [256, K] with K a power of two: entry (i, k) is the probability of k photons
-      or fewer where an image is i / 255, in 65,536ths; the last column is 65,536.
+      int32 [256, K] with K a power of two: entry (i, k) is the probability of at most k
+      photons where an image is i / 255, in 65,536ths. The last column is 65,536.
     """
     counts = np.arange(1 << (int(peak + 6 * math.sqrt(peak)) + 10).bit_length())
-    means = peak * np.arange(1, _BYTES)[:, np.newaxis] / (_BYTES - 1)
+    means = peak * np.arange(1, LEVELS_PER_BYTE)[:, np.newaxis] / 255
     log_factorials = np.array([math.lgamma(count + 1) for count in counts])
     chances = np.exp(counts * np.log(means) - means - log_factorials)
     functions = np.rint(np.cumsum(chances, axis=1) * LEVELS)
@@ -133,12 +129,13 @@ def photon_table(peak: float) -> np.ndarray:
 def _count_photons(
     images: tf.Tensor, bits: tf.Tensor, functions: tf.Tensor, shown: tf.Tensor
 ) -> tf.Tensor:
-    """`shown` at the number of entries, of each value's function, up to its bits.
+    """Looks up counts in the distribution functions; count k becomes `shown[k]`.
 
+    The count is the number of entries of a value's function that are at most its bits.
     A binary search without branches, which is faster than `tf.searchsorted`.
     """
     num_counts = functions.shape[1]
-    light = tf.cast(tf.round(images * (_BYTES - 1)), tf.int32)
+    light = tf.cast(tf.round(images * 255), tf.int32)
     bits = tf.reshape(tf.cast(bits, tf.int32), tf.shape(images))
     entries, count = tf.reshape(functions, [-1]), tf.zeros_like(light)
     step = num_counts // 2
@@ -153,8 +150,8 @@ def poisson(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Counts photons, on average `poisson_peak` where an image is 1.
 
     A value x becomes Poisson(peak * x) / peak, clipped to [0, 1]: the usual model of
-    images in low light, as of Makitalo and Foi 2011. x is first rounded to one of 256
-    values, those of an 8-bit image. The count is where a 16-bit number falls in the
+    images in low light, for example in Makitalo and Foi 2011. x is first rounded to the
+    nearest 8-bit value. The count is the position of a random 16-bit number in the
     distribution function, see `photon_table`.
     """
     functions = photon_table(config.poisson_peak)
@@ -168,14 +165,14 @@ def poisson(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 
 
 def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
-    """Writes each image as a JPEG file of `jpeg_quality` and reads it again.
+    """Encodes each image as JPEG with `jpeg_quality` and decodes it.
 
-    The quality is that of libjpeg, 1 to 100, with chroma at half the resolution. Images
-    of three channels are taken as RGB; of others each channel is a gray file of its
-    own. Nothing in it is random.
+    The quality is libjpeg's, 1 to 100; chroma has half the resolution. Images of three
+    channels are RGB. For other numbers of channels, each channel becomes a gray file.
+    Nothing is random.
     """
     del key
-    pixels = tf.cast(tf.round(images * (_BYTES - 1)), tf.uint8)
+    pixels = tf.cast(tf.round(images * 255), tf.uint8)
     is_rgb = images.shape[-1] == 3
     if not is_rgb:  # [n * C, H, W, 1]
         channels_first = tf.transpose(pixels, [0, 3, 1, 2])
@@ -189,42 +186,33 @@ def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     pixels = tf.map_fn(through_file, pixels)
     if not is_rgb:
         pixels = tf.transpose(tf.reshape(pixels, shape), [0, 2, 3, 1])
-    values = np.arange(_BYTES) / (_BYTES - 1)
-    found = tf.gather(tf.constant(values, tf.float32), tf.cast(pixels, tf.int32))
-    return tf.ensure_shape(found, images.shape)
-
-
-Corruption = Callable[[tf.Tensor, Key, Config], tf.Tensor]
-CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian": gaussian,
-    "salt_and_pepper": salt_and_pepper,
-    "masking": masking,
-    "poisson": poisson,
-    "jpeg": jpeg,
-}
+    decoded = tf.gather(tf.constant(unit_table()), tf.cast(pixels, tf.int32))
+    return tf.ensure_shape(decoded, images.shape)
 
 
 def corrupt(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Applies the corruptions that `config` names, from left to right.
 
-    Each has a stream of its own, by its place, so that what is random in one tells
-    nothing of another, nor of the same one's second use. The first has that of `key`.
+    Each has its own stream of random numbers, selected by its position. So corruptions
+    are independent of each other, and of a repeat of the same one. The first one has
+    the stream of `key`.
 
     Args:
       images: float32 [n, H, W, C] in [0, 1].
-      key: where the randomness comes from.
+      key: selects the random numbers.
       config: names the corruptions and their levels.
 
     Returns:
       float32 [n, H, W, C] in [0, 1].
     """
-    for place, name in enumerate(config.corruptions()):
-        images = CORRUPTIONS[name](images, key.offset_by(place * _NEXT_MEMBER), config)
+    for position, name in enumerate(config.corruptions()):
+        function = load(CORRUPTIONS[name], f"--corruption={name}")
+        images = function(images, key.offset_by(position * NEXT_MEMBER), config)
     return images
 
 
 def describe(config: Config) -> str:
-    """What `corrupt` does, for people: names with their levels, in order."""
+    """The corruptions with their levels, in order, as readable text."""
     members = []
     for name in config.corruptions():
         of_it = [n for n, f in FIELDS.items() if f.metadata["level_of"] == name]

@@ -1,4 +1,4 @@
-"""Reads the IDX files in which MNIST and its successors come.
+"""Reads IDX files, the format of MNIST and its successors.
 
 Layout: two zero bytes, a type (8 = uint8), the number of dimensions, each dimension as
 a big-endian int32, then the values (LeCun et al., "The MNIST database", file formats).
@@ -16,7 +16,7 @@ import numpy as np
 from aelab.errors import UsageError
 
 _UINT8 = 8
-_DEFLATE_MAX_RATIO = 1032  # a byte of gzip holds at most so many (zlib.net/zlib_tech)
+_DEFLATE_MAX_RATIO = 1032  # bytes that a byte of gzip can hold (zlib.net/zlib_tech)
 
 
 def read_idx(path: str, dimensions: int) -> np.ndarray:
@@ -24,42 +24,42 @@ def read_idx(path: str, dimensions: int) -> np.ndarray:
 
     Args:
       path: the file.
-      dimensions: how many the file must have: 3 for images, 1 for labels.
+      dimensions: number of dimensions the file must have: 3 for images, 1 for labels.
 
     Returns:
-      uint8 array of the shape that the file's header gives.
+      uint8 array of the shape in the file's header.
 
     Raises:
-      UsageError: what `IdxFile` raises, or the file holds nothing.
+      UsageError: `IdxFile` refuses the file, or the file has no values.
     """
     with IdxFile(path, dimensions) as file:
         if math.prod(file.shape) == 0:
-            raise UsageError(f"{path} holds nothing: its header says {_by(file.shape)}")
+            raise UsageError(f"{path} has no values: its header says {_by(file.shape)}")
         return file.read(file.shape[0])
 
 
 def idx_header(shape: tuple[int, ...]) -> bytes:
-    """What an IDX file of uint8 values of this shape begins with."""
+    """The header of an IDX file of uint8 values of this shape."""
     return bytes([0, 0, _UINT8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
 
 
 class IdxFile:
-    """An IDX file of bytes that is read from its beginning, some items at a time.
+    """An IDX file of bytes, read from the beginning, some items at a time.
 
     Attributes:
-      shape: what the header says; the first size is the number of items.
+      shape: the shape in the header; its first size is the number of items.
     """
 
     def __init__(self, path: str, dimensions: int):
         """Opens a file, gzipped if its name ends in `.gz`, and reads its header.
 
         Raises:
-          UsageError: the file can't be read, is empty, has another magic number or is
-            shorter than its header says, as far as its length tells.
+          UsageError: the file can't be read, is empty, has another magic number, or is
+            too short for the shape in its header.
         """
         self._path = path
         try:
-            # Both are closed by `close`, the outer one first.
+            # `close` closes both, the outer one first.
             self._raw: BinaryIO = open(path, "rb")  # noqa: SIM115
             room = os.path.getsize(path)
             self._file: BinaryIO | gzip.GzipFile = self._raw
@@ -87,7 +87,7 @@ class IdxFile:
         self._raw.close()
 
     def read(self, count: int) -> np.ndarray:
-        """The next `count` items, no more than are left.
+        """Reads the next `count` items; at least so many must be left.
 
         Returns:
           uint8 [count, ...].
@@ -102,7 +102,7 @@ class IdxFile:
         if len(values) < size:
             raise UsageError(
                 f"{self._path} is cut short: its header says {_by(self.shape)} bytes, "
-                "and fewer follow"
+                "but fewer follow"
             )
         self._left -= count
         if not self._left and self._bytes(1):
@@ -112,7 +112,7 @@ class IdxFile:
         return np.frombuffer(values, np.uint8).reshape(count, *rest)
 
     def _header(self, dimensions: int, room: int) -> tuple[int, ...]:
-        """The shape in the header; `room` is the most bytes that there can be."""
+        """Reads the shape; the file can hold at most `room` bytes of values."""
         path, header = self._path, self._bytes(4 + 4 * dimensions)
         if not header:
             raise UsageError(f"{path} is empty")

@@ -1,10 +1,11 @@
-"""Picture files: those of a folder, and squares of one size and kind out of them.
+"""Finds and reads picture files: PNG, JPEG, WebP, BMP, GIF and TIFF.
 
-Pillow reads them. Of an animation the first frame counts. EXIF orientation is applied.
-What is transparent lies on white; but a transparent colour of a PNG file of 16 bits a
-channel of RGB does not, as Pillow keeps the upper bits alone. Of 16 bits the upper 8
-are taken. Palettes and CMYK become RGB, and colour becomes gray (the luma of ITU-R
-BT.601), by Pillow's formulas, without colour profiles.
+`walk` and `opened` are for all that reads pictures, `picture_names` and `read_square`
+for training. These use the first frame of an animation and apply EXIF orientation.
+Transparent pixels are composited onto white, except a transparent color of a 16-bit RGB
+PNG file, of which Pillow keeps only the upper bits. 16-bit values lose their lower 8
+bits. Palettes and CMYK become RGB, and color becomes gray (the luma of ITU-R BT.601),
+by Pillow's formulas, without color profiles.
 """
 
 import contextlib
@@ -16,42 +17,86 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from aelab.errors import UsageError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _MODES = {1: "L", 3: "RGB"}  # Pillow's, by the number of channels
+_BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
 _EVAL_SHARE = 0.1
 _FILE_ERRORS = (
-    *(None, errno.ENOENT, errno.EACCES, errno.EPERM),
+    None,  # Pillow's own errors have no number
+    *(errno.ENOENT, errno.EACCES, errno.EPERM),
     *(errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG),
 )
 
 
-def picture_names(folder: str, split: str) -> list[str]:
-    """The pictures of one part of a folder with its sub-folders, by their names.
+def walk(
+    folder: str, suffixes: tuple[str, ...] = SUFFIXES, follow_links: bool = False
+) -> Iterator[str]:
+    """Finds the files below a folder whose names end in one of `suffixes`.
 
-    Whether a picture is to evaluate on follows from its path within the folder alone:
-    it is if a hash of it is in the lowest tenth of all hashes that there could be. So
-    it is the same in every run, wherever the folder is, and when other pictures come or
-    go. If no picture were to evaluate on, or none to train on, the one whose hash is
-    nearest changes sides. Names that begin with a dot are passed by, and endings other
-    than `SUFFIXES`.
+    Upper and lower case are equal. Names that begin with a dot are skipped.
 
     Args:
       folder: the folder.
+      suffixes: in lower case.
+      follow_links: whether to follow links to folders.
+
+    Yields:
+      Paths relative to `folder`, sorted within each folder.
+
+    Raises:
+      OSError: a folder can't be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    def visible(names: list[str]) -> list[str]:
+        return sorted(name for name in names if not name.startswith("."))
+
+    seen = set()
+    for path, folders, files in os.walk(folder, onerror=fail, followlinks=follow_links):
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) in seen:  # links may form a cycle
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = visible(folders)
+        for name in visible(files):
+            if name.lower().endswith(suffixes):
+                yield os.path.relpath(os.path.join(path, name), folder)
+
+
+def picture_names(folder: str, split: str) -> list[str]:
+    """The pictures below a folder that belong to one split, by name.
+
+    The split of a picture depends only on its path within the folder: it is `eval` if a
+    hash of the path is in the lowest tenth of all possible hashes. So it is the same in
+    every run, wherever the folder is, and whether other pictures are added or removed.
+    If a split would be empty, the picture with the nearest hash is moved into it.
+
+    Args:
+      folder: the folder; links to other folders are followed.
       split: `train` or `eval`.
 
     Returns:
-      Paths relative to `folder`, with slashes, in the order of their hashes, so that
-      the first ones are a fair sample of all.
+      Paths relative to `folder`, in the order of their hashes, so that the first ones
+      are a fair sample of all.
 
     Raises:
-      UsageError: a folder can't be read, or holds fewer than two pictures.
+      UsageError: a folder can't be read, or there are fewer than two pictures.
     """
-    hashes = {name: _hash(name) for name in _walk(folder)}
+    if not os.path.isdir(folder):
+        raise UsageError(f"--data_dir={folder} is not a folder")
+    try:
+        hashes = {name: _hash(name) for name in walk(folder, follow_links=True)}
+    except OSError as error:
+        raise UsageError(f"--data_dir={folder} can't be read: {error}") from None
     if len(hashes) < 2:
         raise UsageError(
             f"--data_dir={folder} must hold at least two pictures, one to train on and "
@@ -65,54 +110,34 @@ def picture_names(folder: str, split: str) -> list[str]:
 
 
 def _hash(name: str) -> float:
-    """A number in [0, 1) that follows from `name`."""
+    """A number in [0, 1) that depends only on `name`."""
     digest = hashlib.sha256(os.fsencode(name)).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
-
-
-def _walk(folder: str) -> Iterator[str]:
-    """The paths within `folder` of all files that are named as pictures."""
-
-    def fail(error: OSError) -> None:
-        raise UsageError(f"--data_dir={folder} can't be read: {error}") from None
-
-    if not os.path.isdir(folder):
-        raise UsageError(f"--data_dir={folder} is not a folder")
-    seen = set()
-    for path, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) in seen:  # links may lead in a circle
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                within = os.path.relpath(os.path.join(path, name), folder)
-                yield within.replace(os.sep, "/")
 
 
 def read_square(
     path: str, size: int, channels: int, down: int, right: int
 ) -> np.ndarray:
-    """A square cut out of a picture at its own resolution.
+    """Reads a square crop of a picture at its own resolution.
 
     Args:
       path: the file.
-      size: of the square's sides, in pixels.
+      size: side of the square, in pixels.
       channels: 1 for gray, 3 for RGB.
-      down: where, in [0, 2**32). Of the n places that there are from the top it is
-        number floor(down * n / 2**32), so 2**31 is the middle one, and random numbers
-        give all of them alike. Top and left are those in the file, before it is turned.
-      right: the same, from the left.
+      down: vertical position, in [0, 2**32). Of n possible positions it selects number
+        floor(down * n / 2**32), counted from the top: 2**31 is the middle, and random
+        numbers give each position the same probability. Positions refer to the stored
+        pixels, before EXIF orientation is applied (TIFF: after).
+      right: horizontal position, counted from the left.
 
     Returns:
       uint8 [size, size, channels].
 
     Raises:
-      Exception: it can't be read, or is smaller; `failure_reason` says it in words.
+      Exception: it can't be read, or is too small; see `failure_reason`.
     """
     with opened(path, size) as picture:
+        picture.load()  # which turns a TIFF picture upright
         top = down * (picture.height - size + 1) >> 32
         left = right * (picture.width - size + 1) >> 32
         square = picture.crop((left, top, left + size, top + size))
@@ -120,19 +145,23 @@ def read_square(
 
 
 @contextlib.contextmanager
-def opened(path: str, size: int) -> Iterator[Image.Image]:
-    """A picture of which no more than the header has been read.
+def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
+    """Opens a picture and reads its header only.
 
     Args:
-      path: the file; what it is, its content says, not its name.
-      size: how many pixels it must have in each direction.
+      path: the file; its content determines the format, not its name.
+      size: minimum width and height, in pixels.
+
+    Yields:
+      Pillow's image.
 
     Raises:
-      Exception: it can't be read, or is smaller; `failure_reason` says it in words.
+      Exception: it can't be read, is too small, or is a TIFF file that Pillow can't
+        read completely; see `failure_reason`.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     if not status.st_size:
         raise ValueError("it is empty")
     with Image.open(path, formats=_FORMATS) as picture:
@@ -141,39 +170,56 @@ def opened(path: str, size: int) -> Iterator[Image.Image]:
             raise ValueError(
                 f"it has {width} x {height} pixels, less than --image_size={size}"
             )
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):
+            _check_tiff(picture)
         yield picture
 
 
-def is_permanent(error: Exception) -> bool:
-    """Whether an exception of this module will come each time that file is read.
+def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
+    """Raises ValueError if a file has several pages or bits that Pillow would lose."""
+    if picture.n_frames > 1:
+        raise ValueError(f"it holds {picture.n_frames} pages, and only one is allowed")
+    bits = set(picture.tag_v2.get(_BITS, (1,)))
+    is_gray16 = picture.mode.startswith("I;16") and bits == {16}
+    black_is_zero = picture.tag_v2.get(_PHOTOMETRIC) == _BLACK_IS_ZERO
+    if max(bits) > 8 and not (is_gray16 and black_is_zero):
+        raise ValueError(
+            f"it has {max(bits)} bits per channel; a TIFF file may have 8, or 16 if it "
+            "is gray with black as 0; a PNG file may have 16 bits of any color"
+        )
 
-    It will not if the machine lacks memory or open files, or a disk fails.
+
+def is_permanent(error: Exception) -> bool:
+    """True if an error of this module is caused by the file itself.
+
+    Lack of memory or open files and a failing disk are not permanent.
     """
-    if isinstance(error, OSError):  # Pillow's own have no number
+    if isinstance(error, OSError):
         return error.errno in _FILE_ERRORS
     return not isinstance(error, MemoryError)
 
 
 def failure_reason(error: Exception) -> str:
-    """What an exception of this module says of a file, in a line."""
+    """The reason that an exception of this module gives, in one line."""
     if isinstance(error, UnidentifiedImageError):
-        return f"it is no picture in the format {', '.join(_FORMATS)}"
+        formats = ", ".join(_FORMATS)
+        return f"it is not a picture in the format {formats}, or its header is damaged"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return printable(str(error)) or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """`text` in a line that can be printed, which not all names of files are."""
+    """`text` in a form that can be printed in one line, for example a file's name."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Holds back Pillow's warnings of what it can read in spite of a fault.
+    """Suppresses Pillow's warnings about defects that it can work around.
 
-    Pictures that are so large (90 million pixels) that Pillow takes them for an attack
-    are errors. For the main thread, as Python's filters are those of all threads.
+    The warning about a decompression bomb, a picture of more than 90 million pixels,
+    becomes an error. Call it in the main thread: all threads share Python's filters.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -182,7 +228,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
-    """Any picture as uint8 [height, width, channels]."""
+    """Converts any picture to uint8 [height, width, channels]."""
     if picture.mode.startswith("I"):
         deep, hidden = np.asarray(picture), picture.info.get("transparency")
         shallow = np.where(deep == hidden, 255, deep >> 8)

@@ -1,8 +1,9 @@
-"""A folder of pictures as an image source: squares cut out of them as they are needed.
+"""A folder of pictures as an image source.
 
-Pictures stay on disk, in memory are their names. Each time one is asked for it is
-decoded, and a square is cut out of it. Where, two numbers say that come with the
-question, so it is the same whoever asks, and however often.
+Only the names of the files are kept in memory. A picture is decoded, and a square is
+cropped out of it, each time it is requested. The caller passes in two numbers that
+determine the position of the crop, so that it does not depend on who asks or how many
+times.
 """
 
 import hashlib
@@ -27,18 +28,18 @@ from aelab.errors import ImageError, UsageError
 from aelab.system.console import warn
 
 _MIDDLE = 1 << 31
-_SCAN_THREADS = 16  # a disk in the network takes its time for each file
+_SCAN_THREADS = 16  # a network disk is slow to open each file
 _SCAN_BLOCK = 64  # files that a thread reads before it reports
-_TOLD_FILES = 5  # bad files that one message names
+_MAX_LISTED = 5  # bad files that one message names
 
 
 class ImageFolder:
-    """A source of squares out of pictures in files.
+    """A source of square crops of picture files.
 
-    A picture that can't be decoded when it is asked for, or is gone, counts as one of
-    `max_bad_files`, and the source's next one takes its place: the same one each time,
-    as long as the files stay as they are. What may be otherwise the next time, as a
-    lack of memory or a failing disk, is an error: no other picture stands in for it.
+    A picture that is gone or can't be decoded when it is requested counts towards
+    `max_bad_files`, and the source's next picture replaces it: the same one each time,
+    as long as the files do not change. Transient failures (lack of memory, a failing
+    disk) are errors, and no other picture is used.
 
     Attributes:
       image_shape: (`image_size`, `image_size`, `image_channels`).
@@ -47,7 +48,7 @@ class ImageFolder:
     def __init__(
         self, folder: str, files: list[tuple[str, int]], config: Config, bad: "BadFiles"
     ):
-        """Takes checked `files`: path within `folder`, and size in bytes."""
+        """Takes checked `files`: path within `folder` and size in bytes."""
         self._folder, self._files = folder, files
         self._config, self._bad = config, bad
         size = config.image_size
@@ -57,9 +58,9 @@ class ImageFolder:
     def fingerprint(self) -> str:
         """A short text that is equal for equal names and sizes in bytes, in order.
 
-        It tells when pictures were added, removed, renamed or saved anew in another
-        number of bytes. It does not tell when pixels changed and the number of bytes
-        did not, as no file is read for it.
+        It changes when pictures are added, removed, renamed, or saved with another
+        number of bytes. No file is read for it, so it does not change when pixels do
+        but the number of bytes does not.
         """
         digest = hashlib.sha256()
         for name, size in self._files:
@@ -70,32 +71,32 @@ class ImageFolder:
         return len(self._files)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """The middle squares of the pictures at `indices` (int64 [n]), see `crops`."""
+        """The center crops of the pictures at `indices` (int64 [n]), see `crops`."""
         return self.crops(indices, np.full([len(indices), 2], _MIDDLE, np.uint32))
 
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Squares out of the pictures at `indices`.
+        """Square crops of the pictures at `indices`.
 
         Threads may call it at the same time: Pillow decodes without Python's lock.
 
         Args:
           indices: int64 [n].
-          places: uint32 [n, 2], how far down and to the right, see `read_square`.
+          places: uint32 [n, 2], `down` and `right` of `read_square`.
 
         Returns:
           uint8 [n, image_size, image_size, image_channels].
 
         Raises:
-          ImageError: more pictures than `max_bad_files` can't be used, or one can't be
-            read for a reason that is not the file's.
+          ImageError: more than `max_bad_files` pictures can't be used, or reading one
+            failed for a reason other than the file itself.
         """
-        found = np.empty([len(indices), *self.image_shape], np.uint8)
+        squares = np.empty([len(indices), *self.image_shape], np.uint8)
         for row, (index, place) in enumerate(zip(indices, places, strict=True)):
-            found[row] = self._crop(int(index), int(place[0]), int(place[1]))
-        return found
+            squares[row] = self._crop(int(index), int(place[0]), int(place[1]))
+        return squares
 
     def _crop(self, index: int, down: int, right: int) -> np.ndarray:
-        """One square, of the first picture from `index` on that can be decoded."""
+        """One crop, of the first picture from `index` on that can be decoded."""
         size, _, channels = self.image_shape
         for number in range(index, index + len(self)):
             name, _ = self._files[number % len(self)]
@@ -104,8 +105,9 @@ class ImageFolder:
                 return read_square(path, size, channels, down, right)
             except Exception as error:  # Pillow raises nothing narrower
                 if not is_permanent(error):
-                    told = f"{printable(path)} can't be read: {failure_reason(error)}"
-                    raise ImageError(told) from None
+                    raise ImageError(
+                        f"{printable(path)} can't be read: {failure_reason(error)}"
+                    ) from None
                 self._bad.add(path, failure_reason(error))
         raise ImageError(f"no picture in {self._folder} can be read any more")
 
@@ -115,62 +117,62 @@ class ImageFolder:
 
 
 class BadFiles:
-    """Files that turn out to be bad when they are decoded, and how many may be."""
+    """Counts the files that turn out to be bad when they are decoded."""
 
     def __init__(self, limit: int, left_out: int):
-        """Of the `limit` that are allowed so many were left out at the start."""
+        """`left_out` of the allowed `limit` were already skipped during the scan."""
         self._limit, self._left_out = limit, left_out
         self._paths: set[str] = set()
         self._lock = threading.Lock()
 
     def add(self, path: str, reason: str) -> None:
-        """Notes a bad file, and warns of it the first time.
+        """Counts a bad file, and warns the first time.
 
         Raises:
-          ImageError: it is one too many.
+          ImageError: there are more than `limit`.
         """
-        told = f"{printable(path)} can't be used: {reason}"
+        message = f"{printable(path)} can't be used: {reason}"
         with self._lock:
             is_known = path in self._paths
             self._paths.add(path)
             if self._left_out + len(self._paths) > self._limit:
                 raise ImageError(
-                    f"{told}; --max_bad_files={self._limit} allows no more, with a "
-                    "higher one the next picture takes its place"
+                    f"{message}; --max_bad_files={self._limit} allows no more; with a "
+                    "higher limit the next picture replaces it"
                 ) from None
         if not is_known:
-            warn(f"{told}; the next picture takes its place")
+            warn(f"{message}; the next picture replaces it")
 
 
 def open_image_folder(config: Config, split: str) -> ImageFolder:
-    """The pictures of `config.data_dir` that are to train on, or to evaluate on.
+    """The pictures of `config.data_dir` for training or for evaluation.
 
     Reads the header of each, in several threads, with a progress bar on a terminal.
 
     Args:
-      config: folder, `image_size`, `image_channels` and `max_bad_files`.
+      config: `data_dir`, `image_size`, `image_channels` and `max_bad_files`.
       split: `train` or `eval`.
 
     Raises:
-      UsageError: the folder or one in it can't be read, it holds fewer than two
-        pictures, or of the split's more than `max_bad_files`, or all, are bad: no
-        pictures, or smaller than `image_size`.
+      UsageError: `picture_names` refuses the folder, or too many files of the split are
+        bad (more than `max_bad_files`, or all). A bad file is not a picture, or is
+        smaller than `image_size`.
       OSError: the disk fails, or there are too many open files.
     """
     folder, limit = config.data_dir, config.max_bad_files
     names = picture_names(folder, split)
     files, bad = _scan(folder, names, config.image_size, f"Pictures, {split}")
-    told = [f"{printable(name)}: {reason}" for name, reason in bad.items()]
+    lines = [f"{printable(name)}: {reason}" for name, reason in bad.items()]
     if len(bad) > limit or not files:
         more = f"more than --max_bad_files={limit} allows"
-        rest = len(told) - _TOLD_FILES
-        told = told[:_TOLD_FILES] + [f"and {rest} more"] * (rest > 0)
+        rest = len(lines) - _MAX_LISTED
+        listed = lines[:_MAX_LISTED] + [f"and {rest} more"] * (rest > 0)
         raise UsageError(
             f"--data_dir={folder}: {len(bad)} of the {len(names)} pictures for {split} "
             f"can't be used, {more if len(bad) > limit else 'so none is left'}:"
-            + "".join(f"\n  {line}" for line in told)
+            + "".join(f"\n  {line}" for line in listed)
         )
-    for line in told:
+    for line in lines:
         warn(f"left out of --data_dir={folder}: {line}")
     return ImageFolder(folder, files, config, BadFiles(limit, len(bad)))
 
@@ -178,7 +180,7 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
 def _scan(
     folder: str, names: list[str], image_size: int, title: str
 ) -> tuple[list[tuple[str, int]], dict[str, str]]:
-    """Name and size in bytes of the pictures that can be used, and why others can't."""
+    """Name and size in bytes of each usable picture; the reasons for all others."""
 
     def check(block: list[str]) -> list[int | str]:
         return [_bytes_or_reason(os.path.join(folder, n), image_size) for n in block]
@@ -192,17 +194,17 @@ def _scan(
         tqdm(total=len(names), desc=title, disable=None, delay=1, leave=False) as bar,
     ):
         for block, results in zip(blocks, threads.map(check, blocks), strict=True):
-            for name, found in zip(block, results, strict=True):
-                if isinstance(found, int):
-                    files.append((name, found))
+            for name, result in zip(block, results, strict=True):
+                if isinstance(result, int):
+                    files.append((name, result))
                 else:
-                    bad[name] = found
+                    bad[name] = result
             bar.update(len(block))
     return files, bad
 
 
 def _bytes_or_reason(path: str, image_size: int) -> int | str:
-    """A picture's size in bytes, or why it can't be used, as far as its header says."""
+    """A picture's size in bytes, or why it can't be used, judging by its header."""
     try:
         with opened(path, image_size):
             return os.path.getsize(path)

@@ -1,4 +1,4 @@
-"""Random numbers that are a function of what they are for, and of nothing else."""
+"""Counter-based random numbers, determined by the example that they are for."""
 
 import functools
 import math
@@ -8,41 +8,45 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-LEVELS = 1 << 16  # how many values a random number has
+LEVELS = 1 << 16  # number of values that a random number can take
+
+# Offset between the streams of successive corruptions or augmentations. The streams
+# that the pipeline starts from are below it.
+NEXT_MEMBER = 1 << 40
 
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
-_WORDS_PER_COUNT = 4  # Philox-4x32 gives four 32-bit words for each counter value,
-_NUMBERS_PER_COUNT = 8  # which are eight numbers of 16 bits
+_WORDS_PER_COUNT = 4  # Philox-4x32 gives four 32-bit words per counter value,
+_NUMBERS_PER_COUNT = 8  # which are eight 16-bit numbers
 
 
 class Key(NamedTuple):
-    """Where the randomness of a batch comes from.
+    """Selects the random numbers of a batch.
 
     Attributes:
       stream: int64 scalar; different streams are independent.
-      first_example: int64 scalar, the number of the batch's first example; example
-        `first_example + i` is row i.
+      first_example: int64 scalar, the number of the batch's first example; row i is
+        example `first_example + i`.
     """
 
     stream: tf.Tensor
     first_example: tf.Tensor
 
     def offset_by(self, offset: int) -> "Key":
-        """The same examples in the stream that is `offset` further on."""
+        """The same examples, in the stream offset by `offset`."""
         return Key(self.stream + offset, self.first_example)
 
 
 def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Random 16-bit numbers, a function of (stream, example number) alone.
+    """Random 16-bit numbers, a function of the stream and the example's number only.
 
     Philox (Salmon et al. 2011) is a function of a key and a counter. The counter of
-    each example begins where that of the one before it ends, so that one call makes a
-    whole batch, and any run of rows of it is the same numbers in a call of its own.
+    each example begins where that of the previous example ends. So one call makes a
+    whole batch, and a separate call for some of its rows gives the same numbers.
 
     Args:
-      key: which numbers.
-      rows: int32 scalar, how many examples.
-      size: int32 scalar, how many numbers for each.
+      key: selects the numbers.
+      rows: int32 scalar, number of examples.
+      size: int32 scalar, number of values per example.
 
     Returns:
       uint16 [rows, size].
@@ -62,11 +66,11 @@ def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 @functools.cache
 def normal_table() -> np.ndarray:
-    """65,536 equally likely values that stand for the standard normal distribution.
+    """65,536 equally likely values that approximate the standard normal distribution.
 
-    The distribution is cut in 65,536 pieces of equal probability; each value is the
-    mean of a piece, so their mean is 0 and their variance 1 - 4e-6. The distance of the
-    distribution functions is 2**-17 at most, and the largest value 4.38.
+    The distribution is cut into 65,536 pieces of equal probability, and each value is
+    the mean of a piece. The values have mean 0 and variance 1 - 4e-6. The distribution
+    functions differ by at most 2**-17. The largest value is 4.38.
 
     Returns:
       float64 [65536], ascending, antisymmetric.

@@ -1,26 +1,25 @@
-"""Image sources: random access to the images of a data set, by the set's name.
+"""Image sources: random access to the images of a data set.
 
-Nothing outside a source knows how large an image is or where it comes from.
+Only the source knows how large its images are and where they come from.
 """
 
 import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from aelab.config import Config
+from aelab.config.registry import SOURCES, load
 from aelab.data import synthetic
 from aelab.data.idx import read_idx
-from aelab.data.image_folder import open_image_folder
 from aelab.errors import UsageError
 
 
 class Source(Protocol):
-    """Images by their index, the same ones each time.
+    """Deterministic random access to images by index.
 
     Attributes:
       image_shape: (height, width, channels) of every image.
@@ -33,7 +32,7 @@ class Source(Protocol):
         """A short text that is equal for equal images in equal order."""
 
     def __len__(self) -> int:
-        """The number of images, at least 1."""
+        """Number of images, at least 1."""
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
@@ -44,14 +43,14 @@ class Source(Protocol):
 
 @runtime_checkable
 class SupportsCrops(Protocol):
-    """What a source has, too, whose images are parts of larger ones."""
+    """A source that crops its images out of larger ones."""
 
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Parts of the images at `indices`, the same ones for the same arguments.
+        """Crops of the images at `indices`, the same for the same arguments.
 
         Args:
           indices: int64 [n].
-          places: uint32 [n, 2], random numbers that say which part.
+          places: uint32 [n, 2], random numbers that select the crops.
 
         Returns:
           uint8 [n, height, width, channels], as `Source.read` does.
@@ -80,13 +79,13 @@ class ArraySource:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
-        chosen: np.ndarray = self._images[indices]
-        return chosen
+        images: np.ndarray = self._images[indices]
+        return images
 
     def tensor(self) -> Any:
-        """All images as a TensorFlow tensor in the CPU's memory, uint8 [n, H, W, C].
+        """All images as a tensor in the CPU's memory, uint8 [n, H, W, C].
 
-        From then on it is the only copy, of which the array is a view.
+        From the first call on it is the only copy, and the array is a view of it.
         """
         if self._tensor is None:
             import tensorflow as tf
@@ -103,13 +102,13 @@ class ArraySource:
 
 
 class Splits(NamedTuple):
-    """The two parts of a data set: one to train on, one that the model never sees."""
+    """The two parts of a data set: for training, and held out for evaluation."""
 
     train: Source
     eval: Source
 
     def describe(self) -> dict[str, Any]:
-        """What tells this data set from others, to be kept beside a run's results."""
+        """A fingerprint of the data set, stored with the run."""
         return {
             "train": self.train.fingerprint,
             "eval": self.eval.fingerprint,
@@ -117,8 +116,8 @@ class Splits(NamedTuple):
         }
 
 
-# The embedded sets: how many images if no number is asked for, and their seed. They are
-# as fixed as a download would be: `--seed` tells apart runs on one set.
+# The embedded sets: default size and seed. They are as fixed as a download would be;
+# `--seed` distinguishes runs on the same set.
 _SYNTHETIC = {"train": (60_000, 1), "eval": (10_000, 2)}
 _PREFIXES = {"train": "train", "eval": "t10k"}
 _OFFICIAL_FILES = tuple(
@@ -128,14 +127,18 @@ _OFFICIAL_FILES = tuple(
 )
 
 
-def _synthetic(config: Config, split: str) -> Source:
-    """The embedded set: as many images as asked for."""
+def open_synthetic(config: Config, split: str) -> Source:
+    """The embedded set, with as many images as requested."""
     count, seed = _SYNTHETIC[split]
     return ArraySource(*synthetic.draw_images(_examples(config, split) or count, seed))
 
 
-def _fashion_mnist(config: Config, split: str) -> Source:
-    """Fashion-MNIST (Xiao et al. 2017) from Keras' cache, downloaded if need be."""
+def open_fashion_mnist(config: Config, split: str) -> Source:
+    """Fashion-MNIST (Xiao et al. 2017) from Keras' cache, downloaded if necessary.
+
+    Raises:
+      UsageError: the download failed, or a file of the cache is bad.
+    """
     home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     folder = os.path.join(home, "datasets", "fashion-mnist")
     if all(os.path.exists(os.path.join(folder, name)) for name in _OFFICIAL_FILES):
@@ -154,31 +157,25 @@ def _fashion_mnist(config: Config, split: str) -> Source:
     return ArraySource(images[..., np.newaxis], labels)
 
 
-def _idx(config: Config, split: str) -> Source:
-    """The four official files of MNIST and its successors, in `data_dir`."""
+def open_idx(config: Config, split: str) -> Source:
+    """A set in the four official files of MNIST and its successors, in `data_dir`."""
     return read_idx_split(config.data_dir, split)
 
 
-SOURCES: dict[str, Callable[[Config, str], Source]] = {
-    "synthetic": _synthetic,
-    "fashion_mnist": _fashion_mnist,
-    "idx": _idx,
-    "images": open_image_folder,
-}
-
-
 def _examples(config: Config, split: str) -> int:
-    """How many images of a split are asked for, 0 for all."""
+    """Number of images of a split that the user requested; 0 = all."""
     return {"train": config.train_examples, "eval": config.eval_examples}[split]
 
 
 def load_split(config: Config, split: str) -> Source:
-    """The `train` or the `eval` part of the data that `config` names.
+    """The `train` or the `eval` part of the data set that `config` names.
 
     Raises:
-      UsageError: files are missing or bad, or fewer images are there than asked for.
+      UsageError: files are missing or bad, or the set has fewer images than requested.
     """
-    source, examples = SOURCES[config.dataset](config, split), _examples(config, split)
+    function = load(SOURCES[config.dataset].function, f"--dataset={config.dataset}")
+    source: Source = function(config, split)
+    examples = _examples(config, split)
     if examples > len(source):
         raise UsageError(
             f"--{split}_examples={examples} is more than the {len(source)} images that "
@@ -188,33 +185,33 @@ def load_split(config: Config, split: str) -> Source:
 
 
 def with_data_dir(config: Config, data_dir: str) -> Config:
-    """The configuration with its data in another folder, if `data_dir` names one.
+    """The configuration with `data_dir` replaced; unchanged if `data_dir` is "".
 
     Raises:
-      UsageError: its data set reads no folder.
+      UsageError: the data set does not read a folder.
     """
     if not data_dir:
         return config
     if not config.data_dir:
         raise UsageError(
             f"--data_dir={data_dir} contradicts the run's "
-            f"--dataset={config.dataset}, which reads no folder"
+            f"--dataset={config.dataset}, which does not read a folder"
         )
     return dataclasses.replace(config, data_dir=os.path.abspath(data_dir))
 
 
 def load_splits(config: Config) -> Splits:
-    """Both parts of the data that `config` names.
+    """Both parts of the data set that `config` names.
 
     Raises:
-      UsageError: what `load_split` raises, or the parts differ in image size.
+      UsageError: a part can't be loaded, see `load_split`, or their image sizes differ.
     """
     splits = Splits(load_split(config, "train"), load_split(config, "eval"))
     if splits.train.image_shape != splits.eval.image_shape:
         raise UsageError(
             f"training images are {splits.train.image_shape} and evaluation images "
             f"{splits.eval.image_shape} (height, width, channels) in "
-            f"--data_dir={config.data_dir}: they must be alike"
+            f"--data_dir={config.data_dir}: they must be equal"
         )
     return splits
 
@@ -223,15 +220,15 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
     """Reads one part of a set in the four official files, gzipped or not.
 
     Args:
-      folder: where `{train,t10k}-images-idx3-ubyte[.gz]` are, and the labels if any.
-      split: `train`, or `eval`, whose files' names begin with t10k.
+      folder: holds `{train,t10k}-images-idx3-ubyte[.gz]`, and optionally the labels.
+      split: `train`, or `eval` for the files whose names begin with t10k.
 
     Returns:
-      Images of one channel, with their labels if there are any.
+      Images of one channel, with labels if there are any.
 
     Raises:
-      UsageError: no such folder or file, or a file that `read_idx` refuses, or not a
-        label for each image.
+      UsageError: the folder or the images are missing, `read_idx` refuses a file, or
+        the numbers of images and labels differ.
     """
     if not os.path.isdir(folder):
         raise UsageError(f"--data_dir={folder} is not a folder")
@@ -254,7 +251,7 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
 
 
 def _find(folder: str, name: str) -> str | None:
-    """The path of `name` or `name.gz` in `folder`, None if neither is there."""
+    """The path of `name` or `name.gz` in `folder`; None if neither exists."""
     for path in (os.path.join(folder, name), os.path.join(folder, f"{name}.gz")):
         if os.path.exists(path):
             return path

@@ -1,11 +1,15 @@
-"""Takes noise out of picture files.
+"""Denoises picture files.
 
 Files keep their name, format and alpha, and 8 or 16 bits; fewer than 8 bits become 8,
-and palettes become colour. PNG (gray and colour, with and without alpha) keeps its
-colour spaces, EXIF and texts; JPEG (gray, RGB; written at quality 95, 4:4:4) and WebP
-(written without loss) keep EXIF, its orientation included, and colour profile; TIFF (8
-bits, or 16 bits gray; written with Deflate, upright) keeps colour profile and
-resolution; BMP (without alpha) has none.
+and palettes become color.
+
+- PNG (gray and color, with and without alpha) keeps color space, EXIF and texts.
+- JPEG (gray, RGB; written with quality 95, 4:4:4) and WebP (written losslessly) keep
+  EXIF, its orientation included, and color profile.
+- TIFF (8 bits, or 16 bits gray; written with Deflate, upright) keeps color profile and
+  resolution.
+- BMP (without alpha) has no metadata.
+- GIF (one frame) is written as PNG, as its palette could not hold the result.
 """
 
 from aelab.apps.denoising.denoise import denoise_pictures

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from aelab.apps.denoising.denoiser import Denoiser
 from aelab.apps.denoising.files import (
-    PictureError,
     read_picture,
     write_comparison,
     write_picture,
@@ -28,29 +27,29 @@ def denoise_pictures(
     checkpoint: str = "best",
     compare: bool = False,
 ) -> tuple[int, int]:
-    """Denoises picture files, which stay as they are, into another folder.
+    """Denoises picture files into another folder; the originals stay as they are.
 
-    The pictures are taken as noisy as they are: nothing is added. One that can't be
-    denoised is named on standard error, and the others go on.
+    Pictures are denoised as given; no noise is added. A picture that can't be denoised
+    is reported on standard error, and the others are still denoised.
 
     Args:
-      run_dir: the run whose model is used.
+      run_dir: the run with the model.
       inputs: files and folders, see `plan_jobs`.
-      output: the folder to write to, which is made if it is not there.
+      output: the folder to write to; it is created if it does not exist.
       checkpoint: `best` or `latest`.
       compare: whether to write each picture before and after, side by side, as well.
 
     Returns:
-      How many were denoised, and how many could not be.
+      The number of pictures that were denoised, and the number that could not be.
 
     Raises:
-      UsageError: what `plan_jobs`, `load_trained` and `Denoiser` raise, or the output
-        folder can't be made or written; no picture is written then.
+      UsageError: `plan_jobs`, `load_trained` or `Denoiser` raise it, or the output
+        folder can't be created or written. No picture is written in these cases.
       OSError: the disk is full or fails.
     """
     jobs = plan_jobs(inputs, output, compare)
     denoiser = Denoiser(load_trained(RunDirectory(run_dir), checkpoint))
-    _make(output)
+    _create_output(output)
     failed = 0
     for job in tqdm(jobs, unit="picture", disable=None, dynamic_ncols=True):
         if reason := _denoise(denoiser, job):
@@ -59,18 +58,18 @@ def denoise_pictures(
     return len(jobs) - failed, failed
 
 
-def _make(output: str) -> None:
-    """Makes the output folder, and sees that files can be written into it."""
+def _create_output(output: str) -> None:
+    """Creates the output folder, and checks that files can be written into it."""
     with writing(f"--output={output}"):
         os.makedirs(output, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()
 
 
 def _denoise(denoiser: Denoiser, job: Job) -> str:
-    """Does one job; gives the reason if it can't be done, else an empty text."""
+    """Does one job; returns the reason if that fails, else an empty text."""
     try:
         picture = read_picture(job.source)
-        # Without a comparison they are given back: encoding needs memory as well.
+        # Without a comparison the old pixels are freed: encoding needs memory, too.
         before = picture.pixels if job.comparison else None
         picture = picture._replace(pixels=denoiser.denoise(picture.pixels))
         os.makedirs(os.path.dirname(job.target), exist_ok=True)
@@ -79,7 +78,7 @@ def _denoise(denoiser: Denoiser, job: Job) -> str:
             write_comparison(job.comparison, before, picture)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         return "there is not enough memory for it"
-    except (PictureError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
         return str(error)

@@ -1,4 +1,4 @@
-"""Runs a denoiser over pictures of any size, in tiles that fit into memory."""
+"""Applies a model to pictures of any size, in tiles that fit into memory."""
 
 import dataclasses
 import itertools
@@ -11,17 +11,17 @@ from aelab.errors import UsageError
 from aelab.models import SIZE_MULTIPLES, build_model
 from aelab.runs.trained_model import TrainedModel
 
-TILE = 1024  # pixels a side
-_CALL_PIXELS = 2**20  # of all images in one call of the model
-_PROBE = 32  # how large the picture is that shows a model's reach, in multiples
+TILE = 1024  # side, in pixels
+_CALL_PIXELS = 2**20  # pixels of all images in one call of the model
+_PROBE = 32  # side of the picture that measures a model's reach, in multiples
 
 
 class Span(NamedTuple):
     """A tile along one axis, in pixels of the picture.
 
     Attributes:
-      start: where the tile begins; below 0 in front of the picture.
-      first: where that part of it begins which is kept.
+      start: where the tile begins; negative before the beginning of the picture.
+      first: where the part of the tile that is used begins.
       end: where that part ends.
     """
 
@@ -31,18 +31,18 @@ class Span(NamedTuple):
 
 
 def cut(size: int, extended: int, tile: int, margin: int) -> list[Span]:
-    """Cuts an axis into tiles of one length, whose kept parts cover the picture once.
+    """Cuts an axis into tiles of one length, whose used parts cover the picture once.
 
     Args:
       size: length of the picture, in pixels.
-      extended: its length with what is added at both ends, `margin` in front of it and
-        at least that behind it.
-      tile: length of a tile, at most `extended`, and more than twice the margin.
-      margin: how many pixels at a tile's ends are not kept.
+      extended: length of the extended axis: the picture, `margin` pixels before it and
+        at least as many after it.
+      tile: length of a tile, at most `extended` and more than twice the margin.
+      margin: number of pixels at each end of a tile that are not used.
 
     Returns:
-      The tiles. They begin at multiples of `tile - 2 * margin`, counted from the first,
-      but for the last one, which ends where the extended axis does.
+      The tiles. They begin at multiples of `tile - 2 * margin`, counted from the first.
+      Only the last one may begin earlier: it ends where the extended axis ends.
     """
     starts = [*range(0, extended - tile, tile - 2 * margin), extended - tile]
     borders = [0, *starts[1:], size]
@@ -55,43 +55,43 @@ def cut(size: int, extended: int, tile: int, margin: int) -> list[Span]:
 class Denoiser:
     """A trained convolutional model, for pictures of any size.
 
-    The result is what the model, in float32, makes of the whole picture, extended on
-    all sides by its reflection as far as the model sees, and on to a size that the
-    model's poolings divide. Without that, the zeros that convolutions take for what is
-    outside would give a picture a dark frame. A larger picture is cut into tiles that
-    overlap so far that the result is the same but for rounding.
+    The model runs in float32 on the whole picture. The picture is first extended on all
+    sides by its reflection, at least as far as the model sees and to a size that its
+    poolings divide. Without this padding, zero-padded convolutions would darken the
+    borders. A larger picture is cut into tiles, which overlap so much that the result
+    is the same up to rounding.
 
     Attributes:
-      multiple: what height and width must be multiples of for the model.
-      margin: how far the picture is extended, in pixels: at least as far as an output
-        pixel depends on others, along an axis, and a multiple of `multiple`.
+      multiple: the model needs a height and a width that are multiples of this number.
+      margin: padding in pixels: a multiple of `multiple`, and at least the distance,
+        along an axis, over which an input pixel affects the output.
     """
 
     def __init__(self, trained: TrainedModel, tile: int = TILE):
-        """Takes a trained model.
+        """Builds the trained model again for pictures of any size.
 
         Args:
           trained: the model, of 1 or 3 channels.
-          tile: larger pictures are cut into tiles of this many pixels a side, rounded
-            down to a multiple of the model's.
+          tile: side of the tiles that larger pictures are cut into, in pixels, rounded
+            down to a multiple of `multiple`.
 
         Raises:
-          UsageError: the model takes pictures of one size only, sees too far for its
-            tiles, or has another number of channels.
+          UsageError: the model takes pictures of one size only, its reach is too large
+            for the tiles, or it has another number of channels.
         """
         self._config = dataclasses.replace(trained.config, precision="float32")
         self._channels = trained.image_shape[2]
         if self._channels not in (1, 3):
             raise UsageError(
                 f"the run's images have {self._channels} channels; only a model of 1 "
-                "(gray) or 3 (colour) channels can denoise pictures"
+                "(gray) or 3 (color) channels can denoise pictures"
             )
         if self._config.model not in SIZE_MULTIPLES:
             height, width, _ = trained.image_shape
             raise UsageError(
-                f"--model={self._config.model}, which the run trained, takes pictures "
-                f"of {width} x {height} pixels alone; a convolutional one, as "
-                "--model=conv, takes any size"
+                f"--model={self._config.model}, which the run trained, only takes "
+                f"pictures of {width} x {height} pixels; a convolutional model, for "
+                "example --model=conv, takes any size"
             )
         self.multiple = SIZE_MULTIPLES[self._config.model]
         self._tile = tile // self.multiple * self.multiple
@@ -102,23 +102,24 @@ class Denoiser:
         if 2 * self.margin + self.multiple > self._tile:
             raise UsageError(
                 f"--model={self._config.model} can't denoise pictures in tiles of "
-                f"{self._tile} pixels: an output depends on pixels too far away"
+                f"{self._tile} pixels: its output depends on pixels too far away"
             )
 
     def denoise(self, pixels: np.ndarray) -> np.ndarray:
-        """What the model makes of a picture.
+        """Denoises a picture.
 
-        A model of one channel is applied to each channel alone; one of three channels
-        gets a gray picture three times, and the mean of its outputs is taken.
+        A model of one channel is applied to each channel separately. A model of three
+        channels gets a gray picture as three equal channels, and its outputs are
+        averaged.
 
         Args:
-          pixels: uint8, uint16 or float32 in [0, 1], [H, W, C]; C is 1 for gray, 3 for
-            colour, one more with alpha, which is kept.
+          pixels: uint8, uint16, or float32 in [0, 1], [H, W, C]; C is 1 for gray, 3 for
+            color, one more with alpha, which is kept.
 
         Returns:
           The same type and shape; integers are clipped and rounded.
         """
-        colours = pixels.shape[2] - (pixels.shape[2] % 2 == 0)
+        colors = pixels.shape[2] - (pixels.shape[2] % 2 == 0)
         sizes = pixels.shape[:2]
         extended = [_round_up(n + 2 * self.margin, self.multiple) for n in sizes]
         tile = min(extended[0], self._tile), min(extended[1], self._tile)
@@ -127,42 +128,43 @@ class Denoiser:
             for lengths in zip(sizes, extended, tile, strict=True)
         )
         windows = list(itertools.product(*spans))
-        images = colours if self._channels == 1 else 1
+        images = colors if self._channels == 1 else 1
         together = max(1, _CALL_PIXELS // (tile[0] * tile[1] * images))
         result = pixels.copy()
         for start in range(0, len(windows), together):
-            chosen = windows[start : start + together]
-            tiles = [_crop(pixels[..., :colours], window, tile) for window in chosen]
+            group = windows[start : start + together]
+            tiles = [_crop(pixels[..., :colors], window, tile) for window in group]
             outputs = self._restore(np.stack(tiles))
-            for (y, x), output in zip(chosen, outputs, strict=True):
+            for (y, x), output in zip(group, outputs, strict=True):
                 rows = slice(y.first - y.start, y.end - y.start)
                 columns = slice(x.first - x.start, x.end - x.start)
-                area = result[y.first : y.end, x.first : x.end, :colours]
+                area = result[y.first : y.end, x.first : x.end, :colors]
                 area[...] = output[rows, columns]
         return result
 
-    def _restore(self, tiles: np.ndarray) -> Any:
-        """What the model makes of tiles [n, h, w, 1 or 3], in their type."""
+    def _restore(self, tiles: np.ndarray) -> np.ndarray:
+        """Applies the model to tiles [n, h, w, 1 or 3]; returns the same type."""
         is_integer = np.issubdtype(tiles.dtype, np.integer)
         peak = np.float32(np.iinfo(tiles.dtype).max if is_integer else 1)
-        n, height, width, colours = tiles.shape
+        n, height, width, colors = tiles.shape
         values = tiles.astype(np.float32) / peak
         function = self._restore_values
         if self._channels == 1:
-            alone = np.moveaxis(values, 3, 1).reshape(n * colours, height, width, 1)
-            outputs = function(alone).numpy().reshape(n, colours, height, width)
+            gray = np.moveaxis(values, 3, 1).reshape(n * colors, height, width, 1)
+            outputs = function(gray).numpy().reshape(n, colors, height, width)
             outputs = np.moveaxis(outputs, 1, 3)
-        elif colours == 1:
+        elif colors == 1:
             outputs = function(np.repeat(values, 3, axis=3)).numpy()
             outputs = outputs.mean(axis=3, keepdims=True)
         else:
             outputs = function(values).numpy()
         if is_integer:
             outputs = np.rint(np.clip(outputs, 0, 1) * peak)
-        return outputs.astype(tiles.dtype, copy=False)
+        restored: np.ndarray = outputs.astype(tiles.dtype, copy=False)
+        return restored
 
     def _compile(self, model: Any) -> Any:
-        """The model as a function: float32 [n, h, w, C] to the same."""
+        """The model as a compiled function: float32 [n, h, w, C] to the same."""
         return tf.function(
             lambda images: model(images, training=False),
             input_signature=[tf.TensorSpec([None, None, None, self._channels])],
@@ -170,12 +172,12 @@ class Denoiser:
         )
 
     def _measure_reach(self, model: Any) -> int:
-        """How far away, in pixels along an axis, a pixel can change the output.
+        """The distance, in pixels along an axis, over which a pixel affects the output.
 
-        Found by a single bright pixel, once in each place between two poolings. All
-        kernels become ones, and the biases are as they are at first, so that nothing on
-        the way is cancelled or held back by a relu or a maximum. On the CPU, where what
-        is zero stays exactly zero.
+        Measured with a single bright pixel, once at each position relative to the
+        poolings. All kernels are set to ones and the biases have their initial values,
+        so that nothing is canceled or blocked by a relu or a maximum. Runs on the CPU,
+        where zero stays exactly zero.
         """
         size = _PROBE * self.multiple
         black = np.zeros([1, size, size, self._channels], np.float32)
@@ -189,7 +191,7 @@ class Denoiser:
                 bright[0, place, place] = 1e6
                 changed = model(bright).numpy()[0] != model(black).numpy()[0]
                 reach = max(reach, *np.abs(np.argwhere(changed)[:, :2] - place).flat)
-        # What goes on to the border of so small a picture may go on for ever.
+        # If the effect reaches the border of the probe, it may be unbounded.
         return int(reach) if reach < size // 2 - self.multiple else self._tile
 
 
@@ -200,7 +202,7 @@ def _round_up(size: int, multiple: int) -> int:
 def _crop(
     pixels: np.ndarray, window: tuple[Span, ...], tile: tuple[int, ...]
 ) -> np.ndarray:
-    """A tile [h, w, C] of a picture [H, W, C], reflected where the picture ends."""
+    """A tile [h, w, C] of a picture [H, W, C], which is reflected at its borders."""
     inside, missing = [], []
     for span, length, size in zip(window, tile, pixels.shape, strict=False):
         end = span.start + length

@@ -1,25 +1,25 @@
-"""Which picture file becomes which, checked before anything is written."""
+"""Decides which file is denoised into which, before anything is written."""
 
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aelab.apps.denoising.files import SUFFIXES
+from aelab.data.image_files import SUFFIXES, walk
 from aelab.errors import UsageError
 from aelab.system.console import warn
 from aelab.system.files import temporary_path
 
-# Pictures of which a user may think that they are denoised.
-_OTHER_SUFFIXES = (".avif", ".gif", ".heic", ".jp2", ".jxl")
+# Pictures that a user may expect to be denoised.
+_OTHER_SUFFIXES = (".avif", ".heic", ".jp2", ".jxl")
 
 
 class Job(NamedTuple):
     """One picture to denoise.
 
     Attributes:
-      source: the file that is read.
-      target: the file that is written.
-      comparison: the file of both side by side, empty if there is to be none.
+      source: the file to read.
+      target: the file to write.
+      comparison: the file for both, side by side; empty = none.
     """
 
     source: str
@@ -30,32 +30,32 @@ class Job(NamedTuple):
 def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list[Job]:
     """Lists the pictures to denoise; writes nothing.
 
-    Warns of pictures in folders that can't be denoised, by their suffix.
+    Warns about pictures in folders that can't be denoised, judging by their suffix.
 
     Args:
-      inputs: files, which are taken whatever their names, and folders, of which all
-        pictures are taken by their suffix, those of sub-folders and links that lead
-        nowhere as well; hidden ones, links to folders and the output folder are passed
-        by. What is given twice counts once.
-      output: the folder to write to; what is in a sub-folder of an input comes into one
-        of the same name.
+      inputs: files, with any name, and folders. From a folder and its sub-folders all
+        files with the suffix of a picture are taken, including links to missing files.
+        Hidden files, links to folders and the output folder are skipped. Inputs that
+        are given twice count once.
+      output: the folder to write to; a file in a sub-folder of an input is written to a
+        sub-folder of the same name. `NAME.gif` becomes `NAME.png`.
       compare: whether to write `NAME-compare.png` for `NAME.SUFFIX` as well.
 
     Returns:
-      One job a picture, at least one an input.
+      One job per picture, at least one per input.
 
     Raises:
-      UsageError: an input that is not there or a folder without pictures; an output
-        that is no folder; two files that would be written under one name; or one that
-        would replace an input, under whatever name.
+      UsageError: an input does not exist or has no pictures, the output is not a
+        folder, two files would be written under one name, or one would replace an input
+        (also through a link).
     """
     if os.path.lexists(output) and not os.path.isdir(output):
-        raise UsageError(f"--output={output} is a file; a folder is to be written to")
+        raise UsageError(f"--output={output} is a file; it must be a folder")
     jobs = []
     for given in inputs:
         for source, name in _pictures(given, output):
-            target = os.path.join(output, name)
-            stem = os.path.splitext(target)[0]
+            stem, suffix = os.path.splitext(os.path.join(output, name))
+            target = stem + (".png" if suffix.lower() == ".gif" else suffix)
             jobs.append(Job(source, target, f"{stem}-compare.png" if compare else ""))
     jobs = list(dict.fromkeys(jobs))
     _check(jobs, output)
@@ -68,53 +68,49 @@ def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
         yield given, os.path.basename(given)
         return
     if not os.path.isdir(given):
-        raise UsageError(f"INPUT {given} is no file and no folder")
-    found, others = False, []
-    for folder, folders, names in os.walk(given, onerror=_refuse):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".")
-            and not _is_same(os.path.join(folder, name), output)
-        )
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            if name.startswith(".") or not _is_file_or_lost(path):
+        raise UsageError(f"INPUT {given} does not exist")
+    written = os.path.relpath(os.path.realpath(output), os.path.realpath(given))
+    pictures: list[tuple[str, str]] = []
+    others: list[str] = []
+    try:
+        for name in walk(given, SUFFIXES + _OTHER_SUFFIXES):
+            path = os.path.join(given, name)
+            if name.startswith(written + os.sep) or not _is_file_or_missing(path):
                 continue
             if name.lower().endswith(SUFFIXES):
-                found = True
-                yield path, os.path.relpath(path, given)
-            elif name.lower().endswith(_OTHER_SUFFIXES):
+                pictures.append((path, name))
+            else:
                 others.append(path)
+    except OSError as error:
+        raise UsageError(
+            f"INPUT {error.filename} can't be read: {error.strerror}"
+        ) from None
     if others:
         warn(
-            f"INPUT {given}: {len(others)} pictures are passed by, as {others[0]}; "
-            f"those in {', '.join(SUFFIXES)} can be denoised"
+            f"INPUT {given}: {len(others)} pictures are skipped, for example "
+            f"{others[0]}; those in {', '.join(SUFFIXES)} can be denoised"
         )
-    if not found:
+    if not pictures:
         raise UsageError(
             f"INPUT {given} has no pictures, no files in {', '.join(SUFFIXES)}"
         )
+    yield from pictures
 
 
-def _is_file_or_lost(path: str) -> bool:
-    """Whether it is a file, or a link to one that is not there."""
+def _is_file_or_missing(path: str) -> bool:
+    """True for a file, and for a link to a file that does not exist."""
     return os.path.isfile(path) or not os.path.exists(path)
 
 
-def _refuse(error: OSError) -> None:
-    raise UsageError(f"INPUT {error.filename} can't be read: {error.strerror}")
-
-
 def _check(jobs: Sequence[Job], output: str) -> None:
-    """Raises UsageError unless every written file is another one, and no input."""
+    """Raises UsageError unless all files to write are distinct and no inputs."""
     inputs = {_identity(job.source): job.source for job in jobs}
-    inputs.pop(None, None)  # links that lead nowhere
-    written: dict[str, Job] = {}
+    inputs.pop(None, None)  # links to missing files
+    writers: dict[str, Job] = {}
     for job in jobs:
         paths = [path for path in (job.target, job.comparison) if path]
         for path in [*paths, *map(temporary_path, paths)]:
-            if (other := written.setdefault(path, job)) is not job:
+            if (other := writers.setdefault(path, job)) is not job:
                 raise UsageError(
                     f"{other.source} and {job.source} would both be written to {path}: "
                     "rename one, or denoise them into different folders"
@@ -127,13 +123,9 @@ def _check(jobs: Sequence[Job], output: str) -> None:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """What two names of one file have in common; None if there is no such file."""
+    """Device and inode, equal for all names of one file; None if it does not exist."""
     try:
         status = os.stat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _is_same(path: str, other: str) -> bool:
-    return os.path.exists(other) and os.path.samefile(path, other)

@@ -1,0 +1,65 @@
+"""Changes to training images that keep what they show, and the dither of their codes.
+
+An augmentation is a pure function `(images, key, config) -> images` of float32
+[n, H, W, C] in [0, 1]. All its randomness comes from `key`.
+"""
+
+import tensorflow as tf
+
+from aelab.config import Config
+from aelab.config.registry import AUGMENTATIONS, load
+from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, random_bits
+
+
+def augment(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
+    """Applies all augmentations in the order of the registry.
+
+    Each has its own stream of random numbers, selected by its position. The first one
+    has the stream of `key`.
+
+    Args:
+      images: float32 [n, H, W, C] in [0, 1].
+      key: selects the random numbers.
+      config: the strength of each augmentation.
+
+    Returns:
+      float32 [n, H, W, C] in [0, 1].
+    """
+    for position, (name, target) in enumerate(AUGMENTATIONS.items()):
+        function = load(target, f"augmentation {name}")
+        images = function(images, key.offset_by(position * NEXT_MEMBER), config)
+    return images
+
+
+def move(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
+    """Mirrors and shifts images at random.
+
+    With `mirror`, half of the images are mirrored left to right. Each image is shifted
+    down and right by whole pixels, uniform in [-max_shift, max_shift].
+
+    Args:
+      images: float32 [n, H, W, C].
+      key: selects the random numbers.
+      config: `mirror` and `max_shift`.
+
+    Returns:
+      float32 [n, H, W, C]. Pixels that a shift uncovers repeat the edge.
+    """
+    if config.mirror == "false" and not config.max_shift:
+        return images
+    rows = tf.shape(images)[0]
+    bits = tf.cast(random_bits(key, rows, tf.constant(3)), tf.int32)
+    shifts = bits * (2 * config.max_shift + 1) // LEVELS - config.max_shift
+    height, width = images.shape[1:3]
+    down = tf.clip_by_value(tf.range(height) - shifts[:, :1], 0, height - 1)
+    right = tf.clip_by_value(tf.range(width) - shifts[:, 1:2], 0, width - 1)
+    if config.mirror == "true":
+        right = tf.where(bits[:, 2:] < LEVELS // 2, width - 1 - right, right)
+    moved = tf.gather(images, down, axis=1, batch_dims=1)
+    return tf.gather(moved, right, axis=2, batch_dims=1)
+
+
+def dither(key: Key, rows: int, size: int) -> tf.Tensor:
+    """Uniform noise in (-1/2, 1/2), one of 65,536 values: float32 [rows, size]."""
+    bits = random_bits(key, tf.constant(rows), tf.constant(size))
+    return (tf.cast(bits, tf.float32) + 0.5) / LEVELS - 0.5

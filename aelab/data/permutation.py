@@ -1,0 +1,34 @@
+"""The order in which training shows the images of a source."""
+
+import tensorflow as tf
+
+_STREAM = 1
+_ROUNDS = 4
+
+
+def example_indices(
+    first: int | tf.Tensor, count: int, size: int, seed: int
+) -> tf.Tensor:
+    """The images that `count` successive training examples show.
+
+    Each epoch has its own permutation. Positions are computed one at a time and never
+    stored (RandomIndexShuffle: a Feistel-like cipher with cycle walking).
+
+    Args:
+      first: number of the first example, an integer or an int64 scalar.
+      count: number of examples.
+      size: number of images in the source.
+      seed: the run's seed.
+
+    Returns:
+      int64 [count] in [0, size).
+    """
+    examples = first + tf.range(count, dtype=tf.int64)
+    epochs = tf.cast(examples // size, tf.int32)
+    parts = [tf.fill([count], seed), epochs, tf.fill([count], _STREAM)]
+    return tf.raw_ops.RandomIndexShuffle(
+        index=examples % size,
+        seed=tf.stack(parts, axis=1),
+        max_index=tf.fill([count], tf.constant(size - 1, tf.int64)),
+        rounds=_ROUNDS,
+    )

@@ -1,0 +1,167 @@
+import keras
+import numpy as np
+import pytest
+from sample_pictures import FULL, random_picture
+
+from aelab.apps.denoising.denoiser import Denoiser, cut
+from aelab.config import Config
+from aelab.errors import UsageError
+from aelab.models import MODELS, SIZE_MULTIPLES, build_model
+from aelab.runs.trained_model import TrainedModel
+
+
+def trained(name="conv", channels=1, size=32):
+    """A model whose output depends strongly on distant pixels and on borders."""
+    config = Config(model=name)
+    model = build_model(config, (size, size, channels))
+    generator = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        value = variable.numpy() + 0.05 * generator.normal(size=variable.shape)
+        variable.assign(value)
+    return TrainedModel(config, model, (size, size, channels), 0)
+
+
+def whole(trained, picture, multiple=4, margin=16):
+    """The output of the stock Keras model for a picture [H, W, C] in one piece."""
+    height, width, _ = picture.shape
+    missing = [(margin, margin + -size % multiple) for size in (height, width)]
+    padded = np.pad(picture, [*missing, (0, 0)], mode="reflect")
+    model = build_model(
+        Config(model=trained.config.model, stock_layers="true"), padded.shape
+    )
+    model.set_weights(trained.model.get_weights())
+    output = model(padded[None]).numpy()[0]
+    return output[margin : margin + height, margin : margin + width]
+
+
+@pytest.mark.parametrize("tile", [36, 48, 64])
+@pytest.mark.parametrize("size", [1, 5, 40, 64, 65, 100, 163])
+def test_tiles_use_each_pixel_once(size, tile):
+    margin = 16
+    extended = -(-size // 4) * 4 + 2 * margin
+    tile = min(extended, tile)
+    spans = cut(size, extended, tile, margin)
+    assert [p for s in spans for p in range(s.first, s.end)] == list(range(size))
+    for span in spans:
+        assert span.start % 4 == 0
+        assert -margin <= span.start <= extended - margin - tile
+        assert (
+            span.start + margin <= span.first < span.end <= span.start + tile - margin
+        )
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1), (1, 9), (3, 7), (28, 28), (64, 64), (65, 30), (30, 131), (131, 97)],
+)
+def test_tiles_give_the_output_for_the_whole_picture(size):
+    run = trained()
+    picture = random_picture(*size, 1)
+    found = Denoiser(run, tile=64).denoise(picture)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, whole(run, picture), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(SIZE_MULTIPLES))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_model_gives_the_same_in_tiles(name, channels):
+    run = trained(name, channels)
+    picture = random_picture(301, 517, channels)
+    denoiser = Denoiser(run, tile=256)
+    expected = whole(run, picture, denoiser.multiple, denoiser.margin)
+    assert np.ptp(expected) > 0.05
+    found = denoiser.denoise(picture)
+    # A quarter of a 16-bit level: sums of float32 in another order, layer after layer.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
+
+
+def test_padding_changes_only_pixels_near_the_border():
+    run = trained(size=64)
+    picture = random_picture(64, 64, 1)
+    expected = run.model(picture[None]).numpy()[0]
+    found = Denoiser(run).denoise(picture)
+    inside = (slice(13, -13), slice(13, -13))
+    np.testing.assert_allclose(found[inside], expected[inside], rtol=0, atol=1e-6)
+    assert abs(found - expected).max() > 1e-3
+
+
+def test_conv_has_the_reach_of_its_layers():
+    denoiser = Denoiser(trained())
+    assert denoiser.multiple == 4
+    # The leftmost pixel that pixel 2 depends on: 1 -> half 0, up -1 -> quarter -1, -2
+    # -> half -4, -5 -> pixels -10, -11. That is the largest distance, 13.
+    assert denoiser.margin == 16
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(SIZE_MULTIPLES)))
+def test_a_model_of_one_size_is_refused(name):
+    run = trained(name, size=28)
+    with pytest.raises(UsageError, match=rf"--model={name}.* pictures of 28 x 28"):
+        Denoiser(run)
+
+
+def test_a_model_of_two_channels_is_refused():
+    with pytest.raises(UsageError, match="2 channels"):
+        Denoiser(trained(channels=2))
+
+
+def test_a_model_with_unbounded_reach_is_refused(monkeypatch):
+    def build(config, image_shape):
+        images = keras.Input(image_shape)
+        mean = keras.layers.GlobalAveragePooling2D(keepdims=True)(images)
+        output = keras.layers.Conv2D(1, 1, activation="sigmoid")(images + mean)
+        return keras.Model(images, output)
+
+    monkeypatch.setitem(MODELS, "conv", build)
+    with pytest.raises(UsageError, match="tiles of 1024 pixels"):
+        Denoiser(trained())
+
+
+@pytest.mark.parametrize(
+    ("model_channels", "channels", "dtype"),
+    [
+        *((1, 1, "uint8"), (1, 2, "uint16"), (1, 3, "uint16"), (1, 4, "uint8")),
+        *((3, 1, "uint16"), (3, 2, "uint8"), (3, 3, "uint8"), (3, 4, "uint16")),
+    ],
+)
+def test_gray_and_color_with_and_without_alpha(model_channels, channels, dtype):
+    run = trained(channels=model_channels)
+    picture = random_picture(70, 45, channels, dtype=dtype)
+    before = picture.copy()
+    found = Denoiser(run, tile=64).denoise(picture)
+    assert (found.dtype, found.shape) == (picture.dtype, picture.shape)
+    np.testing.assert_array_equal(picture, before)
+    colors = 1 if channels < 3 else 3
+    np.testing.assert_array_equal(found[..., colors:], picture[..., colors:])
+    values = np.float32(picture[..., :colors] / FULL[dtype])
+    if model_channels == 1:
+        planes = [whole(run, values[..., c : c + 1]) for c in range(colors)]
+        expected = np.concatenate(planes, axis=2)
+    else:
+        expected = whole(run, np.broadcast_to(values, (70, 45, 3)))
+        expected = expected.mean(axis=2, keepdims=True) if colors == 1 else expected
+    levels = found[..., :colors] - expected * FULL[dtype]
+    assert abs(levels).max() <= 0.5 + 1e-6 * FULL[dtype]
+
+
+def test_the_result_has_16_bits_of_precision():
+    picture = random_picture(40, 40, 1, dtype="uint16")
+    found = Denoiser(trained()).denoise(picture)
+    assert len(np.unique(found % 257)) > 100  # all 0 if 8 bits were scaled up
+
+
+def test_a_bfloat16_run_denoises_in_float32():
+    exact = trained()
+    config = Config(precision="mixed_bfloat16")
+    model = build_model(config, exact.image_shape)
+    model.set_weights(exact.model.get_weights())
+    picture = random_picture(40, 40, 1)
+    found = Denoiser(TrainedModel(config, model, exact.image_shape, 0)).denoise(picture)
+    np.testing.assert_array_equal(found, Denoiser(exact).denoise(picture))
+
+
+def test_the_model_is_compiled_once_for_all_sizes():
+    denoiser = Denoiser(trained())
+    for size in (4, 8, 12):
+        denoiser.denoise(random_picture(size, 4, 1))
+    assert denoiser._restore_values.experimental_get_tracing_count() == 1
