@@ -45,7 +45,7 @@ def move(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     Returns:
       float32 [n, H, W, C]. Pixels that a shift uncovers repeat the edge.
     """
-    if config.mirror == "false" and not config.max_shift:
+    if not config.mirror and not config.max_shift:
         return images
     rows = tf.shape(images)[0]
     bits = tf.cast(random_bits(key, rows, tf.constant(3)), tf.int32)
@@ -53,7 +53,7 @@ def move(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     height, width = images.shape[1:3]
     down = tf.clip_by_value(tf.range(height) - shifts[:, :1], 0, height - 1)
     right = tf.clip_by_value(tf.range(width) - shifts[:, 1:2], 0, width - 1)
-    if config.mirror == "true":
+    if config.mirror:
         right = tf.where(bits[:, 2:] < LEVELS // 2, width - 1 - right, right)
     moved = tf.gather(images, down, axis=1, batch_dims=1)
     return tf.gather(moved, right, axis=2, batch_dims=1)

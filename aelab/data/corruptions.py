@@ -215,7 +215,11 @@ def describe(config: Config) -> str:
     """The corruptions with their levels, in order, as readable text."""
     members = []
     for name in config.corruptions():
-        of_it = [n for n, f in FIELDS.items() if f.metadata["level_of"] == name]
+        of_it = [
+            field
+            for field, declared in FIELDS.items()
+            if name in declared.metadata["only_with"].get("corruption", ())
+        ]
         levels = [f"{n} {getattr(config, n)}" for n in of_it if getattr(config, n)]
         if levels:
             members.append(f"{name} ({', '.join(levels)})")

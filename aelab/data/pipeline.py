@@ -36,25 +36,13 @@ class Batch(NamedTuple):
     Attributes:
       corrupted: float32 [rows, H, W, C] in [0, 1], the model's input.
       clean: float32 [rows, H, W, C] in [0, 1], the target.
+      dither: float32 [rows, dither_size] in (-1/2, 1/2), for a model that needs it. A
+        dataset leaves it out otherwise: tf.data has no empty components.
     """
 
     corrupted: tf.Tensor
     clean: tf.Tensor
-
-
-# A class of its own, because `prefetch_to_device` refuses a component that is None.
-class DitheredBatch(NamedTuple):
-    """A `Batch` for a model that quantizes its code.
-
-    Attributes:
-      corrupted: float32 [rows, H, W, C] in [0, 1], the model's input.
-      clean: float32 [rows, H, W, C] in [0, 1], the target.
-      dither: float32 [rows, dither_size] in (-1/2, 1/2), the noise to add to the code.
-    """
-
-    corrupted: tf.Tensor
-    clean: tf.Tensor
-    dither: tf.Tensor
+    dither: tf.Tensor | None = None
 
 
 class EvalBatch(NamedTuple):
@@ -175,13 +163,13 @@ def make_train_dataset(
       dither_size: number of dither values per example; 0 = none.
 
     Returns:
-      A dataset of `Batch`, or of `DitheredBatch` if `dither_size` is not 0, with
+      A dataset of tuples, the parts of a `Batch` without those that are None, with
       `batch_size / replicas` rows each: for every step, one element for each replica
       of `share`.
     """
     rows = config.batch_size // share.replicas
 
-    def batch(element: tf.Tensor) -> Batch | DitheredBatch:
+    def batch(element: tf.Tensor) -> tuple[tf.Tensor, ...]:
         step, replica = share.place(element)
         first_example = step * config.batch_size + replica * rows
         indices = example_indices(first_example, rows, len(source), config.seed)
@@ -193,9 +181,9 @@ def make_train_dataset(
         clean = augment(clean, key(_AUGMENT_STREAM), config)
         corrupted = corrupt_training(clean, first_example, config)
         if not dither_size:
-            return Batch(corrupted, clean)
+            return corrupted, clean
         noise = dither(key(_DITHER_STREAM), rows, dither_size)
-        return DitheredBatch(corrupted, clean, noise)
+        return corrupted, clean, noise
 
     elements = tf.data.Dataset.counter(first_step * share.local_replicas)
     return _mapped(elements, batch, share)
@@ -253,7 +241,7 @@ def make_eval_dataset(
 
 def _mapped(
     elements: tf.data.Dataset,
-    batch: Callable[[tf.Tensor], NamedTuple],
+    batch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
     share: Share,
 ) -> tf.data.Dataset:
     """Maps each element to its batch, in order, a few steps ahead of the consumer."""

@@ -171,7 +171,7 @@ def _rounded(
     inputs: tf.Tensor,
     kernel: tf.Tensor,
 ) -> tf.Tensor:
-    """`operation` in the dtype of `inputs`, computed in float32 where that is faster."""
+    """`operation` in the dtype of `inputs`, via float32 where that is faster."""
     if inputs.dtype != tf.bfloat16 or _has_bfloat16():
         return operation(inputs, kernel)
     wide = operation(tf.cast(inputs, tf.float32), tf.cast(kernel, tf.float32))

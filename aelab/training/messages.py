@@ -46,7 +46,7 @@ def machine_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def version_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """A warning for a run that resumes under other versions, "" if they are the same."""
+    """A warning for a run that resumes with other versions, "" if there are none."""
     changes = [
         f"{name} {before[name]} -> {now[name]}"
         for name in _COMPARED

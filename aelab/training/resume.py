@@ -26,9 +26,9 @@ def restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
         if run.has_results():
             reasons = "".join(f"\n  {reason}" for _, reason in damaged)
             raise UsageError(
-                f"--run_dir={run.path} has results of a run, but no valid checkpoint in "
-                f"{run.latest} to resume from: put one back, or give another directory"
-                f"{reasons}"
+                f"--run_dir={run.path} has results of a run, but {run.latest} has no "
+                "valid checkpoint to resume from: put one back, or give another "
+                f"directory{reasons}"
             )
         return
     for bad, reason in damaged:

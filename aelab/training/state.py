@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,8 @@ from aelab.metrics import Sum
 from aelab.models import build_model
 from aelab.training.loss_scale import LossScale
 from aelab.training.optimizers import build_optimizer
+
+_UNNAMED = re.compile(r"^variable_\d+$")
 
 
 @dataclasses.dataclass
@@ -110,17 +113,15 @@ class TrainState:
     def _slots(self) -> dict[str, Any]:
         """The optimizer's variables by unique names that do not depend on their order.
 
-        Keras gives several variables of some optimizers the same name, and counts the
-        optimizers of the process in their paths.
+        Keras gives several variables of some optimizers the same name, counts unnamed
+        variables over the process, and counts optimizers in the variables' paths.
         """
         seen: Counter[str] = Counter()
         named = {}
         for variable in self.optimizer.variables:
-            seen[variable.name] += 1
-            number = seen[variable.name]
-            named[f"{variable.name}#{number}" if number > 1 else variable.name] = (
-                variable
-            )
+            name = _UNNAMED.sub("variable", variable.name)
+            seen[name] += 1
+            named[f"{name}#{seen[name]}" if seen[name] > 1 else name] = variable
         return named
 
     def _variables(self) -> dict[str, Any]:
