@@ -17,10 +17,10 @@ class TrainedModel(NamedTuple):
     """A model with the weights of a checkpoint.
 
     Attributes:
-      config: what it was trained by.
+      config: the configuration of the run.
       model: the Keras model.
       image_shape: (height, width, channels) of the run's images.
-      step: how many training steps its weights have behind them.
+      step: the training step of the weights.
     """
 
     config: Config
@@ -35,26 +35,27 @@ def load_trained(
     stock_layers: bool = False,
     any_size: bool = False,
 ) -> TrainedModel:
-    """Builds a run's model and gives it the weights of a checkpoint.
+    """Builds a run's model with the weights of a checkpoint.
 
     Args:
       run: the run.
       checkpoint: `best` or `latest`.
-      stock_layers: whether to build it of Keras' own layers alone, which open anywhere.
-      any_size: whether to build it for images of any size, if it is one that can
-        (`SIZE_MULTIPLES`), and not for those of the run's size alone.
+      stock_layers: True to use only Keras's own layers, which load without aelab.
+      any_size: True to build the model for images of any size, if it can take them
+        (`SIZE_MULTIPLES`), and not only for the run's image size.
 
     Raises:
-      UsageError: no run, no checkpoint, a damaged one, or one of another model.
+      UsageError: there is no run or no checkpoint, or the checkpoint is damaged or
+        belongs to another model.
     """
     folder = run.checkpoints(checkpoint)
-    run.read_config()  # says if it is no run at all
-    found = checkpoints.load_newest(folder)
-    if found is None:
+    run.read_config()  # raises UsageError if this is not a run
+    newest = checkpoints.load_newest(folder)
+    if newest is None:
         raise UsageError(
             f"--run_dir={run.path} has no {checkpoint} checkpoint yet, in {folder}"
         )
-    path, arrays = found
+    path, arrays = newest
     return build_trained(run, path, arrays, stock_layers, any_size)
 
 
@@ -68,7 +69,7 @@ def build_trained(
     """Builds a run's model with the weights in `arrays`, which were read from `path`.
 
     Raises:
-      UsageError: no run, or the arrays are of another model.
+      UsageError: there is no run, or the arrays belong to another model.
     """
     config, image_shape = run.read_config(), run.read_image_shape()
     if stock_layers:
@@ -79,8 +80,11 @@ def build_trained(
     for variable in model.variables:
         array = arrays.get(f"model/{variable.path}")
         if array is None or array.shape != tuple(variable.shape):
-            raise UsageError(f"{path} is of another model: no fitting {variable.path}")
+            raise UsageError(
+                f"{path} is of another model: {variable.path} is missing or has "
+                "another shape"
+            )
         variable.assign(array)
     if "step" not in arrays or arrays["step"].shape:
-        raise UsageError(f"{path} does not say at which step it was saved")
+        raise UsageError(f"{path} does not have the step at which it was saved")
     return TrainedModel(config, model, image_shape, int(arrays["step"]))
