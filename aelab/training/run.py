@@ -12,12 +12,14 @@ from aelab.data.corruptions import describe
 from aelab.data.pipeline import image_error
 from aelab.data.sources import Splits, load_splits
 from aelab.distributed.cluster import find_cluster
-from aelab.distributed.devices import Distribution, shared_settings
+from aelab.distributed.devices import Distribution
+from aelab.distributed.reduce import shared_settings
+from aelab.distributed.worker_log import worker_log
 from aelab.errors import TrainingError, UsageError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.summaries.summaries import Summaries
-from aelab.system.console import Console, warn, worker_log
+from aelab.system.console import Console, warn
 from aelab.system.signals import StopRequest
 from aelab.training.plan import Plan, build_plan
 from aelab.training.state import TrainState
