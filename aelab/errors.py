@@ -1,25 +1,26 @@
-"""What can go wrong, by the exit code that a script answers with."""
+"""Exceptions, one per exit code."""
 
 
 class UsageError(ValueError):
     """A flag, configuration, data set or file that can't be used: exit code 2.
 
-    The message names the flag or the file, what was given and what would be right.
+    The message names the flag or file, what was given and what would be right.
     """
 
 
 class ImageError(RuntimeError):
-    """An image that a source can't read, in the midst of its use.
+    """An image that a source fails to read while it is in use.
 
-    Training ends by it with exit code 1, what only reads with 2. The message names the
-    file in one line; `aelab.data.pipeline.image_error` finds it again in TensorFlow's.
+    Training exits with 1 on this error; read-only commands exit with 2. The message
+    names the file in one line, which `aelab.data.pipeline.image_error` finds again in
+    TensorFlow's message.
     """
 
 
 class TrainingError(RuntimeError):
     """Training failed: exit code 1.
 
-    The message says at which step, and what is safe on disk.
+    The message gives the step and what is safe on disk.
     """
 
 
@@ -27,7 +28,7 @@ class Stopped(Exception):  # noqa: N818  (a request that was met, not an error)
     """A signal asked the run to stop, and it stopped after saving.
 
     Attributes:
-      signal_number: the signal, for the exit code 128 + n.
+      signal_number: n of the exit code 128 + n.
     """
 
     def __init__(self, signal_number: int, message: str):

@@ -1,46 +1,41 @@
 #!/usr/bin/env python3
-"""Compresses images into one file, with the model of a run.
+"""Compresses images into one file with the model of a run.
 
 scripts/compress.py --run_dir=DIR INPUT... --output=FILE.aelab
 
 INPUT: IDX files of images, gzipped or not, and pictures (PNG, JPEG, BMP, GIF, WebP) of
-the size and kind that the model takes. The run is one of --model=codec or
+the size and kind that the model takes. The run must be of --model=codec or
 --model=dense. Needs constriction: pip install -c constraints.txt -e '.[codec]'
 """
 
 from collections.abc import Sequence
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
+from aelab.runs.start import start_for_runs
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and compresses the files."""
-    command_line = flags.CommandLine(__doc__)
-    command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
+    command_line = CommandLine(__doc__)
+    command_line.add_run()
     command_line.add_path("output", "File to write.", "FILE.aelab", required=True)
-    command_line.add_choice("checkpoint", "Which weights.", ("best", "latest"))
     command_line.add_path(
         "data_dir",
-        "Where the run's data files are now: probabilities are learned from its "
-        "training images when a checkpoint is used for the first time.",
+        "Where the run's data files are now. The first use of a checkpoint fits "
+        "probabilities to the run's training images.",
         "DIR",
     )
     command_line.add_number(
         "quantiser_step",
-        "What a code of --model=dense is rounded to multiples of; 0 = the coarsest "
+        "Round a code of --model=dense to multiples of this; 0 = the coarsest step "
         "that costs 0.1 dB.",
         0.0,
     )
     values = command_line.parse(argv, inputs=True)
     if not command_line.inputs:
-        raise UsageError(
-            "INPUT is missing: an IDX file or picture, as many as you like"
-        )
-
-    from aelab.system.startup import start_tensorflow
-
-    start_tensorflow()
+        raise UsageError("INPUT is missing: give one or more IDX files or pictures")
+    start_for_runs(values.run_dir, model=values.model)
 
     from aelab.apps.compression import compress
 
@@ -54,12 +49,12 @@ def main(argv: Sequence[str]) -> None:
     )
     print(f"{values.output}: {done.images:,} images, {done.file_bytes:,} bytes")
     if done.images:
-        each, ideal = done.file_bytes / done.images, done.ideal_bytes / done.images
+        size, ideal = done.file_bytes / done.images, done.ideal_bytes / done.images
         print(
-            f"{each:.2f} bytes an image ({ideal:.2f} by the probabilities), "
+            f"{size:.2f} bytes per image ({ideal:.2f} by the probabilities), "
             f"{done.pixel_bytes / done.file_bytes:.1f} times smaller than their pixels"
         )
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

@@ -1,35 +1,32 @@
 #!/usr/bin/env python3
-"""Writes the images of a compressed file, with the model that it was made with.
+"""Writes the images of a compressed file with the model that compressed it.
 
 scripts/decompress.py --run_dir=DIR FILE.aelab --output=DIR [--salvage]
 
-Pictures become PNG files under their first names; an IDX file comes back as one.
+Pictures become PNG files with their original names; an IDX file becomes an IDX file.
 """
 
 from collections.abc import Sequence
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
+from aelab.runs.start import start_for_runs
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and decompresses the file."""
-    command_line = flags.CommandLine(__doc__)
-    command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
+    command_line = CommandLine(__doc__)
+    command_line.add_run(checkpoint=False)
     command_line.add_path("output", "Folder to write to.", "DIR", required=True)
     command_line.add_switch(
         "salvage",
-        "Write what is whole of a damaged file; lost images of an IDX file are black.",
+        "Write the intact images of a damaged file; lost images of an IDX file are "
+        "black.",
     )
     values = command_line.parse(argv, inputs=True)
     if len(command_line.inputs) != 1:
-        raise UsageError(
-            f"one FILE.aelab is to be given, not {len(command_line.inputs)}"
-        )
-
-    from aelab.system.startup import start_tensorflow
-
-    start_tensorflow()
+        raise UsageError(f"give one FILE.aelab, not {len(command_line.inputs)}")
+    start_for_runs(values.run_dir, model=values.model)
 
     from aelab.apps.compression import decompress
 
@@ -43,4 +40,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

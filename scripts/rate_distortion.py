@@ -1,36 +1,35 @@
 #!/usr/bin/env python3
-"""Bytes against quality: the models of some runs beside other codecs.
+"""Compares the models of several runs with other codecs: bytes against quality.
 
 scripts/rate_distortion.py RUN... --output=DIR [--rivals=false]
 
-Compresses the evaluation images of the runs, which must be the same ones, and writes
-rate_distortion.json and rate_distortion.png. Rivals are principal components by the
-same entropy coder, and PNG, JPEG, WebP and AVIF, each as one file an image and as one
-mosaic of all. Needs pip install -c constraints.txt -e '.[codec,eval,report]'
+Compresses the evaluation images of the runs, which must be the same images, and writes
+rate_distortion.json and rate_distortion.png. The other codecs are principal components
+with the same entropy coder, and PNG, JPEG, WebP and AVIF, each with one file per image
+and with one mosaic of all images.
+Needs pip install -c constraints.txt -e '.[codec,eval,report]'
 """
 
 from collections.abc import Sequence
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
+from aelab.runs.start import start_for_runs
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line, measures and prints the table."""
-    command_line = flags.CommandLine(__doc__)
+    command_line = CommandLine(__doc__)
+    command_line.add_run(run_dir=False)
     command_line.add_path("output", "Folder to write to.", "DIR", required=True)
-    command_line.add_choice("checkpoint", "Which weights.", ("best", "latest"))
     command_line.add_path("data_dir", "Where the data files are now.", "DIR")
     command_line.add_choice(
         "rivals", "Whether to measure other codecs as well.", ("true", "false")
     )
     values = command_line.parse(argv, inputs=True)
     if not command_line.inputs:
-        raise UsageError("RUN is missing: the folder of a run, as many as you like")
-
-    from aelab.system.startup import start_tensorflow
-
-    start_tensorflow()
+        raise UsageError("RUN is missing: give the folders of one or more runs")
+    start_for_runs(*command_line.inputs, model=values.model)
 
     from aelab.apps.compression.rate_distortion import rate_distortion, table
 
@@ -45,4 +44,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

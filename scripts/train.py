@@ -1,29 +1,37 @@
 #!/usr/bin/env python3
-"""Trains an autoencoder, or goes on with a run that was stopped.
+"""Trains an autoencoder, or resumes a run.
 
 scripts/train.py --flagfile=configs/NAME.flags --run_dir=DIR [--FLAG=VALUE ...]
+scripts/train.py --run_dir=DIR [--FLAG=VALUE ...]
+
+A resumed run keeps its value of each flag that is not given.
 """
 
 from collections.abc import Sequence
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, run
+from aelab.distributed.blocks import threads_per_op
+from aelab.runs.directory import RunDirectory
+from aelab.system import startup
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and trains."""
-    command_line = flags.CommandLine(__doc__)
+    command_line = CommandLine(__doc__)
     command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
     command_line.add_config()
     values = command_line.parse(argv)
-    config = command_line.config()
+    directory = RunDirectory(values.run_dir)
+    base = None
+    if directory.has_config():
+        base = directory.read_config()
+        directory.check_model(values.model if values["model"].present else "")
+    config = command_line.config(base)
 
-    from aelab.distributed.blocks import threads_per_op
-    from aelab.system.startup import start_tensorflow
-
-    # Several workers must find each other first, so they find their devices later.
-    is_alone = config.strategy != "multi_worker"
-    threads = threads_per_op(config) if is_alone else 0
-    start_tensorflow(config.virtual_cpus, is_alone, threads)
+    # Workers must connect before TensorFlow initializes its devices.
+    is_only_worker = config.strategy != "multi_worker"
+    threads = threads_per_op(config) if is_only_worker else 0
+    startup.start_tensorflow(config.virtual_cpus, is_only_worker, threads)
 
     from aelab.training.run import train_and_evaluate
 
@@ -31,4 +39,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

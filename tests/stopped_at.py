@@ -14,7 +14,7 @@ import time
 
 import train  # scripts/train.py
 
-from aelab.cli import flags
+from aelab.cli import run
 from aelab.system.startup import buffered_stderr
 
 with buffered_stderr():
@@ -102,4 +102,4 @@ MOMENTS = {
 
 if __name__ == "__main__":
     MOMENTS[sys.argv[1]]()
-    flags.run(lambda argv: train.main([argv[0], *argv[3:]]))
+    run(lambda argv: train.main([argv[0], *argv[3:]]))

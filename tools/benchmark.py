@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarking.recipes import DEFAULT_ROWS, ROWS, row_config
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
 
 _FULL = {"rounds": "5", "seconds": "10", "examples": "60000"}
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> Any:
     """The values of the flags, checked, with numbers for texts."""
-    command_line = flags.CommandLine(__doc__)
+    command_line = CommandLine(__doc__)
     add = command_line.add_text
     add("rounds", "How often each is measured; 5, or 1 with --quick.", "N")
     add("seconds", "For how long each time; 10, or 2 with --quick.", "S")
@@ -152,4 +152,4 @@ def _draw(count: int, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, run
 from aelab.config import Config
 from aelab.errors import UsageError
 
@@ -130,7 +130,7 @@ def psnr_of_loop(config: Config) -> float:
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line, trains and prints the table."""
-    command_line = flags.CommandLine(__doc__)
+    command_line = CommandLine(__doc__)
     command_line.add_text("num_seeds", "How many seeds, from --seed on.", "N", "3")
     command_line.add_config()
     values = command_line.parse(argv)
@@ -161,4 +161,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

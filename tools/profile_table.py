@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 
@@ -82,7 +82,7 @@ def table(rows: list[tuple[str, float]], steps: int) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and prints the table."""
-    command_line = flags.CommandLine(__doc__)
+    command_line = CommandLine(__doc__)
     command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
     command_line.add_choice("group", "What is added up.", ("kind", "operation"))
     values: Any = command_line.parse(argv)
@@ -99,4 +99,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, run
 from aelab.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> Any:
-    command_line = flags.CommandLine(__doc__)
+    command_line = CommandLine(__doc__)
     add = command_line.add_text
     add("kills", "How often each variant is stopped.", "N", "100")
     add("seed", "Signals and moments follow from it.", "N", "0")
@@ -200,4 +200,4 @@ def _print_table(tallies: Sequence["Tally"], notes: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    run(main)

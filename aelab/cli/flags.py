@@ -1,54 +1,56 @@
-"""Command lines: flags from the fields of `Config`, `Config` from flags, exit codes.
+"""The flags of a script, and the `Config` that they describe."""
 
-The only module that knows absl. It imports nothing heavy, so that `--help` and a bad
-flag are answered at once.
-"""
-
-import contextlib
 import math
 import os
-import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
+from aelab.cli import flagfiles
 from aelab.config import FIELDS, Config, field_type, parse_field
-from aelab.errors import Stopped, TrainingError, UsageError
-from aelab.system import signals
+from aelab.errors import UsageError
 
-_FLAGFILE_HELP = "Read flags from this file; flags after it win over it."
-_MAX_FLAGFILES = 100
-_MAX_FLAGFILE_SIZE = 2**20  # characters
+_MODEL_HELP = (
+    "The same --model=MODULE:FUNCTION that the run was trained with, if it is not "
+    "built in; importing it runs its code."
+)
 
 
 class _FieldParser(flags.ArgumentParser[Any]):
-    """Parses one field of `Config`, with the field's own error message."""
+    """Parses a field of `Config`; errors are the field's own."""
 
     def __init__(self, name: str):
         self._name = name
 
     def parse(self, argument: Any) -> Any:
-        """The field's value; what is no text is the default, taken as it is."""
-        return (
-            parse_field(self._name, argument) if isinstance(argument, str) else argument
-        )
+        """The field's value. Non-string input is the default, returned unchanged."""
+        if not isinstance(argument, str):
+            return argument
+        if field_type(self._name) is not bool:
+            return parse_field(self._name, argument)
+        try:
+            return flags.BooleanParser().parse(argument)
+        except ValueError:
+            raise UsageError(
+                f"--{self._name} must be true or false, not {argument!r}"
+            ) from None
 
     def flag_type(self) -> str:
-        """The name of the field's type, as absl asks for it."""
+        """The name of the field's type."""
         return field_type(self._name).__name__
 
 
 class _LevelsParser(flags.ArgumentParser[Any]):
-    """Parses numbers above 0 with commas between them, or nothing, into a tuple."""
+    """Parses comma-separated numbers above 0, or an empty string, into a tuple."""
 
     def __init__(self, name: str):
         self._name = name
 
     def parse(self, argument: Any) -> Any:
-        """The numbers; what is no text is the default, taken as it is."""
+        """The numbers. Non-string input is the default, returned unchanged."""
         if not isinstance(argument, str):
             return argument
         try:
@@ -57,122 +59,145 @@ class _LevelsParser(flags.ArgumentParser[Any]):
             numbers = (math.nan,)
         if not all(0 < number <= sys.float_info.max for number in numbers):
             raise UsageError(
-                f"--{self._name} must be numbers above 0 with commas between them, as "
-                f"0.1,0.5, or empty; not {argument!r}"
+                f"--{self._name} must be numbers above 0 separated by commas, for "
+                f"example 0.1,0.5, or empty; not {argument!r}"
             )
         return numbers
 
 
 class CommandLine:
-    """The flags of one script.
+    """The flags of a script.
 
     Attributes:
-      values: parsed flags as attributes, after `parse`.
-      inputs: what stood on the command line beside flags.
+      values: flag values as attributes, after `parse`.
+      inputs: positional arguments, after `parse`.
     """
 
     def __init__(self, description: str):
-        """Starts with `--help` and `--flagfile`; `description` heads the help."""
+        """Starts with `--help`, which begins with `description`, and `--flagfile`."""
         self.values = flags.FlagValues()
         self.inputs: list[str] = []
         self._description = description
         self._required: list[str] = []
         self._paths: list[str] = []
-        self._texts: dict[str, str] = {}
-        self.add_text("flagfile", _FLAGFILE_HELP, "FILE")
+        self._help_texts: dict[str, str] = {}
+        self.add_text("flagfile", flagfiles.HELP, "FILE")
 
     def add_text(
         self,
         name: str,
         help: str,
-        shown: str,
+        metavar: str,
         default: str = "",
         required: bool = False,
     ) -> None:
-        """Adds a flag of any text; `shown` stands for its value in the help."""
+        """Adds a text flag. Its help shows the default, or `metavar` if it is empty."""
         flags.DEFINE_string(name, default, help, flag_values=self.values)
         if required:
             self._required.append(name)
-        self._texts[f"--{name}={default or shown}"] = help
+        self._help_texts[f"--{name}={default or metavar}"] = help
 
     def add_path(
-        self, name: str, help: str, shown: str, required: bool = False
+        self, name: str, help: str, metavar: str, required: bool = False
     ) -> None:
-        """Adds a flag of a file or folder, in which `~` is the home folder."""
-        self.add_text(name, help, shown, required=required)
+        """Adds a flag for a file or folder; a leading `~` is the home folder."""
+        self.add_text(name, help, metavar, required=required)
         self._paths.append(name)
 
     def add_choice(self, name: str, help: str, choices: Sequence[str]) -> None:
-        """Adds a flag with the given values, of which the first is the default."""
+        """Adds a flag that takes one of `choices`; the first is the default."""
         flags.DEFINE_enum(name, choices[0], choices, help, flag_values=self.values)
-        self._texts[f"--{name}={'|'.join(choices)}"] = help
+        self._help_texts[f"--{name}={'|'.join(choices)}"] = help
 
     def add_number(self, name: str, help: str, default: float) -> None:
-        """Adds a flag of a number of at least 0."""
+        """Adds a flag for a number of at least 0."""
         flags.DEFINE_float(
             name, default, help, lower_bound=0.0, flag_values=self.values
         )
-        self._texts[f"--{name}={default:g}"] = help
+        self._help_texts[f"--{name}={default:g}"] = help
 
     def add_levels(self, name: str, help: str, default: Sequence[float]) -> None:
-        """Adds a flag of numbers above 0, with commas between them; may be empty."""
-        flags.DEFINE(
-            _LevelsParser(name),
-            name,
-            tuple(default),
-            help,
-            flag_values=self.values,
-            serializer=flags.ArgumentSerializer(),
-        )
-        self._texts[f"--{name}={','.join(f'{n:g}' for n in default)}"] = help
+        """Adds a flag for comma-separated numbers above 0; it may be empty."""
+        self._define(_LevelsParser(name), name, tuple(default), help)
+        self._help_texts[f"--{name}={','.join(f'{n:g}' for n in default)}"] = help
 
     def add_switch(self, name: str, help: str) -> None:
-        """Adds a flag that is off unless it is given."""
+        """Adds a boolean flag that is off by default."""
         flags.DEFINE_boolean(name, False, help, flag_values=self.values)
-        self._texts[f"--{name}"] = help
+        self._help_texts[f"--{name}"] = help
+
+    def add_run(self, run_dir: bool = True, checkpoint: bool = True) -> None:
+        """Adds the flags of a script that uses a trained model.
+
+        Args:
+          run_dir: False if the script takes its runs in another way.
+          checkpoint: False if the script has no choice of a checkpoint.
+        """
+        if run_dir:
+            self.add_path("run_dir", "Folder of the run.", "DIR", required=True)
+        if checkpoint:
+            self.add_choice("checkpoint", "Weights to use.", ("best", "latest"))
+        self.add_text("model", _MODEL_HELP, "MODULE:FUNCTION")
 
     def add_config(self) -> None:
         """Adds a flag for each field of `Config`."""
         for name, field in FIELDS.items():
-            flags.DEFINE(
-                _FieldParser(name),
-                name,
-                field.default,
-                field.metadata["help"],
-                flag_values=self.values,
-                serializer=flags.ArgumentSerializer(),
-            )
             help, choices = field.metadata["help"], field.metadata["choices"]
+            is_switch = field_type(name) is bool
+            self._define(
+                _FieldParser(name), name, field.default, help, boolean=is_switch
+            )
             if choices:
                 several = ", or several joined by commas" * field.metadata["is_list"]
                 help += f" One of: {', '.join(map(str, choices))}{several}."
-            self._texts[f"--{name}={field.default}"] = help
+            default = str(field.default).lower() if is_switch else field.default
+            self._help_texts[f"--{name}={default}"] = help
+
+    def _define(
+        self,
+        parser: flags.ArgumentParser[Any],
+        name: str,
+        default: Any,
+        help: str,
+        boolean: bool = False,
+    ) -> None:
+        flags.DEFINE(
+            parser,
+            name,
+            default,
+            help,
+            flag_values=self.values,
+            serializer=flags.ArgumentSerializer(),
+            boolean=boolean,
+        )
 
     def parse(self, argv: Sequence[str], inputs: bool = False) -> flags.FlagValues:
-        """Reads the command line; prints the help and exits if it asks for it.
+        """Parses the command line. Prints the help and exits if that is asked for.
 
         Args:
           argv: the command line, script name first.
-          inputs: whether there may be arguments that are no flags.
+          inputs: True if positional arguments are allowed.
 
         Returns:
-          The values, as attributes by the flags' names.
+          The values, as attributes named like the flags.
 
         Raises:
           UsageError: an unknown flag, a bad value, a flagfile that can't be read, a
-            required flag that is missing or an unexpected argument.
+            missing required flag or an unexpected positional argument.
         """
         if any(word in ("--help", "-help", "-h") for word in argv[1:]):
             print(self.help(argv[0]))
             raise SystemExit(0)
         try:
-            "".join(argv).encode()  # what is no text can't be written to a file
-            self.inputs = self.values([argv[0], *_with_flagfiles(argv[1:], [])])[1:]
-        except flags.Error as error:
-            raise UsageError(_plain(str(error))) from None
+            "".join(argv).encode()  # lone surrogates can't be written to a file
         except UnicodeEncodeError as error:
             raise UsageError(f"the command line is not UTF-8: {error}") from None
-        except RecursionError:  # absl looks for flags with a name like an unknown one
+        words = [argv[0], *flagfiles.expand(argv[1:])]
+        try:
+            self.inputs = self.values(words)[1:]
+        except (flags.Error, ValueError) as error:  # ValueError: --noNAME=VALUE
+            raise UsageError(_without_prefixes(str(error))) from None
+        except RecursionError:  # in absl's search for similar flag names
             raise UsageError("an unknown flag, with a very long name") from None
         if self.inputs and not inputs:
             raise UsageError(
@@ -185,9 +210,19 @@ class CommandLine:
             self.values[name].value = _path(name, self.values[name].value)
         return self.values
 
-    def config(self) -> Config:
-        """The `Config` that the flags describe, with `data_dir` made absolute."""
-        values = {name: self.values[name].value for name in FIELDS}
+    def config(self, base: Config | None = None) -> Config:
+        """The `Config` that the flags describe, with an absolute `data_dir`.
+
+        Args:
+          base: values for the flags that were not given; None = their defaults.
+        """
+        base = base or Config()
+        values = {
+            name: self.values[name].value
+            if self.values[name].present
+            else getattr(base, name)
+            for name in FIELDS
+        }
         if values["data_dir"]:
             values["data_dir"] = os.path.abspath(os.path.expanduser(values["data_dir"]))
         return Config(**values)
@@ -195,7 +230,7 @@ class CommandLine:
     def help(self, script: str) -> str:
         """The text of `--help`."""
         lines = [self._description.strip(), "", f"Flags of {os.path.basename(script)}:"]
-        for flag, help in self._texts.items():
+        for flag, help in self._help_texts.items():
             lines.append(f"  {flag}")
             lines += textwrap.wrap(
                 help, 80, initial_indent=" " * 6, subsequent_indent=" " * 6
@@ -203,117 +238,21 @@ class CommandLine:
         return "\n".join(lines)
 
 
-def _with_flagfiles(words: Sequence[str], opened: list[str]) -> list[str]:
-    """`words` with the lines of each flagfile in the place of its `--flagfile`.
-
-    Not left to absl, which follows files that include each other for ever or until its
-    stack ends, and passes by what it takes for no flagfile, as a line with spaces
-    before `--flagfile`.
-
-    Args:
-      words: a command line without the script, or the lines of a flagfile.
-      opened: the flagfiles so far, to which this adds; they are counted together.
-    """
-    expanded: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        flag, equals, path = word.partition("=")
-        if flag in ("--flagfile", "-flagfile"):
-            path = path if equals else next(rest, "")
-            expanded += _with_flagfiles(_flagfile_lines(path, opened), opened)
-        else:
-            expanded.append(word)
-        if word == "--":  # no flag is behind it
-            break
-    return [*expanded, *rest]
-
-
-def _flagfile_lines(path: str, opened: list[str]) -> list[str]:
-    """The lines of a flagfile, without empty ones and comments."""
-    opened.append(path)
-    if len(opened) > _MAX_FLAGFILES:
-        raise UsageError(
-            f"--flagfile={path}: more than {_MAX_FLAGFILES} flagfiles were asked for; "
-            "does one of them include itself?"
-        )
-    try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
-            text = file.read(_MAX_FLAGFILE_SIZE + 1)
-    except (OSError, ValueError) as error:  # not there, not UTF-8, or NUL in its name
-        raise UsageError(f"--flagfile={path} can't be read: {error}") from None
-    if len(text) > _MAX_FLAGFILE_SIZE:
-        raise UsageError(f"--flagfile={path} is too long to be a flagfile")
-    lines = [line.strip() for line in text.split("\n")]
-    return [line for line in lines if line and not line.startswith(("#", "//"))]
-
-
 def _path(name: str, text: str) -> str:
-    """The path that a flag's `text` means, which a flagfile can hold."""
+    """Expands `~` in a flag's path, and checks that a flagfile can hold the path."""
     if text.isprintable():
         path = os.path.expanduser(text)
-        whole = os.path.abspath(path) if path else ""
-        if whole.isprintable() and whole == whole.strip():
+        absolute = os.path.abspath(path) if path else ""
+        if absolute.isprintable() and absolute == absolute.strip():
             return path
     raise UsageError(
-        f"--{name} must be a printable path, without spaces at its end, not {text!r}"
+        f"--{name} must be a printable path without trailing spaces, not {text!r}"
     )
 
 
-def _plain(message: str) -> str:
+def _without_prefixes(message: str) -> str:
     """The message of an absl error without absl's own prefixes."""
     for prefix in ("ERROR:: ", "FATAL Flags parsing error: "):
         message = message.removeprefix(prefix)
     head, _, rest = message.partition(": ")
     return rest if head.startswith("flag --") and rest.startswith("--") else message
-
-
-def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Calls a script's `main(argv)` and ends the process with its exit code.
-
-    At once, once all is written: to take TensorFlow apart, as Python would, lasts up to
-    ten seconds at times, and fails noisily where another worker is gone.
-    """
-    code = exit_code(main)
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:  # nobody listens any more
-        code = code or 1
-    os._exit(code)
-
-
-def _end(number: int, frame: object) -> None:
-    """Ends the script on a signal; what is to be tidied up on the way out, is."""
-    if signals.is_stopping:  # the second signal
-        os._exit(128 + number)
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
-
-
-def exit_code(main: Callable[[Sequence[str]], None]) -> int:
-    """Calls a script's `main(argv)` and turns what it raises into an exit code.
-
-    0: done. 1: training or writing failed. 2: bad flag, configuration, data or file.
-    128 + n: stopped by signal n. Each with one message on standard error.
-    """
-    signal.signal(signal.SIGTERM, _end)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
-    code, message = 0, ""
-    try:
-        main(sys.argv)
-    except UsageError as error:
-        code, message = 2, f"error: {error}"
-    except (TrainingError, OSError) as error:
-        code, message = 1, f"error: {error}"
-    except MemoryError as error:
-        code, message = 1, f"error: not enough memory: {error}"
-    except Stopped as stopped:
-        code, message = 128 + stopped.signal_number, str(stopped)
-    except KeyboardInterrupt:
-        code, message = 128 + signal.SIGINT, "interrupted"
-    if message:
-        with contextlib.suppress(OSError):  # it may be a file on a full disk
-            print(message, file=sys.stderr, flush=True)
-    return code

@@ -4,7 +4,7 @@ config = Config(model="dense", encoding_dim=32, epochs=50)
 """
 
 from aelab.config.config import FIELDS, Config, field_type, parse_field
-from aelab.config.fields import to_text
+from aelab.config.fields import is_function, to_text
 from aelab.config.saved import (
     FORMAT,
     check_format,
@@ -21,6 +21,7 @@ __all__ = [
     "differences",
     "field_type",
     "from_json",
+    "is_function",
     "parse_field",
     "parse_object",
     "to_text",

@@ -1,42 +1,42 @@
-"""How a batch is cut into blocks, which the cores of a CPU compute side by side.
+"""Cuts a batch into blocks, which the cores of a CPU compute in parallel.
 
 TensorFlow's convolutions gain little from a second thread of their own: on the shapes
 of these networks two cores do 1.1 to 1.3 times the work of one. Two blocks of a batch,
 each computed by one thread from its first layer to its last gradient, keep both cores
-busy (docs/performance.md). Where the blocks end follows from the batch alone, not from
-the number of cores, so that sums over blocks are always taken in the same order.
+busy (docs/performance.md). The boundaries depend only on the batch, not on the number
+of cores, so sums over blocks are always taken in the same order.
 """
 
 import os
 
 from aelab.config import Config
 
-_MOST_BLOCKS = 8
-_LEAST_ROWS = 64
+_MAX_BLOCKS = 8
+_MIN_ROWS = 64
 
 
 def num_blocks(rows: int) -> int:
-    """Into how many equal blocks a replica of a CPU cuts its rows of a batch.
+    """The number of equal blocks into which a CPU replica cuts its part of a batch.
 
     Args:
-      rows: how many there are, at least 1.
+      rows: rows of that part, at least 1.
 
     Returns:
-      The largest number up to 8 that divides `rows` into blocks of 64 rows or more; 1
+      The largest number up to 8 that divides `rows` into blocks of at least 64 rows; 1
       if there is none.
     """
     return max(
         n
-        for n in range(1, _MOST_BLOCKS + 1)
-        if n == 1 or (rows % n == 0 and rows // n >= _LEAST_ROWS)
+        for n in range(1, _MAX_BLOCKS + 1)
+        if n == 1 or (rows % n == 0 and rows // n >= _MIN_ROWS)
     )
 
 
 def threads_per_op(config: Config) -> int:
-    """How many threads one operation may use, for no core to be used twice at a time.
+    """The intra-op thread count that avoids oversubscribing cores.
 
     Args:
-      config: how the CPU is split, and batches.
+      config: its `virtual_cpus` and `batch_size` are used.
     """
     replicas = max(1, config.virtual_cpus)
     blocks = num_blocks(max(1, config.batch_size // replicas))

@@ -1,6 +1,6 @@
-"""Which workers a run has, as `TF_CONFIG` or Slurm tells each of them.
+"""The cluster of a run, from `TF_CONFIG` or Slurm.
 
-The standard library only, so that a mistake is answered at once.
+Uses only the standard library, so that a mistake is reported at once.
 """
 
 import json
@@ -13,16 +13,16 @@ from typing import Any
 from aelab.errors import UsageError
 
 _JOBS = ("chief", "worker")
-_FIRST_PORT, _PORTS = 20_000, 12_000  # below the ports that Linux gives to clients
+_FIRST_PORT, _NUM_PORTS = 20_000, 12_000  # below the ports of Linux clients
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a run, and which of them this process is.
+    """The workers of a run.
 
     Attributes:
       addresses: `host:port` of each worker, the chief first.
-      index: this worker's number among them.
+      index: the index of this process in `addresses`.
     """
 
     addresses: tuple[str, ...]
@@ -30,29 +30,29 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this worker writes the run directory and the console."""
+        """True if this worker writes the run directory and the console."""
         return self.index == 0
 
 
 def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
-    """The cluster that `TF_CONFIG`, or else Slurm's variables, describe.
+    """The cluster that `TF_CONFIG` or, without it, Slurm's variables describe.
 
     Raises:
-      UsageError: neither is there, or what is there is no such description.
+      UsageError: neither is set, or the description is invalid.
     """
     if "TF_CONFIG" in environment:
         return _from_tf_config(environment["TF_CONFIG"])
     if "SLURM_PROCID" in environment:
         return _from_slurm(environment)
     raise UsageError(
-        "--strategy=multi_worker needs TF_CONFIG, or srun, to tell the workers of each "
-        'other: TF_CONFIG=\'{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+        "--strategy=multi_worker needs TF_CONFIG or srun, which list the workers; for "
+        'example TF_CONFIG=\'{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
         '"task": {"type": "worker", "index": 0}}\''
     )
 
 
 def _from_tf_config(text: str) -> Cluster:
-    """The workers of `TF_CONFIG`; its `chief`, if it has one, comes first."""
+    """The workers of `TF_CONFIG`. The `chief`, if there is one, comes first."""
     try:
         values = json.loads(text)
         jobs, (job, index) = _jobs(values["cluster"]), _task(values["task"])
@@ -61,9 +61,9 @@ def _from_tf_config(text: str) -> Cluster:
             'TF_CONFIG must be JSON with "cluster" (a list of addresses for each job) '
             f'and "task" ("type" and "index"): {error!r} in {text[:500]!r}'
         ) from None
-    if odd := sorted(set(jobs) - set(_JOBS)):
+    if unknown := sorted(set(jobs) - set(_JOBS)):
         raise UsageError(
-            f"TF_CONFIG has the job {odd[0]}; aelab knows chief and worker alone"
+            f"TF_CONFIG has the job {unknown[0]}; aelab knows only chief and worker"
         )
     if len(jobs.get("chief", [])) > 1:
         raise UsageError("TF_CONFIG has more than one chief")
@@ -79,23 +79,23 @@ def _jobs(cluster: dict[str, Any]) -> dict[str, list[str]]:
         if not isinstance(addresses, list):
             raise TypeError(f"{name} must be a list")
         if not all(isinstance(address, str) for address in addresses):
-            raise TypeError(f"the addresses of {name} must be texts")
+            raise TypeError(f"the addresses of {name} must be strings")
     return cluster
 
 
 def _task(task: dict[str, Any]) -> tuple[str, int]:
     job, index = task["type"], task["index"]
     if not isinstance(job, str):
-        raise TypeError("type must be a text")
+        raise TypeError("type must be a string")
     if isinstance(index, bool) or not isinstance(index, int | str):
-        raise TypeError("index must be a whole number")
+        raise TypeError("index must be an integer")
     return job, int(index)
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:
-    """One worker a task of the job step, node after node.
+    """One worker per task of the job step, node by node.
 
-    A task's place is that on its node, as its rank depends on `srun --distribution`.
+    Uses a task's number on its node, because its rank depends on `srun --distribution`.
     """
     try:
         hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
@@ -111,8 +111,8 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
             "--strategy=multi_worker under Slurm needs the variables that srun sets "
             f"for each task of a step: {error!r}"
         ) from None
-    # So that two jobs on one node do not meet at one port.
-    port = _FIRST_PORT + (job * 64 + step) * 8 % _PORTS
+    # Two jobs on one node should not use the same port.
+    port = _FIRST_PORT + (job * 64 + step) * 8 % _NUM_PORTS
     addresses = [
         f"{host}:{port + number}"
         for host, count in zip(hosts, tasks, strict=True)
@@ -124,7 +124,9 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
 def _cluster(addresses: list[str], index: int, source: str) -> Cluster:
     for address in addresses:
         if not re.fullmatch(r".+:\d+", address):
-            raise UsageError(f"{source}: {address!r} is no address; host:port is")
+            raise UsageError(
+                f"{source}: {address!r} is not an address; expected host:port"
+            )
         if addresses.count(address) > 1:
             raise UsageError(f"{source} gives {address} to two workers")
     return Cluster(tuple(addresses), index)
@@ -134,7 +136,7 @@ def expand_hosts(nodelist: str) -> list[str]:
     """The hosts of Slurm's shorthand: `a[1-2,09],b` is a1, a2, a09, b.
 
     Raises:
-      ValueError: a range that is none.
+      ValueError: an invalid range.
     """
     words = re.findall(r"(?:\[[^\]]*\]|[^,\[\]])+", nodelist)
     return [host for word in words for host in _expand(word)]
@@ -154,11 +156,11 @@ def _expand(word: str) -> list[str]:
 
 
 def _numbers(first: str, dash: str, last: str) -> list[str]:
-    """`08`, `-`, `11` to 08, 09, 10, 11; without a dash, `first` alone."""
+    """For `08`, `-`, `11`: 08, 09, 10, 11. Without a dash: only `first`."""
     if not dash:
         return [first]
     if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise ValueError(f"{first}-{last} is no range of nodes")
+        raise ValueError(f"{first}-{last} is not a range of nodes")
     return [f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1)]
 
 
@@ -166,8 +168,8 @@ def _tasks_per_node(text: str) -> list[int]:
     """`2(x3),1` is 2, 2, 2, 1."""
     counts: list[int] = []
     for part in text.split(","):
-        match: Any = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
         if not match:
-            raise ValueError(f"{part!r} is no number of tasks")
+            raise ValueError(f"{part!r} is not a task count")
         counts += [int(match[1])] * int(match[2] or 1)
     return counts

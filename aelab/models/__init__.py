@@ -6,6 +6,9 @@
 The names are in `aelab.config.registry.MODELS`.
 """
 
+import os
+import sys
+
 import keras
 
 from aelab.config import Config
@@ -33,6 +36,8 @@ def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
         function that does not exist or returns something else.
     """
     name = config.model
+    if is_function(name) and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     build = load(name if is_function(name) else MODELS[name], f"--model={name}")
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)

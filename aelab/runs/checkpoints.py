@@ -1,9 +1,8 @@
-"""Checkpoints: the state of a run as one NumPy archive a step.
+"""Checkpoints: the state of a run at one step, as a NumPy archive.
 
-`checkpoints/latest/step-00000120.npz`. A file is written aside, read back, synced and
-renamed, so a reader sees a whole one or none. It is checked when it is read, by the
-checksum of every array, and its sizes before memory is taken. No pickle is written,
-and none is read.
+For example `checkpoints/latest/step-00000120.npz`. Writes are atomic. A read checks the
+checksum of every array, and the sizes before it allocates memory. Pickles are neither
+written nor read.
 """
 
 import errno
@@ -20,22 +19,25 @@ import numpy as np
 from aelab.errors import TrainingError, UsageError
 from aelab.system.files import remove_leftovers, write_bytes
 
-# What `zipfile` and NumPy raise for damaged files; RuntimeError for bits of the index
-# that would ask for a password or another compression.
+# Raised by `zipfile` and NumPy for damaged files; RuntimeError for flipped bits of the
+# index that mean encryption or another compression.
 _DAMAGED = (
     TypeError,
     *(OSError, ValueError, EOFError, RuntimeError, OverflowError),
     *(zipfile.BadZipFile, zlib.error),
 )
 
-# Of the OSErrors: a bad seek, a bad sector, a folder in its place.
-_OF_DAMAGE = (None, errno.EINVAL, errno.EIO, errno.EISDIR)
+# errno of OSErrors that mean damage: a bad seek, a bad sector, a folder in its place.
+_DAMAGE_ERRNOS = (None, errno.EINVAL, errno.EIO, errno.EISDIR)
 
-# Bytes before a member's name and content: zip's own header, and a ZIP64 field, which
-# `np.savez` always asks for.
-_LOCAL = 30 + 20
-# `np.lib.format` evaluates the header as Python source; this takes the one form of it
-# that it writes.
+# Version of the file format, saved as the array `format`. Files without it have 1.
+_FORMAT = 2
+
+# Bytes before a member's name and content: the zip header, and the ZIP64 field that
+# `np.savez` always adds.
+_MEMBER_HEADER = 30 + 20
+# `np.lib.format` evaluates the header as Python source. This expression accepts only
+# the form that `np.savez` writes.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<>|][biuf]\d{1,2})', "
     rb"'fortran_order': (True|False), "
@@ -48,45 +50,45 @@ _DAMAGED_PREFIX = "damaged-"
 
 
 def path_of(folder: str, step: int) -> str:
-    """The file of a step."""
+    """The checkpoint file of a step."""
     return os.path.join(folder, f"step-{step:08d}.npz")
 
 
 def all_of(folder: str) -> list[str]:
-    """The files in `folder` that count, that of the highest step first."""
+    """Checkpoint files in `folder`, highest step first."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     steps = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
     return [path_of(folder, step) for step in sorted(steps, reverse=True)]
 
 
 def newest(folder: str) -> str | None:
-    """The file of the highest step in `folder`, None if there is none."""
+    """The checkpoint of the highest step in `folder`; None if there is none."""
     return next(iter(all_of(folder)), None)
 
 
 def last_checkpoint_sentence(folder: str) -> str:
-    """A sentence on what a failed run leaves behind in `folder`."""
+    """A sentence on the checkpoint that a failed run leaves in `folder`."""
     path = newest(folder)
     return f"The last good checkpoint is {path}" if path else "Nothing was saved yet"
 
 
 def save(folder: str, step: int, arrays: dict[str, np.ndarray], keep: int = 1) -> str:
-    """Writes `arrays` as the checkpoint of `step`, and keeps the newest `keep`.
+    """Writes the checkpoint of `step`, and removes all but the newest `keep`.
 
     Returns:
       The file's path.
 
     Raises:
       TrainingError: an array of the model or the optimizer is not finite. Nothing is
-        written then, and the checkpoints before it stay.
-      OSError: the file can't be written; the checkpoints before it stay.
+        written, and earlier checkpoints remain.
+      OSError: the file can't be written. Earlier checkpoints remain.
     """
     for name, array in arrays.items():
-        is_figure = name.startswith(("progress/", "totals/"))
-        if not is_figure and not np.isfinite(array).all():
+        is_metric = name.startswith(("progress/", "totals/"))
+        if not is_metric and not np.isfinite(array).all():
             raise TrainingError(f"{name} is not finite at step {step}")
     content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
+    np.savez(content, format=np.int64(_FORMAT), **arrays)  # type: ignore[arg-type]
     path = path_of(folder, step)
     os.makedirs(folder, exist_ok=True)
     remove_leftovers(folder)
@@ -100,49 +102,60 @@ def load(path: str) -> dict[str, np.ndarray]:
     """Reads a checkpoint.
 
     Raises:
-      OSError: the file can't be reached, or is not there (any more).
-      UsageError: the file can't be read, is damaged or is no checkpoint.
+      OSError: the file can't be reached or does not exist (any more).
+      UsageError: the file is damaged, is not a checkpoint, or has a later format.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             # The index has no checksum. A damaged one may lose members.
-            sizes = (len(m.filename.encode()) + m.file_size + _LOCAL for m in members)
+            sizes = (
+                len(member.filename.encode()) + member.file_size + _MEMBER_HEADER
+                for member in members
+            )
             if not members or sum(sizes) != archive.start_dir:
-                raise ValueError("its index does not list what it holds")
+                raise ValueError("its index does not match its content")
             arrays = dict(_member(archive, member) for member in members)
             if len(arrays) < len(members):
-                raise ValueError("two of its arrays have one name")
-            return arrays
+                raise ValueError("two of its arrays have the same name")
+            version = arrays.pop("format", np.array(1))
+            if version.shape or version.dtype.kind not in "iu":
+                raise ValueError("its format is not an integer")
     except _DAMAGED as error:
-        if isinstance(error, OSError) and error.errno not in _OF_DAMAGE:
-            raise  # the file may be good: no rights, a server that is away, ...
+        if isinstance(error, OSError) and error.errno not in _DAMAGE_ERRNOS:
+            raise  # the file may be good: no permission, a server that is down, ...
         raise UsageError(f"{path} is not a readable checkpoint: {error}") from None
+    if version > _FORMAT:
+        raise UsageError(
+            f"{path} has format {version}; this version of aelab reads formats up to "
+            f"{_FORMAT}"
+        )
+    return arrays
 
 
 def _member(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo
 ) -> tuple[str, np.ndarray]:
-    """Name and array of one member, whose checksum `zipfile` compares."""
+    """Name and array of a member. `zipfile` verifies its checksum."""
     name, suffix = os.path.splitext(member.filename)
     is_stored = member.compress_type == zipfile.ZIP_STORED
     if not is_stored or member.compress_size != member.file_size or suffix != ".npy":
-        raise ValueError(f"{member.filename!r} is not an array as NumPy stores it")
+        raise ValueError(f"{member.filename!r} is not stored like a NumPy array")
     content = archive.read(member)
     header = _HEADER.match(content)
     if not header or header.end() != 10 + int.from_bytes(content[8:10], "little"):
-        raise ValueError(f"{name} has no header as NumPy writes it for numbers")
+        raise ValueError(f"{name} does not have NumPy's header for numbers")
     dtype = np.dtype(header[1].decode())
     shape = tuple(int(size) for size in header[3].split(b",") if size)
     if math.prod(shape) * dtype.itemsize != len(content) - header.end():
-        raise ValueError(f"{name} is said to be of shape {shape}, which does not fit")
+        raise ValueError(f"{name} does not have the size of its shape, {shape}")
     values = np.frombuffer(content, dtype, offset=header.end())
     order: Literal["F", "C"] = "F" if header[2] == b"True" else "C"
     return name, values.reshape(shape, order=order).copy("K")
 
 
 def load_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
-    """Path and arrays of the newest checkpoint, None if there is none.
+    """Path and arrays of the newest checkpoint; None if there is none.
 
     Raises:
       UsageError: it can't be read.
@@ -153,13 +166,13 @@ def load_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
         except FileNotFoundError:
             if newest(folder) == path:
                 raise
-            # A run that is still training has put another in its place.
+            # A concurrent run has replaced it; look again.
     return None
 
 
 def rename_damaged(path: str) -> str:
-    """Renames a damaged checkpoint, so that it counts no more; returns its new path."""
+    """Renames a damaged checkpoint so that it is ignored; returns the new path."""
     folder, name = os.path.split(path)
-    aside = os.path.join(folder, _DAMAGED_PREFIX + name)
-    os.replace(path, aside)
-    return aside
+    renamed = os.path.join(folder, _DAMAGED_PREFIX + name)
+    os.replace(path, renamed)
+    return renamed

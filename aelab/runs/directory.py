@@ -1,4 +1,4 @@
-"""A run directory: what lies where, and whether a configuration may go on in it."""
+"""The layout of a run directory, and checks on reusing one."""
 
 import contextlib
 import json
@@ -10,7 +10,15 @@ from importlib import metadata
 from typing import Any
 
 import aelab
-from aelab.config import Config, differences, from_json, parse_object
+from aelab.config import (
+    FORMAT,
+    Config,
+    differences,
+    from_json,
+    is_function,
+    parse_object,
+    to_text,
+)
 from aelab.errors import UsageError
 from aelab.system.files import remove_leftovers, write_bytes, writing
 from aelab.system.lock import exclusive_lock
@@ -24,12 +32,12 @@ class RunDirectory:
 
     Attributes:
       path: the folder itself.
-      config_json: every field of the configuration, versions, the data's fingerprints.
+      config_json: the configuration, versions, and fingerprints of the data.
       run_flags: the configuration as a flagfile.
-      metrics_jsonl: a line for each training and evaluation figure.
-      evaluation_json: what `scripts/evaluate.py` found.
-      not_finite_json: which images a step had whose loss or gradient was not finite.
-      images: panels as PNG.
+      metrics_jsonl: one line per log entry and evaluation.
+      evaluation_json: the result of `scripts/evaluate.py`.
+      not_finite_json: the images of a step with a non-finite loss or gradient.
+      images: folder of panels as PNG.
       latest, best: folders of checkpoints.
       tensorboard: folder of event files.
     """
@@ -47,8 +55,12 @@ class RunDirectory:
         self.tensorboard = os.path.join(path, "tensorboard")
 
     def checkpoints(self, kind: str) -> str:
-        """The folder of the `latest` or the `best` checkpoint."""
+        """The folder of the checkpoints of a kind, `latest` or `best`."""
         return {"latest": self.latest, "best": self.best}[kind]
+
+    def has_config(self) -> bool:
+        """True if the directory has a `config.json`, and so a run."""
+        return os.path.lexists(self.config_json)
 
     def read_config(self) -> Config:
         """The run's configuration.
@@ -57,6 +69,30 @@ class RunDirectory:
           UsageError: the directory holds no run, or its `config.json` is bad.
         """
         return from_json(self._read_config_json(), self.config_json)
+
+    def check_model(self, model: str) -> None:
+        """Checks that a run of a model outside of aelab is used on request only.
+
+        Building such a model imports its module, and so runs its code.
+
+        Args:
+          model: the value of `--model`; "" if it was not given.
+
+        Raises:
+          UsageError: the run's model is not built in and `model` is not the same, or
+            the run has another model than `model`.
+        """
+        trained = self.read_config().model
+        if is_function(trained) and model != trained:
+            raise UsageError(
+                f"--run_dir={self.path} has a model that is not a part of aelab, so "
+                f"its code runs only on request: give --model={trained}"
+            )
+        if model and model != trained:
+            raise UsageError(
+                f"--model={model} contradicts --run_dir={self.path}, a run of "
+                f"--model={trained}"
+            )
 
     def read_image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of the run's images.
@@ -70,7 +106,7 @@ class RunDirectory:
             if all(isinstance(size, int) and size > 0 for size in shape):
                 return height, width, channels
         raise UsageError(
-            f"{self.config_json} has no image shape of three sizes, but {shape}"
+            f"{self.config_json} must have an image_shape of three sizes, not {shape}"
         )
 
     def _read_config_json(self) -> str:
@@ -81,15 +117,15 @@ class RunDirectory:
             raise UsageError(f"--run_dir={self.path} holds no run: {error}") from None
 
     def read_values(self) -> dict[str, Any]:
-        """All that `config.json` holds, unchecked: fields, data, machine, versions.
+        """All values in `config.json`, unchecked: fields, data, machine, versions.
 
         Raises:
-          UsageError: the directory holds no run, or its `config.json` is no object.
+          UsageError: the directory holds no run, or its `config.json` has no object.
         """
         return parse_object(self._read_config_json(), self.config_json)
 
     def read_data(self) -> dict[str, Any]:
-        """What `Splits.describe` said of the run's data.
+        """The description of the run's data by `Splits.describe`.
 
         Raises:
           UsageError: the directory holds no run, or its `config.json` is bad.
@@ -97,22 +133,30 @@ class RunDirectory:
         return self._read_object("data")
 
     def read_machine(self) -> dict[str, Any]:
-        """What `Distribution.describe` said of what the run was last trained on.
+        """The description of the run's last devices by `Distribution.describe`.
 
         Raises:
           UsageError: the directory holds no run, or its `config.json` is bad.
         """
         return self._read_object("machine")
 
+    def read_versions(self) -> dict[str, Any]:
+        """The versions that last trained the run: python, tensorflow, keras, ...
+
+        Raises:
+          UsageError: the directory holds no run, or its `config.json` is bad.
+        """
+        return self._read_object("versions")
+
     def _read_object(self, key: str) -> dict[str, Any]:
         value = self.read_values().get(key)
         return value if isinstance(value, dict) else {}
 
     def exclusive_lock(self) -> contextlib.AbstractContextManager[None]:
-        """Makes the directory, and this process the only one to write it.
+        """Creates the directory, and makes this process its only writer.
 
         Raises:
-          UsageError: another process writes it, or it can't be written.
+          UsageError: another process is writing it, or it can't be written.
           OSError: the disk is full or fails.
         """
         with self._writing():
@@ -123,7 +167,7 @@ class RunDirectory:
         return writing(f"--run_dir={self.path}")
 
     def has_results(self) -> bool:
-        """Whether a run has left figures or checkpoints here."""
+        """True if the directory has metrics or checkpoints."""
         for folder in (self.latest, self.best):
             names = os.listdir(folder) if os.path.isdir(folder) else []
             if any(not name.startswith(".") for name in names):
@@ -133,49 +177,48 @@ class RunDirectory:
         )
 
     def check(self, config: Config, data: Mapping[str, Any]) -> None:
-        """Checks that `config` may run here; writes nothing.
+        """Checks that `config` may run here. Writes nothing.
 
         Args:
-          config: what is to run.
-          data: what tells its data from others, see `Splits.describe`.
+          config: the run to train.
+          data: the fingerprints of its data, see `Splits.describe`.
 
         Raises:
           UsageError: the directory holds a run whose configuration or data differ in
             something that changes the numbers, or parts of a run without its
             `config.json`.
         """
-        if os.path.lexists(self.config_json):
+        if self.has_config():
             self._check_same(config, data)
-        elif strays := [p for p in self._results() if os.path.lexists(p)]:
+        elif leftovers := [path for path in self._results() if os.path.lexists(path)]:
             raise UsageError(
-                f"--run_dir={self.path} has {strays[0]} but no config.json: "
-                "give a new directory, or move what is there away"
+                f"--run_dir={self.path} has {leftovers[0]} but no config.json: "
+                "give a new directory, or move its content away"
             )
 
     def write(
         self, config: Config, data: Mapping[str, Any], machine: Mapping[str, Any]
     ) -> None:
-        """Makes the directory and its folders, writes `config.json` and `run.flags`.
+        """Creates the directory and its folders; writes `config.json` and `run.flags`.
 
         Args:
-          config: what is to run.
-          data: what tells its data from others, see `Splits.describe`.
-          machine: what it runs on, see `Distribution.describe`.
+          config: the run to train.
+          data: the fingerprints of its data, see `Splits.describe`.
+          machine: its devices, see `Distribution.describe`.
 
         Raises:
           UsageError: the directory can't be written.
           OSError: the disk is full or fails.
         """
-        versions = {"python": platform.python_version(), "aelab": aelab.__version__}
-        versions |= {name: metadata.version(name) for name in _PACKAGES}
         content = asdict(config) | {
+            "format": FORMAT,
             "data": dict(data),
             "machine": dict(machine),
-            "versions": versions,
+            "versions": package_versions(),
         }
         with self._writing():
             os.makedirs(self.path, exist_ok=True)
-            # First of all, as without it the rest would be taken for somebody else's.
+            # Written first: without it the directory would be treated as foreign.
             text = json.dumps(content, indent=2) + "\n"
             write_bytes(self.config_json, text.encode())
             write_bytes(self.run_flags, _flagfile(config, self.path).encode())
@@ -202,12 +245,18 @@ class RunDirectory:
         if lines:
             raise UsageError(
                 f"--run_dir={self.path} holds a run of another configuration; give "
-                "another directory, or the same configuration. What differs:\n  "
+                "another directory, or the same configuration. Differences:\n  "
                 + "\n  ".join(lines)
             )
 
 
+def package_versions() -> dict[str, str]:
+    """The versions of Python, aelab and the packages that compute the numbers."""
+    versions = {"python": platform.python_version(), "aelab": aelab.__version__}
+    return versions | {name: metadata.version(name) for name in _PACKAGES}
+
+
 def _flagfile(config: Config, run_dir: str) -> str:
-    """A flagfile that runs `config` again, in `run_dir` unless told otherwise."""
-    lines = [f"--{name}={value}" for name, value in asdict(config).items()]
+    """The content of a flagfile with all fields of `config`, and `run_dir`."""
+    lines = [f"--{name}={to_text(value)}" for name, value in asdict(config).items()]
     return "\n".join([*lines, f"--run_dir={os.path.abspath(run_dir)}", ""])

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from aelab.config import Config
 from aelab.errors import UsageError
-from aelab.models import SIZE_MULTIPLES, build_model
+from aelab.models import Autoencoder, build_model
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 
@@ -17,14 +17,14 @@ class TrainedModel(NamedTuple):
     """A model with the weights of a checkpoint.
 
     Attributes:
-      config: what it was trained by.
-      model: the Keras model.
+      config: the configuration of the run.
+      autoencoder: the model and its parts.
       image_shape: (height, width, channels) of the run's images.
-      step: how many training steps its weights have behind them.
+      step: the training step of the weights.
     """
 
     config: Config
-    model: Any
+    autoencoder: Autoencoder
     image_shape: tuple[int, int, int]
     step: int
 
@@ -32,55 +32,62 @@ class TrainedModel(NamedTuple):
 def load_trained(
     run: RunDirectory,
     checkpoint: str,
+    model: str = "",
     stock_layers: bool = False,
     any_size: bool = False,
 ) -> TrainedModel:
-    """Builds a run's model and gives it the weights of a checkpoint.
+    """Builds a run's model with the weights of a checkpoint.
 
     Args:
       run: the run.
       checkpoint: `best` or `latest`.
-      stock_layers: whether to build it of Keras' own layers alone, which open anywhere.
-      any_size: whether to build it for images of any size, if it is one that can
-        (`SIZE_MULTIPLES`), and not for those of the run's size alone.
+      model: the run's `--model`, if it is not built in: see `RunDirectory.check_model`.
+      stock_layers: True to use only Keras' own layers, which load without aelab.
+      any_size: True to build the model for images of any size, if it has a
+        `size_multiple`, and not only for the run's image size.
 
     Raises:
-      UsageError: no run, no checkpoint, a damaged one, or one of another model.
+      UsageError: there is no run or no checkpoint, the checkpoint is damaged or belongs
+        to another model, or `model` is missing or another one.
     """
     folder = run.checkpoints(checkpoint)
-    run.read_config()  # says if it is no run at all
-    found = checkpoints.load_newest(folder)
-    if found is None:
+    run.check_model(model)
+    newest = checkpoints.load_newest(folder)
+    if newest is None:
         raise UsageError(
             f"--run_dir={run.path} has no {checkpoint} checkpoint yet, in {folder}"
         )
-    path, arrays = found
-    return build_trained(run, path, arrays, stock_layers, any_size)
+    path, arrays = newest
+    config, image_shape = run.read_config(), run.read_image_shape()
+    return build_trained(config, image_shape, path, arrays, stock_layers, any_size)
 
 
 def build_trained(
-    run: RunDirectory,
+    config: Config,
+    image_shape: tuple[int, int, int],
     path: str,
     arrays: Mapping[str, np.ndarray],
     stock_layers: bool = False,
     any_size: bool = False,
 ) -> TrainedModel:
-    """Builds a run's model with the weights in `arrays`, which were read from `path`.
+    """Builds a model with the weights in `arrays`, which were read from `path`.
 
     Raises:
-      UsageError: no run, or the arrays are of another model.
+      UsageError: the arrays belong to another model.
     """
-    config, image_shape = run.read_config(), run.read_image_shape()
     if stock_layers:
-        config = dataclasses.replace(config, stock_layers="true")
-    is_open = any_size and config.model in SIZE_MULTIPLES
-    shape = (None, None, image_shape[2]) if is_open else image_shape
-    model = build_model(config, shape)
-    for variable in model.variables:
+        config = dataclasses.replace(config, stock_layers=True)
+    autoencoder = build_model(config, image_shape)
+    if any_size and autoencoder.size_multiple:
+        autoencoder = build_model(config, (None, None, image_shape[2]))
+    for variable in autoencoder.variables:
         array = arrays.get(f"model/{variable.path}")
         if array is None or array.shape != tuple(variable.shape):
-            raise UsageError(f"{path} is of another model: no fitting {variable.path}")
+            raise UsageError(
+                f"{path} is of another model: {variable.path} is missing or has "
+                "another shape"
+            )
         variable.assign(array)
     if "step" not in arrays or arrays["step"].shape:
-        raise UsageError(f"{path} does not say at which step it was saved")
-    return TrainedModel(config, model, image_shape, int(arrays["step"]))
+        raise UsageError(f"{path} does not have the step at which it was saved")
+    return TrainedModel(config, autoencoder, image_shape, int(arrays["step"]))

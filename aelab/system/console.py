@@ -1,35 +1,32 @@
-"""What a run says: a progress bar on a terminal, plain lines elsewhere."""
+"""Console output: a progress bar on a terminal, plain lines otherwise."""
 
 import contextlib
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from tqdm import tqdm
 
-from aelab.distributed.cluster import Cluster
-from aelab.errors import UsageError
-from aelab.system.startup import redirect_fds
+from aelab.metric_info import format_value
 
-_QUIET_SECONDS = 15.0  # without a terminal: at least so long between training lines
-_DRAWN_SECONDS = 0.1  # on a terminal: no more often
+_QUIET_SECONDS = 15.0  # minimum time between progress lines without a terminal
+_DRAW_SECONDS = 0.1  # minimum time between updates of the bar's text
 
 
 class Console:
-    """Lines and the progress of a run; to be used in a `with` statement."""
+    """Lines and progress of a run. A context manager."""
 
     def __init__(self, first_step: int, total_steps: int):
         """Starts the bar at `first_step` of `total_steps`."""
-        self._terminal = sys.stderr.isatty()
-        self._spoke = time.monotonic()
-        self._drawn = -_DRAWN_SECONDS
+        self._is_terminal = sys.stderr.isatty()
+        self._last_line = time.monotonic()
+        self._last_draw = -_DRAW_SECONDS
         self._has_warned = False
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
             unit="step",
-            disable=not self._terminal,
+            disable=not self._is_terminal,
             dynamic_ncols=True,
             leave=False,
         )
@@ -40,21 +37,21 @@ class Console:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def progress(self, step: int, figures: Callable[[], str]) -> None:
-        """Moves the bar to `step`; without a terminal, says so now and then.
+    def progress(self, step: int, text: Callable[[], str]) -> None:
+        """Moves the bar to `step`. Without a terminal, prints a line now and then.
 
         Args:
-          step: where the run stands.
-          figures: gives what is told beside it; asked for only where it is told.
+          step: the current training step.
+          text: returns the metrics to show; called only when they are shown.
         """
         now = time.monotonic()
-        if not self._terminal:
-            if now - self._spoke > _QUIET_SECONDS:
-                self.line(f"step {step}/{self._bar.total}  {figures()}")
+        if not self._is_terminal:
+            if now - self._last_line > _QUIET_SECONDS:
+                self.line(f"step {step}/{self._bar.total}  {text()}")
             return
-        if now - self._drawn > _DRAWN_SECONDS:
-            self._bar.set_postfix_str(figures(), refresh=False)
-            self._drawn = now
+        if now - self._last_draw > _DRAW_SECONDS:
+            self._bar.set_postfix_str(text(), refresh=False)
+            self._last_draw = now
         self._bar.update(step - self._bar.n)
 
     def line(self, text: str) -> None:
@@ -62,51 +59,21 @@ class Console:
         self._bar.clear()
         try:
             print(text, flush=True)
-        except OSError as error:  # a full disk, or nobody who listens
+        except OSError as error:  # full disk or closed pipe
             if not self._has_warned:
                 self._has_warned = True
-                warn(f"can't write to standard output: {error}; training goes on")
+                warn(f"can't write to standard output: {error}; training continues")
         self._bar.refresh()
-        self._spoke = time.monotonic()
+        self._last_line = time.monotonic()
 
 
 def warn(text: str) -> None:
     """Prints a warning on standard error, above the bar if there is one."""
-    with contextlib.suppress(OSError):  # on a full disk, of which it may tell
+    with contextlib.suppress(OSError):  # standard error may be on a full disk
         tqdm.write(f"warning: {text}", file=sys.stderr)
         sys.stderr.flush()
 
 
 def metrics_text(values: dict[str, float]) -> str:
-    """`loss 0.2981  psnr 16.52  ...`, each in the digits that it deserves."""
-    digits = {"psnr": ".2f", "learning_rate": ".2g", "images_per_second": ",.0f"}
-    return "  ".join(f"{n} {v:{digits.get(n, '.4f')}}" for n, v in values.items())
-
-
-@contextlib.contextmanager
-def worker_log(cluster: Cluster | None, run_dir: str) -> Iterator[None]:
-    """Sends what a worker that is not the chief says to a file of its own.
-
-    Args:
-      cluster: the workers, None if there is one.
-      run_dir: the run's folder; the file stands beside it.
-
-    Raises:
-      UsageError: the file can't be written.
-    """
-    if cluster is None or cluster.is_chief:
-        yield
-        return
-    path = f"{os.path.abspath(run_dir)}.worker-{cluster.index}.log"
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        file = open(path, "ab")  # noqa: SIM115
-    except OSError as error:
-        raise UsageError(f"the log {path} can't be written: {error}") from None
-    with file, redirect_fds((1, 2), file):
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), flush=True)
-        try:
-            yield
-        except Exception as error:
-            print(error, flush=True)
-            raise
+    """Metrics in one line, for example `loss 0.2981  psnr 16.52`."""
+    return "  ".join(f"{name} {format_value(name, v)}" for name, v in values.items())

@@ -1,4 +1,4 @@
-"""Writes files and folders so that a reader sees a whole one or none."""
+"""Atomic file and folder writes."""
 
 import contextlib
 import errno
@@ -9,21 +9,21 @@ from collections.abc import Iterator, Sequence
 
 from aelab.errors import UsageError
 
-# The disk's own errors; others say that a path is no good.
+# Errors of the disk itself; any other errno means that the path is bad.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _TEMPORARY_PREFIX = ".tmp-"
-_MAX_NAME = 255  # bytes, of Linux' file systems
+_MAX_NAME = 255  # bytes, on Linux file systems
 _MAX_SUFFIX = 20  # characters
 
 
 @contextlib.contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Says of an OSError that `what` can't be written: a flag with its value.
+    """Re-raises OSErrors as UsageErrors that name `what`, a flag with its value.
 
     Raises:
-      UsageError: it can't.
-      OSError: the disk is full or fails, which is no fault of the user's.
+      UsageError: `what` can't be written.
+      OSError: the disk is full or fails, which is not the user's mistake.
     """
     try:
         yield
@@ -34,9 +34,9 @@ def writing(what: str) -> Iterator[None]:
 
 
 def temporary_path(path: str) -> str:
-    """The file that is written before it takes the name `path`.
+    """The temporary file that is written first and then renamed to `path`.
 
-    It has the same suffix. Where its name would be too long, it has a hash of it.
+    It has the same suffix. A hash replaces a name that would be too long.
     """
     folder, name = os.path.split(path)
     encoded = os.fsencode(name)
@@ -48,57 +48,57 @@ def temporary_path(path: str) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: str, content: bytes | None = None) -> Iterator[str]:
-    """Gives the name of what to write; syncs it and renames it to `path` after that.
+    """Yields a temporary path; on success fsyncs it and renames it to `path`.
 
-    A file replaces the file that `path` was, a folder an empty folder alone. If writing
-    fails, what was written is removed, and what `path` held stays.
+    A file replaces an existing file; a folder replaces only an empty folder. If writing
+    fails, the temporary file or folder is removed, and `path` is unchanged.
 
     Args:
-      path: the file or folder.
-      content: what the file must hold when it is read back; None = it is not.
+      path: the file or folder to write.
+      content: bytes that the file must hold when it is read back; None = do not check.
 
     Raises:
-      OSError: it can't be written, or reads back differently; `filename` says which.
+      OSError: `path` can't be written, or reads back differently; `filename` is `path`.
     """
-    aside = temporary_path(path)
-    shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
+    temporary = temporary_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
     try:
-        yield aside
-        for written in _files(aside):
-            _sync(written)
+        yield temporary
+        for file in _files(temporary):
+            _sync(file)
         if content is not None:
-            _check(aside, content)
-        os.replace(aside, path)
-        with contextlib.suppress(OSError):  # not every file system can
+            _check(temporary, content)
+        os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # not every file system can sync a folder
             _sync(os.path.dirname(path) or ".")
     except OSError as error:
-        if error.errno is None:  # h5py and zipfile give a message alone
+        if error.errno is None:  # errors of h5py and zipfile have only a message
             raise OSError(f"{path}: {error}") from None
         raise OSError(error.errno, error.strerror, path) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
-            os.remove(aside)
+            os.remove(temporary)
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Writes `content` as the file `path`, reads it back, whole or not at all.
+    """Writes the file `path` atomically and reads it back.
 
     Raises:
-      OSError: it can't be written, or what is read back differs; what `path` held
-        stays. The message says how many bytes were wanted.
+      OSError: the file can't be written, or reads back differently. `path` is then
+        unchanged. The message has the number of bytes wanted.
     """
     with (
         reporting_size(path, len(content)),
-        atomic_write(path, content) as aside,
-        open(aside, "wb") as file,
+        atomic_write(path, content) as temporary,
+        open(temporary, "wb") as file,
     ):
         file.write(content)
 
 
 @contextlib.contextmanager
 def reporting_size(path: str, wanted: int) -> Iterator[None]:
-    """Adds to an error of the file system which file and how many bytes it is about."""
+    """Adds the file and the number of bytes wanted to a file system error."""
     try:
         yield
     except OSError as error:
@@ -110,14 +110,14 @@ def reporting_size(path: str, wanted: int) -> Iterator[None]:
 
 
 def remove_leftovers(folder: str) -> None:
-    """Removes what a process that was killed left unfinished in `folder`."""
+    """Removes temporary files that a killed process left in `folder`."""
     for name in os.listdir(folder):
         if name.startswith(_TEMPORARY_PREFIX):
             os.remove(os.path.join(folder, name))
 
 
 def _files(path: str) -> list[str]:
-    """`path` if it is a file, all files below it if it is a folder."""
+    """`path` itself if it is a file, or all files below it if it is a folder."""
     if not os.path.isdir(path):
         return [path]
     return [os.path.join(at, n) for at, _, names in os.walk(path) for n in names]
@@ -126,15 +126,15 @@ def _files(path: str) -> list[str]:
 def _check(path: str, content: bytes) -> None:
     with open(path, "rb") as file:
         if file.read() != content:
-            raise OSError(errno.EIO, "what was written reads back differently")
+            raise OSError(errno.EIO, "the content reads back differently")
 
 
 def _sync(path: str) -> None:
-    """Returns when the content of a file, or the names in a folder, are on disk."""
+    """Blocks until a file's content, or a folder's list of names, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-        # What is read next comes from the disk, as far as the system goes along.
+        # The next read then comes from the disk, if the system complies.
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
@@ -146,11 +146,12 @@ def check_output_file(path: str, suffix: str, inputs: Sequence[str] = ()) -> Non
 
     Args:
       path: the value of the flag.
-      suffix: how its name must end, for example `.html`.
+      suffix: the ending that its name must have, for example `.html`.
       inputs: files that it must not replace.
 
     Raises:
-      UsageError: another ending, a folder, no folder to write into, or an input.
+      UsageError: it has a different ending, is a folder or an input, or the folder to
+        write into does not exist.
     """
     if not path.endswith(suffix):
         raise UsageError(f"--output={path} must end in {suffix}")

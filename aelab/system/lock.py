@@ -1,4 +1,4 @@
-"""One writer a folder."""
+"""Ensures a single writer per folder."""
 
 import contextlib
 import errno
@@ -15,18 +15,18 @@ _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
 @contextlib.contextmanager
 def exclusive_lock(path: str, folder: str) -> Iterator[None]:
-    """Makes this process the only one that may write a folder, while inside.
+    """Makes this process the only writer of a folder while the context is active.
 
-    The lock is the kernel's, on an open file (flock): it ends with the process,
-    whatever that dies of. On file systems that several hosts mount it holds over all
-    of them as far as their locks do (NFS on Linux: yes).
+    The lock is the kernel's, on an open file (flock). The kernel releases it when the
+    process exits, however it exits. On file systems that several hosts mount, it covers
+    all hosts if the file system's locks do (NFS on Linux: yes).
 
     Args:
-      path: the lock's file; it stays, empty unless the process was killed.
-      folder: what is guarded, for the message.
+      path: the lock file. It remains, empty unless the process was killed.
+      folder: the guarded folder, for the message.
 
     Raises:
-      UsageError: another process has the lock, or there can be none here.
+      UsageError: another process has the lock, or the folder can't be locked.
       OSError: the disk is full or fails.
     """
     with writing(folder):
@@ -49,14 +49,14 @@ def _take(descriptor: int, path: str, folder: str) -> None:
         if error.errno in _BUSY:
             holder = os.read(descriptor, 1000).decode(errors="replace").strip()
             raise UsageError(
-                f"{folder} is being written by {holder or 'another process'}: wait for "
-                "its end, stop it, or give another directory"
+                f"{folder} is being written by {holder or 'another process'}: wait "
+                "until it ends, stop it, or give another directory"
             ) from None
         raise UsageError(
-            f"{path} can't be locked ({error}), which keeps two processes from writing "
-            "one run: give a directory on another file system"
+            f"{path} can't be locked ({error}), and without a lock two processes could "
+            "write one run: give a directory on another file system"
         ) from None
-    # Only for the message: on a full disk the lock holds without it.
+    # Only for the message above; on a full disk the lock holds without it.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.write(

@@ -10,36 +10,37 @@ from typing import Any
 
 from aelab.errors import Stopped
 
-_ASKING = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # `timeout`, `srun` and others send a signal to the process and to its group.
 _SAME_SIGNAL_SECONDS = 0.05
 
-# Whether a run has met a signal's request and is on its way out.
+# True once a run has stopped in response to a signal and is exiting.
 is_stopping = False
 
 
 class StopRequest:
-    """Takes note of SIGTERM and SIGINT instead of dying of them, in a `with` statement.
+    """Context manager that records SIGTERM and SIGINT instead of letting them kill.
 
-    A thread takes the note, as Python's own handlers have to wait for the end of a
-    compiled call. A second signal ends the process at once, with exit code 128 + n.
+    A thread does the recording, because Python-level handlers cannot run until a
+    compiled call returns. A second signal ends the process at once, with exit code
+    128 + n.
 
     Attributes:
-      signal_number: the signal that came, 0 before.
+      signal_number: the signal that arrived, or 0.
     """
 
     def __init__(self) -> None:
         self.signal_number = 0
-        self._before: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-            for number in _ASKING:
-                # Python's part of the handler has nothing left to do.
-                self._before[number] = signal.signal(number, lambda *_: None)
+            for number in _STOP_SIGNALS:
+                # The thread does the work of Python's handler.
+                self._handlers[number] = signal.signal(number, lambda *_: None)
             self._thread = threading.Thread(
                 target=self._watch, args=(read,), daemon=True
             )
@@ -49,38 +50,41 @@ class StopRequest:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         global is_stopping
         is_stopping = kind is Stopped
-        if self._before:
-            for number, handler in self._before.items():
+        if self._handlers:
+            for number, handler in self._handlers.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._wakeup)
             os.close(self._write)
             self._thread.join()
 
     def _watch(self, read: int) -> None:
-        """Reads the numbers of signals from the pipe until that is closed."""
-        noted = 0.0
+        """Reads signal numbers from the pipe until it is closed."""
+        first_time = 0.0
         while byte := os.read(read, 1):
-            if byte[0] not in _ASKING:
+            if byte[0] not in _STOP_SIGNALS:
                 continue
             if not self.signal_number:
-                self.signal_number, noted = byte[0], time.monotonic()
-            elif time.monotonic() - noted > _SAME_SIGNAL_SECONDS:
+                self.signal_number, first_time = byte[0], time.monotonic()
+            elif time.monotonic() - first_time > _SAME_SIGNAL_SECONDS:
                 os._exit(128 + byte[0])
         os.close(read)
 
 
 @contextlib.contextmanager
 def default_signal_handling() -> Iterator[None]:
-    """Lets signals end the process while it waits in C++ code, deaf to Python's."""
+    """Lets signals end the process while it is blocked in C++ code.
+
+    Python-level handlers cannot run there.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _ASKING}
-    for number, handler in before.items():
+    handlers = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+    for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

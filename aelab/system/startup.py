@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def redirect_fds(descriptors: tuple[int, ...], file: BinaryIO) -> Iterator[None]:
-    """Sends what is written to file descriptors, C++ included, to `file`."""
+    """Sends output to file descriptors, including C++ output, to `file`."""
     sys.stdout.flush()
     sys.stderr.flush()
-    before = {descriptor: os.dup(descriptor) for descriptor in descriptors}
+    copies = {descriptor: os.dup(descriptor) for descriptor in descriptors}
     for descriptor in descriptors:
         os.dup2(file.fileno(), descriptor)
     try:
@@ -21,42 +21,42 @@ def redirect_fds(descriptors: tuple[int, ...], file: BinaryIO) -> Iterator[None]
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for descriptor, copy in before.items():
+        for descriptor, copy in copies.items():
             os.dup2(copy, descriptor)
             os.close(copy)
 
 
 @contextlib.contextmanager
 def buffered_stderr() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2, and shows it after a failure."""
-    with tempfile.TemporaryFile() as held:
+    """Buffers stderr, including C++ output, and replays it on failure."""
+    with tempfile.TemporaryFile() as buffer:
         try:
-            with redirect_fds((2,), held):
+            with redirect_fds((2,), buffer):
                 yield
         except Exception:
-            held.seek(0)
-            os.write(2, held.read())
+            buffer.seek(0)
+            os.write(2, buffer.read())
             raise
 
 
 def start_tensorflow(
     virtual_cpus: int = 0, find_devices: bool = True, threads_per_op: int = 0
 ) -> None:
-    """Imports TensorFlow and finds its devices, quietly.
+    """Imports TensorFlow and initializes its devices, without messages.
 
     TensorFlow 2.21 writes a dozen lines about oneDNN and CUDA while it starts, whatever
-    `TF_CPP_MIN_LOG_LEVEL` says (tensorflow#100442), so the file descriptor itself is
-    held back. What comes later is shown, C++ messages from errors up.
+    `TF_CPP_MIN_LOG_LEVEL` is (tensorflow#100442), so the file descriptor itself is
+    redirected. Afterwards C++ messages are shown from level ERROR up.
 
     Args:
-      virtual_cpus: how many logical devices the CPU is to be split into, with GPUs left
-        alone; 0 = use GPUs and one CPU.
-      find_devices: whether to make the devices ready now; several workers must have
-        found each other before that.
-      threads_per_op: how many threads one operation may use; 0 = all cores.
+      virtual_cpus: number of logical devices to split the CPU into, without GPUs;
+        0 = use the GPUs and one CPU.
+      find_devices: whether to initialize the devices now. Several workers must have
+        connected before that.
+      threads_per_op: maximum number of threads of one operation; 0 = all cores.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # On by default for AVX-512 alone; without it, convolutions take twice as long.
+    # On by default only with AVX-512; without it, convolutions take twice as long.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with buffered_stderr():
@@ -75,6 +75,6 @@ def start_tensorflow(
             tf.config.experimental.set_memory_growth(gpu, True)
         if find_devices:
             tf.config.list_logical_devices()
-    # Whatever the user's keras.json says, this code means these.
+    # These override the user's keras.json.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")

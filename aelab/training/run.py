@@ -9,8 +9,9 @@ from aelab.config import Config
 from aelab.data.pipeline import image_error
 from aelab.data.sources import load_splits
 from aelab.distributed.cluster import find_cluster
-from aelab.distributed.devices import Distribution, shared_settings
+from aelab.distributed.devices import Distribution
 from aelab.distributed.worker_log import worker_log
+from aelab.distributed.workers import shared_settings
 from aelab.errors import TrainingError
 from aelab.runs.directory import RunDirectory, package_versions
 from aelab.summaries.summaries import Summaries

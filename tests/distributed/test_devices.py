@@ -10,7 +10,8 @@ from test_run import train
 
 from aelab.config import FIELDS, Config
 from aelab.distributed import devices as distribution_module
-from aelab.distributed.devices import STRATEGIES, Distribution, shared_settings
+from aelab.distributed.devices import STRATEGIES, Distribution
+from aelab.distributed.workers import shared_settings
 from aelab.errors import UsageError
 from aelab.models import MODELS
 from aelab.runs.directory import RunDirectory

@@ -31,7 +31,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from aelab.cli import flags
+from aelab.cli import CommandLine, exit_code
 from aelab.config import FIELDS, Config, field_type, from_json
 from aelab.data.image_files import failure_reason, read_square
 from aelab.data.sources import read_idx_split
@@ -111,7 +111,7 @@ def outcome(words, folder):
     found = []
 
     def main(argv):
-        command_line = flags.CommandLine("Trains.")
+        command_line = CommandLine("Trains.")
         command_line.add_path("run_dir", "Folder.", "DIR", required=True)
         command_line.add_config()
         values = command_line.parse(argv)
@@ -124,7 +124,7 @@ def outcome(words, folder):
         patch.chdir(folder)
         try:
             with no_hang(), contextlib.redirect_stdout(io.StringIO()):
-                code = flags.exit_code(main)
+                code = exit_code(main)
         except SystemExit as asked_for_help:
             code = asked_for_help.code
         finally:

@@ -252,7 +252,7 @@ def test_an_error_of_one_worker_ends_the_other(tmp_path):
         start(tmp_path / "run", flags_of_second=bad_data)
     )
     assert mine == 1
-    assert "another worker is gone" in error or "not started alike" in error
+    assert "another worker is gone" in error or "same settings" in error
     assert "Nothing was saved yet" in error
     assert other == 2
     assert "/nowhere is not a folder" in message
@@ -262,7 +262,7 @@ def test_workers_that_were_started_differently_say_so(tmp_path):
     found = outcomes(start(tmp_path / "run", flags_of_second=["--seed=1"]))
     for code, _, message in found:
         assert code == 2
-        assert "not started alike" in message
+        assert "same settings" in message
         assert "--seed" in message
     assert not (tmp_path / "run").exists()
 
@@ -272,7 +272,7 @@ def test_a_worker_that_waits_for_the_others_can_be_interrupted(tmp_path):
     command = [sys.executable, ROOT / "scripts/train.py", "--strategy=multi_worker"]
     command += [f"--run_dir={tmp_path}/run", *FLAGS]
     worker = start_worker(0, free_ports(2), command)
-    assert "waits for the others" in worker.stdout.readline()
+    assert "waiting for the others" in worker.stdout.readline()
     time.sleep(2)
     assert worker.poll() is None
     worker.send_signal(signal.SIGINT)

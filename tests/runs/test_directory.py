@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from aelab.cli import flags
+from aelab.cli import CommandLine
 from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.runs import directory as run_directory
@@ -33,20 +33,20 @@ def content(folder):
 
 
 def refusal(function, *arguments):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         function(*arguments)
-    return str(caught.value)
+    return str(error.value)
 
 
 def parse_flagfile(path):
-    command_line = flags.CommandLine("Trains.")
+    command_line = CommandLine("Trains.")
     command_line.add_text("run_dir", "Folder.", "DIR", required=True)
     command_line.add_config()
     values = command_line.parse(["train.py", f"--flagfile={path}"])
     return command_line.config(), values.run_dir
 
 
-def test_write_and_read(run):
+def test_a_run_is_written_and_read_back(run):
     files = ["config.json", "metrics.jsonl", "run.flags"]
     folders = ["checkpoints", "images", "tensorboard"]
     assert sorted(os.listdir(run.path)) == sorted(files + folders)
@@ -55,33 +55,39 @@ def test_write_and_read(run):
     with open(run.config_json, encoding="utf-8") as file:
         written = json.load(file)
     assert dataclasses.asdict(CONFIG).items() <= written.items()
+    assert written["format"] == 2
+    assert run.read_versions() == written["versions"]
     assert set(written["versions"]) == {
         *("python", "tensorflow", "keras", "numpy", "aelab")
     }
 
 
-def test_paths_are_those_of_the_contract(tmp_path):
+def test_a_run_without_versions_has_none(run):
+    write_bytes(run.config_json, damaged())
+    assert run.read_versions() == {}
+
+
+def test_paths(tmp_path):
     run = RunDirectory(str(tmp_path))
-    names = {
-        run.config_json: "config.json",
-        run.run_flags: "run.flags",
-        run.metrics_jsonl: "metrics.jsonl",
-        run.evaluation_json: "evaluation.json",
-        run.images: "images",
-        run.tensorboard: "tensorboard",
-        run.checkpoints("latest"): "checkpoints/latest",
-        run.checkpoints("best"): "checkpoints/best",
+    paths = {
+        "config.json": run.config_json,
+        "run.flags": run.run_flags,
+        "metrics.jsonl": run.metrics_jsonl,
+        "evaluation.json": run.evaluation_json,
+        "images": run.images,
+        "tensorboard": run.tensorboard,
+        "checkpoints/latest": run.checkpoints("latest"),
+        "checkpoints/best": run.checkpoints("best"),
     }
-    assert {path: str(tmp_path / name) for path, name in names.items()} == {
-        path: path for path in names
-    }
+    assert paths == {name: str(tmp_path / name) for name in paths}
 
 
-def test_check_takes_a_folder_without_a_run(tmp_path):
+def test_a_folder_without_a_run_may_be_used(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     RunDirectory(str(tmp_path)).check(CONFIG, DATA)
     RunDirectory(str(tmp_path / "none")).check(CONFIG, DATA)
     assert os.listdir(tmp_path) == ["notes.txt"]
+    assert not RunDirectory(str(tmp_path)).has_config()
 
 
 @pytest.mark.parametrize(
@@ -94,14 +100,14 @@ def test_check_takes_a_folder_without_a_run(tmp_path):
         {"early_stopping_patience": 5},
     ],
 )
-def test_a_run_goes_on_with_what_changes_no_number(run, changes):
+def test_a_run_resumes_with_changes_that_affect_no_number(run, changes):
     config = dataclasses.replace(CONFIG, **changes)
     run.check(config, DATA)
     run.write(config, DATA, MACHINE)
     assert run.read_config() == config
 
 
-def test_moved_data_are_the_same_data(run, tmp_path):
+def test_data_may_be_moved(run, tmp_path):
     before, after = (
         dataclasses.replace(CONFIG, dataset="idx", data_dir=str(tmp_path / name))
         for name in ("before", "after")
@@ -110,7 +116,7 @@ def test_moved_data_are_the_same_data(run, tmp_path):
     run.check(after, DATA)
 
 
-def test_a_run_of_another_configuration_is_left_alone(run, tmp_path):
+def test_a_run_of_another_configuration_is_not_changed(run, tmp_path):
     before = content(tmp_path)
     other = dataclasses.replace(CONFIG, noise_stddev=0.5, seed=5, epochs=99)
     message = refusal(run.check, other, DATA)
@@ -138,7 +144,7 @@ def test_results_without_a_configuration_are_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["", "run", "run/below"])
-def test_a_folder_that_cannot_be_made_is_named(tmp_path, name):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path, name):
     file = tmp_path / "file"
     file.write_text("mine")
     run = RunDirectory(str(file / name) if name else str(file))
@@ -154,7 +160,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path, name):
     assert "can't be written" in message and str(tmp_path / name) in message
 
 
-def test_a_failing_write_keeps_the_old_file(run, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(run, monkeypatch):
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
@@ -226,7 +232,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 @pytest.mark.parametrize(
     "name", ["a b", "#a", "//a", "ä", "a'b\"c", "a\\n", "--seed=9", "a=b", "$HOME"]
 )
-def test_the_flagfile_gives_the_same_run_back(tmp_path, name):
+def test_the_flagfile_describes_the_same_run(tmp_path, name):
     config = Config(
         dataset="idx",
         data_dir=str(tmp_path / name),
@@ -247,7 +253,7 @@ def test_the_flagfile_of_the_defaults(run):
 @pytest.mark.parametrize(
     "name", ["images", "checkpoints", "checkpoints/best", "tensorboard/train"]
 )
-def test_a_file_in_the_place_of_a_folder_is_named(run, name):
+def test_a_file_in_place_of_a_folder_is_named(run, name):
     folder = os.path.join(run.path, name)
     shutil.rmtree(folder)
     with open(folder, "w") as file:

@@ -3,34 +3,56 @@ import pytest
 
 from aelab.config import Config
 from aelab.errors import UsageError
-from aelab.models import SIZE_MULTIPLES
+from aelab.models import MODELS, SIZE_MULTIPLES
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
+from aelab.training.state import TrainState
+
+SHAPE = (12, 16, 1)
+STEPS = {"best": 3, "latest": 5}
 
 
-@pytest.mark.parametrize("checkpoint", ["best", "latest"])
-def test_weights_are_those_of_the_checkpoint(any_run, checkpoint):
-    trained = load_trained(any_run, checkpoint)
-    path = checkpoints.newest(any_run.checkpoints(checkpoint))
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def run(request, tmp_path_factory):
+    """A run whose checkpoints have different random weights."""
+    run = RunDirectory(str(tmp_path_factory.mktemp("run") / "run"))
+    config = Config(model=request.param)
+    run.write(config, {"image_shape": list(SHAPE)}, {})
+    arrays = TrainState(config, SHAPE, 10).arrays()
+    generator = np.random.default_rng(0)
+    for checkpoint, step in STEPS.items():
+        for name, array in arrays.items():
+            if name.startswith("model/") and array.dtype == np.float32:
+                noise = generator.normal(0, 0.01, array.shape).astype(np.float32)
+                arrays[name] = array + noise
+        arrays["step"] = np.int64(step)
+        checkpoints.save(run.checkpoints(checkpoint), step, arrays)
+    return run
+
+
+@pytest.mark.parametrize("checkpoint", STEPS)
+def test_the_model_has_the_weights_of_the_checkpoint(run, checkpoint):
+    trained = load_trained(run, checkpoint)
+    path = checkpoints.newest(run.checkpoints(checkpoint))
     with np.load(path, allow_pickle=False) as arrays:
-        assert trained.step == arrays["step"]
+        assert trained.step == arrays["step"] == STEPS[checkpoint]
         for variable in trained.model.variables:
             np.testing.assert_array_equal(variable, arrays[f"model/{variable.path}"])
-    assert trained.image_shape == (28, 28, 1)
+    assert trained.image_shape == SHAPE
 
 
-def test_a_model_for_any_size_is_the_same(any_run):
-    """Where the network is of convolutions alone; else it is for the run's own."""
-    of_run = load_trained(any_run, "best").model
-    found = load_trained(any_run, "best", any_size=True)
-    images = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
-    np.testing.assert_allclose(found.model(images), of_run(images), atol=1e-6)
-    is_open = found.config.model in SIZE_MULTIPLES
-    assert found.model.input_shape == (
-        (None, None, None, 1) if is_open else (None, 28, 28, 1)
+def test_a_model_for_any_size_is_the_same(run):
+    """Convolutional networks take any size; others have the run's size."""
+    expected = load_trained(run, "best").model
+    trained = load_trained(run, "best", any_size=True)
+    images = np.random.default_rng(0).random((2, *SHAPE), np.float32)
+    np.testing.assert_allclose(trained.model(images), expected(images), atol=1e-6)
+    takes_any_size = trained.config.model in SIZE_MULTIPLES
+    assert trained.model.input_shape == (
+        (None, None, None, 1) if takes_any_size else (None, *SHAPE)
     )
-    assert found.image_shape == (28, 28, 1)
+    assert trained.image_shape == SHAPE
 
 
 def test_a_run_without_checkpoints_is_refused(tmp_path):
@@ -38,3 +60,12 @@ def test_a_run_without_checkpoints_is_refused(tmp_path):
     run.write(Config(), {"image_shape": [28, 28, 1]}, {})
     with pytest.raises(UsageError, match="no best checkpoint"):
         load_trained(run, "best")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    run = RunDirectory(str(tmp_path / "run"))
+    run.write(Config(model="dense"), {"image_shape": list(SHAPE)}, {})
+    path = checkpoints.save(run.best, 1, {"step": np.int64(1)})
+    with pytest.raises(UsageError, match=r"another model: .* is missing") as error:
+        load_trained(run, "best")
+    assert path in str(error.value)

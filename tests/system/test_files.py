@@ -6,28 +6,30 @@ from pathlib import Path
 import pytest
 
 from aelab.errors import UsageError
-from aelab.system import files as writing
+from aelab.system import files
 from aelab.system.files import (
     atomic_write,
+    check_output_file,
     remove_leftovers,
     temporary_path,
     write_bytes,
+    writing,
 )
 
 
-def test_a_file_is_written_and_nothing_else_is_left(tmp_path):
+def test_a_file_is_written_and_no_temporary_file_remains(tmp_path):
     write_bytes(str(tmp_path / "file"), b"new")
     write_bytes(str(tmp_path / "file"), b"newer")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"newer"
 
 
-def test_the_file_is_not_there_before_it_is_whole(tmp_path):
+def test_a_file_is_replaced_only_when_it_is_complete(tmp_path):
     path = tmp_path / "file.keras"
     path.write_bytes(b"old")
-    with atomic_write(str(path)) as aside:
-        assert aside.endswith("file.keras")
-        with open(aside, "wb") as file:
+    with atomic_write(str(path)) as temporary:
+        assert temporary.endswith("file.keras")
+        with open(temporary, "wb") as file:
             file.write(b"half")
             file.flush()
             assert path.read_bytes() == b"old"
@@ -39,11 +41,11 @@ def test_the_content_is_synced_once_and_then_read_back(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", lambda descriptor: events.append("sync"))
 
-    def open_noted(path, mode):
+    def open_recorded(path, mode):
         events.append(mode)
         return open(path, mode)
 
-    monkeypatch.setattr(writing, "open", open_noted, raising=False)
+    monkeypatch.setattr(files, "open", open_recorded, raising=False)
     write_bytes(str(path), b"new")
     assert events == ["wb", "sync", "rb", "sync"]  # the last one is the folder's
 
@@ -55,7 +57,7 @@ def test_content_that_reads_back_differently_is_an_error(tmp_path, monkeypatch):
     def open_other(path, mode):
         return io.BytesIO(b"nex") if mode == "rb" else open(path, mode)
 
-    monkeypatch.setattr(writing, "open", open_other, raising=False)
+    monkeypatch.setattr(files, "open", open_other, raising=False)
     with pytest.raises(OSError, match="reads back differently") as error:
         write_bytes(str(path), b"new")
     assert error.value.filename == str(path)
@@ -89,7 +91,7 @@ def test_the_longest_names_can_be_written(tmp_path, name):
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
-def test_what_was_there_survives_a_failure(tmp_path, monkeypatch, broken):
+def test_the_old_file_survives_a_failure(tmp_path, monkeypatch, broken):
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -110,14 +112,14 @@ def test_a_missing_folder_is_named(tmp_path):
     assert error.value.filename == str(tmp_path / "none" / "file")
 
 
-def test_leftovers_are_removed_and_nothing_else(tmp_path):
+def test_only_leftovers_are_removed(tmp_path):
     for name in (".tmp-file", "file", "tmp-file"):
         (tmp_path / name).touch()
     remove_leftovers(str(tmp_path))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "tmp-file"]
 
 
-def test_a_message_without_a_number_is_kept(tmp_path):
+def test_a_message_without_errno_is_preserved(tmp_path):
     with (
         pytest.raises(OSError, match=r"file: unable to write$"),
         atomic_write(str(tmp_path / "file")),
@@ -133,28 +135,26 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
 
 
 def test_a_folder_is_written_like_a_file(tmp_path):
-    """Nothing of it is there before it is whole; an empty folder gives way."""
+    """It appears only when it is complete, and replaces an empty folder."""
     path = tmp_path / "folder"
     path.mkdir()
-    for left_over in (False, True):
-        with atomic_write(str(path)) as aside:
-            os.makedirs(os.path.join(aside, "sub"))
+    for has_leftover in (False, True):
+        with atomic_write(str(path)) as temporary:
+            os.makedirs(os.path.join(temporary, "sub"))
             for name in ("file", "sub/file"):
-                with open(os.path.join(aside, name), "w") as file:
+                with open(os.path.join(temporary, name), "w") as file:
                     file.write("new")
             assert list(path.iterdir()) == []
-        found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
-        assert found == [
-            *("folder", "folder/file", "folder/sub", "folder/sub/file"),
-        ]
-        if not left_over:  # as of a process that was killed
+        names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
+        assert names == ["folder", "folder/file", "folder/sub", "folder/sub/file"]
+        if not has_leftover:  # like a process that was killed
             os.rename(path, tmp_path / ".tmp-folder")
             (tmp_path / ".tmp-folder" / "old").touch()
             path.mkdir()
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
-def test_a_folder_that_fails_leaves_nothing(tmp_path, monkeypatch, broken):
+def test_a_folder_that_fails_leaves_no_files(tmp_path, monkeypatch, broken):
     def fail(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -162,36 +162,60 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path, monkeypatch, broken):
     path = tmp_path / "folder"
     with (
         pytest.raises(OSError, match="No space left") as error,
-        atomic_write(str(path)) as aside,
+        atomic_write(str(path)) as temporary,
     ):
-        os.mkdir(aside)
-        with open(os.path.join(aside, "file"), "w") as file:
+        os.mkdir(temporary)
+        with open(os.path.join(temporary, "file"), "w") as file:
             file.write("new")
     assert error.value.filename == str(path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_something_in_it_is_not_replaced(tmp_path):
+def test_a_folder_with_content_is_not_replaced(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("mine")
     with (
         pytest.raises(OSError, match="not empty"),
-        atomic_write(str(tmp_path / "folder")) as aside,
+        atomic_write(str(tmp_path / "folder")) as temporary,
     ):
-        os.mkdir(aside)
+        os.mkdir(temporary)
     assert [p.name for p in tmp_path.rglob("*")] == ["folder", "mine"]
 
 
-def test_of_what_can_not_be_written_the_flag_is_named(tmp_path):
+def test_the_flag_of_an_unwritable_path_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError) as error, writing.writing("--output=x"):
+    with pytest.raises(UsageError) as error, writing("--output=x"):
         os.makedirs(tmp_path / "file" / "folder")
     assert str(error.value).startswith("--output=x can't be written: ")
     assert "Not a directory" in str(error.value)
 
 
-@pytest.mark.parametrize("number", writing.DISK_ERRORS)
-def test_a_failing_disk_is_not_the_users_fault(number):
-    with pytest.raises(OSError) as error, writing.writing("--output=x"):
+@pytest.mark.parametrize("number", files.DISK_ERRORS)
+def test_an_error_of_the_disk_stays_an_oserror(number):
+    with pytest.raises(OSError) as error, writing("--output=x"):
         raise OSError(number, "the disk")
     assert error.value.errno == number
+
+
+def test_an_output_file_may_replace_an_old_one(tmp_path):
+    (tmp_path / "a.html").touch()
+    check_output_file(str(tmp_path / "a.html"), ".html", [str(tmp_path / "b.html")])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.txt", "must end in .html"),
+        ("folder.html", "is a folder; give the name of a file"),
+        ("none/a.html", "the folder .*/none does not exist"),
+        ("input.html", "would replace the input .*/link.html"),
+    ],
+)
+def test_a_bad_output_file_is_refused(tmp_path, name, message):
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "input.html").touch()
+    link = tmp_path / "link.html"
+    link.symlink_to("input.html")
+    path = tmp_path / name
+    with pytest.raises(UsageError, match=f"^--output={path}.*{message}"):
+        check_output_file(str(path), ".html", [str(link)])

@@ -13,28 +13,28 @@ HOLD = """
 import sys
 from aelab.system.lock import exclusive_lock
 with exclusive_lock(sys.argv[1], "--run_dir=DIR"):
-    print("has it", flush=True)
+    print("locked", flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_second_process_is_told_who_the_first_one_is(tmp_path):
+def test_a_second_process_is_refused_and_the_message_names_the_first(tmp_path):
     path = str(tmp_path / "lock")
     command = [sys.executable, "-c", HOLD, path]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
-        assert process.stdout.readline() == "has it\n"
+        assert process.stdout.readline() == "locked\n"
         with pytest.raises(UsageError) as error, exclusive_lock(path, "--run_dir=DIR"):
             pytest.fail("two writers")
-        who = f"process {process.pid} on {socket.gethostname()}"
-        assert f"--run_dir=DIR is being written by {who}" in str(error.value)
+        holder = f"process {process.pid} on {socket.gethostname()}"
+        assert f"--run_dir=DIR is being written by {holder}" in str(error.value)
         process.kill()
         process.wait()
         with exclusive_lock(path, "--run_dir=DIR"):
             pass
 
 
-def test_it_is_given_back_even_after_an_error(tmp_path):
+def test_the_lock_is_released_after_an_error(tmp_path):
     path = str(tmp_path / "lock")
     with pytest.raises(KeyError), exclusive_lock(path, ""):
         raise KeyError
@@ -43,7 +43,7 @@ def test_it_is_given_back_even_after_an_error(tmp_path):
         assert file.read() == f"process {os.getpid()} on {socket.gethostname()}\n"
 
 
-def test_a_longer_name_of_before_leaves_nothing(tmp_path):
+def test_a_longer_old_name_is_overwritten(tmp_path):
     path = tmp_path / "lock"
     path.write_text("x" * 500)
     with exclusive_lock(str(path), ""):
@@ -51,8 +51,8 @@ def test_a_longer_name_of_before_leaves_nothing(tmp_path):
         assert "x" * 100 not in path.read_text()
 
 
-def test_a_full_disk_does_not_keep_it(tmp_path, monkeypatch):
-    """The name inside is for a message only."""
+def test_a_full_disk_does_not_prevent_the_lock(tmp_path, monkeypatch):
+    """The name in the file is only for a message."""
 
     def full(*arguments):
         raise OSError(28, "No space left on device")

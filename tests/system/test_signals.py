@@ -11,28 +11,28 @@ from aelab.system.signals import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_noted_and_the_handlers_come_back(number):
+def test_a_signal_is_recorded_and_the_handlers_are_restored(number):
     before = signal.getsignal(number)
-    with StopRequest() as note:
-        assert note.signal_number == 0
+    with StopRequest() as stop:
+        assert stop.signal_number == 0
         os.kill(os.getpid(), number)
         deadline = time.monotonic() + 10
-        while not note.signal_number and time.monotonic() < deadline:
+        while not stop.signal_number and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert note.signal_number == number
+        assert stop.signal_number == number
     assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_the_process_within_a_compiled_call(first, second):
-    """Python's own handlers would not be called before its end."""
+def test_a_second_signal_ends_the_process_during_a_compiled_call(first, second):
+    """Python-level handlers would not run before the call returns."""
     code = (
         "import ctypes\n"
         "from aelab.system.signals import StopRequest\n"
         "with StopRequest():\n"
         "    print('ready', flush=True)\n"
-        # As TensorFlow does: without the interpreter's lock, deaf to Python's signals.
+        # Like TensorFlow, this blocks in C without the interpreter's lock.
         "    for _ in range(100):\n"
         "        ctypes.CDLL(None).sleep(600)\n"
     )
@@ -46,15 +46,15 @@ def test_a_second_signal_ends_the_process_within_a_compiled_call(first, second):
         assert process.wait(timeout=10) == 128 + second
 
 
-def test_the_same_signal_twice_at_once_is_one():
-    """`timeout` sends a signal to the process, and to its group."""
+def test_the_same_signal_twice_at_once_counts_once():
+    """`timeout` sends a signal to the process and to its group."""
     code = (
         "import time\n"
         "from aelab.system.signals import StopRequest\n"
-        "with StopRequest() as note:\n"
+        "with StopRequest() as stop:\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(1)\n"
-        "    print(note.signal_number)\n"
+        "    print(stop.signal_number)\n"
     )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -65,53 +65,57 @@ def test_the_same_signal_twice_at_once_is_one():
         assert process.returncode == 0
 
 
-def test_in_another_thread_nothing_is_noted_and_nothing_breaks():
-    notes = []
+def test_in_another_thread_no_signal_is_recorded():
+    numbers = []
 
     def run():
-        with StopRequest() as note:
-            notes.append(note.signal_number)
+        with StopRequest() as stop:
+            numbers.append(stop.signal_number)
 
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert notes == [0]
+    assert numbers == [0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_script_that_is_stopped_before_training_says_so_by_its_exit_code(number):
+def test_a_script_that_is_stopped_before_training_exits_with_the_signal(number):
     code = (
         "import os, signal\n"
-        "from aelab.cli import flags\n"
-        # A shell's background job is born with SIGINT ignored.
+        "from aelab.cli import run\n"
+        # A shell starts a background job with SIGINT ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"flags.run(lambda argv: os.kill(os.getpid(), {int(number)}))\n"
+        f"run(lambda argv: os.kill(os.getpid(), {int(number)}))\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.returncode == 128 + number
-    assert "Traceback" not in found.stderr
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert result.returncode == 128 + number
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_on_the_way_out_is_quiet(number):
-    """It may come while Python collects what the run has left."""
+def test_a_second_signal_during_exit_is_quiet(number):
+    """It may arrive while Python collects the objects of the run."""
     code = (
         "import os, signal, time\n"
-        "from aelab.cli import flags\n"
+        "from aelab.cli import run\n"
         "from aelab.errors import Stopped\n"
         "from aelab.system.signals import StopRequest\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "class Left:\n"
+        "class Leftover:\n"
         "    def __del__(self):\n"
         f"        os.kill(os.getpid(), {int(number)})\n"
         "def main(argv):\n"
-        "    left = Left()\n"
-        "    with StopRequest() as note:\n"
+        "    leftover = Leftover()\n"
+        "    with StopRequest() as stop:\n"
         f"        os.kill(os.getpid(), {int(number)})\n"
-        "        while not note.signal_number:\n"
+        "        while not stop.signal_number:\n"
         "            time.sleep(0.01)\n"
-        "        raise Stopped(note.signal_number, 'saved')\n"
-        "flags.run(main)\n"
+        "        raise Stopped(stop.signal_number, 'saved')\n"
+        "run(main)\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (128 + number, "")
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (128 + number, "")

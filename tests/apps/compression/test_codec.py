@@ -813,7 +813,7 @@ def test_the_scripts(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     size = os.path.getsize(file)
     assert f"{count:,} images, {size:,} bytes" in done.stdout
-    assert f"{size / count:.2f} bytes an image" in done.stdout
+    assert f"{size / count:.2f} bytes per image" in done.stdout
     done = run_script(
         "decompress", f"--run_dir={run_dir}", file, f"--output={tmp_path / 'out'}"
     )

@@ -1,0 +1,59 @@
+"""Flagfiles: one flag per line; empty lines and comments (`#`, `//`) are skipped.
+
+absl's own reader recurses without limit on flagfiles that include each other, and
+silently skips a `--flagfile` with spaces before it.
+"""
+
+import os
+from collections.abc import Sequence
+
+from aelab.errors import UsageError
+
+HELP = "Read flags from this file; later flags override it."
+
+_MAX_FILES = 100
+_MAX_SIZE = 2**20  # characters
+
+
+def expand(words: Sequence[str], opened: list[str] | None = None) -> list[str]:
+    """Replaces each `--flagfile` in `words` by the lines of its file.
+
+    Args:
+      words: a command line without the script's name, or the lines of a flagfile.
+      opened: the flagfiles opened so far. This function appends to it.
+
+    Raises:
+      UsageError: a flagfile can't be read or is too long, or there are more than 100.
+    """
+    opened = [] if opened is None else opened
+    expanded: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, equals, path = word.partition("=")
+        if flag in ("--flagfile", "-flagfile"):
+            path = path if equals else next(rest, "")
+            expanded += expand(_lines(path, opened), opened)
+        else:
+            expanded.append(word)
+        if word == "--":  # no flags follow it
+            break
+    return [*expanded, *rest]
+
+
+def _lines(path: str, opened: list[str]) -> list[str]:
+    """The lines of a flagfile, without empty ones and comments."""
+    opened.append(path)
+    if len(opened) > _MAX_FILES:
+        raise UsageError(
+            f"--flagfile={path}: more than {_MAX_FILES} flagfiles; "
+            "does one of them include itself?"
+        )
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            text = file.read(_MAX_SIZE + 1)
+    except (OSError, ValueError) as error:  # missing, not UTF-8, or NUL in its name
+        raise UsageError(f"--flagfile={path} can't be read: {error}") from None
+    if len(text) > _MAX_SIZE:
+        raise UsageError(f"--flagfile={path} is too long to be a flagfile")
+    lines = [line.strip() for line in text.split("\n")]
+    return [line for line in lines if line and not line.startswith(("#", "//"))]

@@ -1,0 +1,62 @@
+"""Runs a script's `main` and turns its exceptions into exit codes."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from aelab.errors import Stopped, TrainingError, UsageError
+from aelab.system import signals
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Calls a script's `main(argv)` and exits with its exit code.
+
+    Exits with `os._exit` once output is flushed: a normal interpreter shutdown of
+    TensorFlow can take ten seconds, and fails noisily when another worker is gone.
+    """
+    code = exit_code(main)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # full disk or closed pipe
+        code = code or 1
+    os._exit(code)
+
+
+def exit_code(main: Callable[[Sequence[str]], None]) -> int:
+    """Calls a script's `main(argv)` and returns its exit code.
+
+    0: success. 1: training or writing failed. 2: bad flag, configuration, data or file.
+    128 + n: stopped by signal n. All but success print one message on standard error.
+    """
+    signal.signal(signal.SIGTERM, _exit)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _exit)
+    code, message = 0, ""
+    try:
+        main(sys.argv)
+    except UsageError as error:
+        code, message = 2, f"error: {error}"
+    except (TrainingError, OSError) as error:
+        code, message = 1, f"error: {error}"
+    except MemoryError as error:
+        code, message = 1, f"error: not enough memory: {error}"
+    except Stopped as stopped:
+        code, message = 128 + stopped.signal_number, str(stopped)
+    except KeyboardInterrupt:
+        code, message = 128 + signal.SIGINT, "interrupted"
+    if message:
+        with contextlib.suppress(OSError):  # standard error may be on a full disk
+            print(message, file=sys.stderr, flush=True)
+    return code
+
+
+def _exit(number: int, frame: object) -> None:
+    """Handles a signal. Raises, so that cleanup handlers run."""
+    if signals.is_stopping:  # this is the second signal
+        os._exit(128 + number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)

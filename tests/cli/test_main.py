@@ -1,0 +1,44 @@
+import signal
+
+import pytest
+
+from aelab.cli import exit_code
+from aelab.errors import Stopped, TrainingError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (None, 0, ""),
+        (UsageError("--seed is bad"), 2, "error: --seed is bad\n"),
+        (TrainingError("at step 3"), 1, "error: at step 3\n"),
+        (OSError(28, "No space left", "a/b"), 1, "a/b"),
+        (Stopped(signal.SIGTERM, "stopped at 3"), 128 + 15, "stopped at 3\n"),
+        (Stopped(signal.SIGINT, "stopped at 3"), 128 + 2, "stopped at 3\n"),
+        (KeyboardInterrupt(), 128 + 2, "interrupted"),
+    ],
+)
+def test_exceptions_become_exit_codes(raised, code, message, capsys):
+    def main(argv):
+        if raised:
+            raise raised
+
+    assert exit_code(main) == code
+    out, err = capsys.readouterr()
+    assert not out
+    assert message in err and err.count("\n") == bool(raised)
+
+
+def test_main_receives_the_command_line(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--seed=3"])
+    received = []
+    assert exit_code(received.extend) == 0
+    assert received == ["train.py", "--seed=3"]
+
+
+def test_other_exceptions_are_not_caught():
+    def main(argv):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        exit_code(main)
