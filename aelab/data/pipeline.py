@@ -245,5 +245,6 @@ def _mapped(
     share: Share,
 ) -> tf.data.Dataset:
     """Maps each element to its batch, in order, a few steps ahead of the consumer."""
-    dataset = elements.map(batch, tf.data.AUTOTUNE, deterministic=True)
+    plain = tf.autograph.experimental.do_not_convert(batch)
+    dataset = elements.map(plain, tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2 * share.local_replicas)
