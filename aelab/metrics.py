@@ -103,7 +103,9 @@ def sum_over_images(values: Values, weights: tf.Tensor | None = None) -> dict[st
     def summed(each: tf.Tensor) -> Sum:
         ones = tf.ones_like(each) if weights is None else weights
         kept = tf.where(ones > 0, each * ones, 0.0)
-        return Sum(tf.reduce_sum(kept), tf.reduce_sum(ones))
+        # As one vector: TensorFlow would reorder sums of scalars over blocks.
+        pair = tf.stack([tf.reduce_sum(kept), tf.reduce_sum(ones)])
+        return Sum(*tf.unstack(pair))
 
     return {name: summed(each) for name, each in values.items()}
 

@@ -5,6 +5,7 @@ uses it, so that this module needs the standard library only. The choices in `Co
 are the keys of these tables.
 """
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -94,6 +95,7 @@ OPTIMIZERS = {
 }
 
 
+@functools.cache  # also keeps AutoGraph from converting it
 def load(target: str, flag: str) -> Callable[..., Any]:
     """The function that `target`, `"module:function"`, names.
 

@@ -14,11 +14,8 @@ from aelab.errors import UsageError
 from aelab.system.signals import default_signal_handling
 from aelab.system.startup import buffered_stderr
 
-# Where XLA was measured to be faster (BUILD.md): (model, kind of device, precision).
-_XLA_HELPS = {
-    ("conv", "CPU", "mixed_float16"),
-    ("dense", "CPU", "mixed_float16"),
-}
+# Where XLA was measured to be faster (BUILD.md): (kind of device, precision).
+_XLA_HELPS = {("CPU", "mixed_float16")}
 
 
 def _single(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
@@ -111,7 +108,7 @@ class Distribution(WorkerGroup):
         """
         super().__init__(STRATEGIES[config.strategy](config, cluster), cluster)
         self._config = config
-        helps = (config.model, self._kind, config.precision) in _XLA_HELPS
+        helps = (self._kind, config.precision) in _XLA_HELPS
         self.use_xla = {"auto": helps, "true": True, "false": False}[config.jit_compile]
         replicas = self.strategy.num_replicas_in_sync
         if config.batch_size % replicas:

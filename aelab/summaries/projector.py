@@ -7,7 +7,6 @@ first sees their folder, so a running TensorBoard has to be restarted.
 import io
 import math
 import os
-from collections.abc import Sequence
 
 import numpy as np
 from google.protobuf import text_format  # type: ignore[import-untyped]
@@ -21,7 +20,7 @@ def write_projector(
     folder: str,
     codes: np.ndarray,
     thumbnails: np.ndarray,
-    labels: Sequence[int] | None = None,
+    labels: np.ndarray | None = None,
 ) -> None:
     """Writes `code.tsv`, `labels.tsv`, `sprite.png` and the file that names them.
 
@@ -71,7 +70,7 @@ def draw_sprite(thumbnails: np.ndarray) -> np.ndarray:
     return grid.reshape(side * height, side * width, channels)
 
 
-def _labels_tsv(count: int, labels: Sequence[int] | None) -> str:
+def _labels_tsv(count: int, labels: np.ndarray | None) -> str:
     """One line per image; a header if there are several columns."""
     if labels is None:
         return "".join(f"{number}\n" for number in range(count))

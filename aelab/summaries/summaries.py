@@ -5,7 +5,7 @@ files are not: if they can't be written, a warning says so once and training con
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -129,7 +129,7 @@ class Summaries:
         self._write_raw("eval", step, merged)
 
     def projector(
-        self, codes: np.ndarray, thumbnails: np.ndarray, labels: Sequence[int] | None
+        self, codes: np.ndarray, thumbnails: np.ndarray, labels: np.ndarray | None
     ) -> None:
         """Writes the files of TensorBoard's projector, see `write_projector`."""
         folder = os.path.join(self._run.tensorboard, "eval")

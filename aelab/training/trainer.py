@@ -265,7 +265,7 @@ class Trainer:
             self._state.autoencoder, self._run.splits.eval, self._config
         )
         if codes:
-            self._summaries.projector(*codes)
+            self._summaries.projector(codes.codes, codes.thumbnails, codes.labels)
 
     def _after_eval_batch(self, number: int, sums: Mapping[str, Sum]) -> None:
         """Aborts the evaluation on a stop request or a loss that is not finite."""

@@ -1,5 +1,7 @@
-"""CONTRIBUTING.md's new model, added as it says."""
+"""Everything that CONTRIBUTING.md adds, added as it says."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -8,43 +10,119 @@ import sys
 import pytest
 from conftest import ROOT
 
+# "In `TABLE` of `FILE`", "In `FILE`" or "A new file `FILE`", then the code.
+RECIPE = re.compile(
+    r"(?:In\s+(?:`(?P<table>\w+)`\s+of\s+)?|A new file\s+)`(?P<file>aelab/[\w/]+\.py)`"
+    r"[^`]*?:\n\n```python\n(?P<code>.*?)```",
+    re.DOTALL | re.IGNORECASE,
+)
+FIRST_FIELD_AFTER = "    seed: int = fields.field("
+RUN = (
+    *("--dataset=gradients", "--model=tiny", "--tiny_filters=4", "--train_steps=6"),
+    *("--corruption=fading", "--fading_factor=0.7", "--flip", "--batch_size=20"),
+    *("--loss=huber", "--huber_delta=0.2", "--code_variance_weight=1e-3"),
+    *("--optimizer_args=beta_1=0.8,epsilon=1e-6", "--learning_rate=0.01"),
+)
 
-def put_before(path, line, new):
-    """Adds a line to a file, before one that is there once."""
-    text = path.read_text()
-    assert text.count(line) == 1
-    path.write_text(text.replace(line, f"{new}{line}"))
+
+def recipes():
+    return list(RECIPE.finditer((ROOT / "CONTRIBUTING.md").read_text()))
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of the code with the new model in it."""
-    for name in ("aelab", "tests"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    shutil.copy(ROOT / "setup.cfg", tmp_path)
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    models = tmp_path / "aelab" / "models"
-    (models / "tiny.py").write_text(code)
-    registry = models / "__init__.py"
-    put_before(registry, "MODELS: ", "from aelab.models.tiny import build_tiny\n\n")
-    put_before(registry, '    "dense": build_dense', '    "tiny": build_tiny,\n')
-    config = tmp_path / "aelab" / "config" / "config.py"
-    put_before(config, '"dense", "conv"', '"tiny", ')
-    return tmp_path
+def add(folder, recipe):
+    """Adds the code of a recipe where it says."""
+    path, table, code = folder / recipe["file"], recipe["table"], recipe["code"]
+    text = path.read_text() if path.exists() else ""
+    if table == "Config":
+        assert text.count(FIRST_FIELD_AFTER) == 1
+        text = text.replace(FIRST_FIELD_AFTER, code + FIRST_FIELD_AFTER)
+    elif table:
+        head, body = text.split(f"\n{table} = {{\n")
+        text = f"{head}\n{table} = {{\n" + body.replace("\n}\n", f"\n{code}}}\n", 1)
+    else:
+        text = f"{text}\n\n{code}" if text else code
+    path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the repository with everything in CONTRIBUTING.md added."""
+    folder = tmp_path_factory.mktemp("checkout")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("aelab", "tests", "scripts", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "setup.cfg", folder)
+    for recipe in recipes():
+        add(folder, recipe)
+    return folder
+
+
+def run(checkout, *command):
+    """Runs Python in the copy; a user's pytest options do not matter."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTEST_ADDOPTS": ""}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+
+def test_a_recipe_needs_at_most_ten_lines_besides_the_function():
+    found = recipes()
+    assert len(found) == 21
+    for recipe in found:
+        if recipe["table"]:
+            assert recipe["code"].count("\n") <= 8, recipe["code"]
+
+
+@pytest.fixture(scope="module")
+def trained(checkout):
+    """A run with everything that was added."""
+    found = run(checkout, "scripts/train.py", "--run_dir=run", *RUN)
+    assert found.returncode == 0, found.stderr
+    assert found.stderr == ""
+    return checkout / "run"
 
 
 @pytest.mark.slow
-def test_the_tests_test_the_new_model_from_then_on(checkout):
-    files = ["tests/models/test_models.py", "tests/promises/test_replicas.py"]
-    # Of the many tests of several devices, one that trains.
-    chosen = "tiny and (test_models or one_device[tiny-2])"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    found = subprocess.run(
-        [*command, "-k", chosen, *files], cwd=checkout, capture_output=True, text=True
-    )
+def test_everything_that_was_added_trains(trained):
+    config = json.loads((trained / "config.json").read_text())
+    assert (config["tiny_filters"], config["flip"]) == (4, True)
+    *_, last = map(json.loads, (trained / "metrics.jsonl").read_text().splitlines())
+    assert 0 < last["mae"] < 1
+    names = {path.name.partition("-")[0] for path in (trained / "images").iterdir()}
+    assert names == {"panel", "residuals"}
+
+
+@pytest.mark.slow
+def test_a_new_metric_is_in_the_table_and_a_new_panel_in_the_report(checkout, trained):
+    found = run(checkout, "scripts/evaluate.py", "--run_dir=run", "--floors=false")
+    assert found.returncode == 0, found.stderr
+    assert "MAE" in found.stdout
+    assert "mae" in json.loads((trained / "evaluation.json").read_text())["metrics"]
+    found = run(checkout, "scripts/report.py", "run", "--output=report.html")
+    assert found.returncode == 0, found.stderr
+    page = (checkout / "report.html").read_text()
+    assert "MAE" in page and "residuals" in page
+
+
+@pytest.mark.slow
+def test_a_new_field_is_refused_where_it_is_not_used(checkout):
+    found = run(checkout, "scripts/train.py", "--run_dir=other", "--huber_delta=0.2")
+    assert found.returncode == 2
+    assert "--huber_delta=0.2 contradicts --loss=bce" in found.stderr
+
+
+@pytest.mark.slow
+def test_the_tests_test_new_entries_from_then_on(checkout):
+    files = ["tests/models/test_models.py", "tests/test_metrics.py"]
+    files += ["tests/data/test_corruptions.py", "tests/promises/test_replicas.py"]
+    names = "huber or mae or fading or tiny and (test_models or one_device[tiny-2])"
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", names, *files]
+    found = run(checkout, *command)
     assert found.returncode == 0, found.stdout
     (passed,) = re.findall(r"([0-9]+) passed", found.stdout)
-    assert int(passed) >= 10
+    assert int(passed) >= 15
     assert "skipped" not in found.stdout

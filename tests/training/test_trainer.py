@@ -18,14 +18,14 @@ import tensorflow as tf
 from conftest import TIMES
 from test_run import read_lines, train
 
-from aelab.data.pipeline import example_indices
+from aelab.data.permutation import example_indices
 from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.summaries import summaries
 from aelab.system import files as writing
 from aelab.training import trainer
-from aelab.training.optimizers import LossScale
+from aelab.training.loss_scale import LossScale
 
 
 def test_a_training_line_is_the_mean_since_the_line_before(tmp_path):
@@ -61,8 +61,8 @@ def test_speed_is_images_by_the_time_of_the_inner_loop(tmp_path, monkeypatch):
 
 def test_float16_reports_its_loss_scale_and_what_it_skipped(tmp_path, monkeypatch):
     """A scale that is too large at first: the gradient of step 1 overflows."""
-    monkeypatch.setattr(LossScale, "_FIRST", 2.0**40)
-    monkeypatch.setattr(LossScale, "_MOST", 2.0**40)
+    monkeypatch.setattr(LossScale, "_INITIAL", 2.0**40)
+    monkeypatch.setattr(LossScale, "_LARGEST", 2.0**40)
     train(tmp_path / "run", precision="mixed_float16", log_every_steps=1, epochs=9)
     lines = [n for n in read_lines(tmp_path / "run") if n["split"] == "train"]
     skipped = lines[-1]["skipped_steps"]
@@ -179,7 +179,7 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(
             return Full(path, mode)
         return open(path, mode, **options)
 
-    monkeypatch.setattr(summaries if not part else writing, "open", open_full, False)
+    monkeypatch.setattr(writing if part else metrics_log, "open", open_full, False)
     with pytest.raises(TrainingError) as error:
         train(run_dir)
     name = part.replace(".tmp-", "") + ".npz" if part else "metrics.jsonl"
@@ -204,7 +204,7 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, 
     def write_then_stop(self):
         writing(self)
         if self._step == 5:
-            self._note = Stop()
+            self._stop = Stop()
 
     monkeypatch.setattr(trainer.Trainer, "_log_if_due", write_then_stop)
     with pytest.raises(Stopped, match="at step 5"):
@@ -212,7 +212,7 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, 
     monkeypatch.undo()
     capsys.readouterr()
     assert train(tmp_path / "run", train_steps=5)["psnr"] > 0
-    assert "Goes on    at step 5" in capsys.readouterr().out
+    assert "Resuming   " in capsys.readouterr().out
     assert [n["split"] for n in read_lines(tmp_path / "run")] == ["train", "eval"]
 
 
@@ -300,7 +300,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     aside = path.with_name("damaged-" + path.name)
     for words in (str(path), str(aside), "step-00000007.npz"):
         assert words in warning
-    assert "Goes on    at step 7" in output
+    assert "/run at step 7" in output
     assert aside.read_bytes() == damaged
     assert_same_state(run_dir, whole)
 
@@ -322,7 +322,7 @@ def test_without_a_good_checkpoint_it_stops(tmp_path):
         assert files(run_dir) == before
     shutil.rmtree(paths[0].parent)
     before = files(run_dir)
-    with pytest.raises(UsageError, match=r"no checkpoint in .*latest to go on from"):
+    with pytest.raises(UsageError, match="latest has no valid checkpoint to resume"):
         train(run_dir)
     assert files(run_dir) == before
 
@@ -339,7 +339,7 @@ def test_a_best_checkpoint_that_is_lost_is_copied(tmp_path, whole, capsys, damag
     capsys.readouterr()
     train(run_dir, epochs=2)
     (warning,) = capsys.readouterr().err.splitlines()
-    assert f"{path} was lost or damaged; it is copied from" in warning
+    assert f"{path} was lost or damaged; it was copied from" in warning
     assert path.read_bytes() == (path.parents[1] / "latest" / path.name).read_bytes()
     train(run_dir)
     assert_same_state(run_dir, whole)
