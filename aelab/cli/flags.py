@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -19,50 +19,40 @@ _MODEL_HELP = (
 )
 
 
-class _FieldParser(flags.ArgumentParser[Any]):
-    """Parses a field of `Config`; errors are the field's own."""
+class _Parser(flags.ArgumentParser[Any]):
+    """Parses a flag's text with a function of its name and text."""
 
-    def __init__(self, name: str):
-        self._name = name
-
-    def parse(self, argument: Any) -> Any:
-        """The field's value. Non-string input is the default, returned unchanged."""
-        if not isinstance(argument, str):
-            return argument
-        if field_type(self._name) is not bool:
-            return parse_field(self._name, argument)
-        try:
-            return flags.BooleanParser().parse(argument)
-        except ValueError:
-            raise UsageError(
-                f"--{self._name} must be true or false, not {argument!r}"
-            ) from None
-
-    def flag_type(self) -> str:
-        """The name of the field's type."""
-        return field_type(self._name).__name__
-
-
-class _LevelsParser(flags.ArgumentParser[Any]):
-    """Parses comma-separated numbers above 0, or an empty string, into a tuple."""
-
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, name: str, function: Callable[[str, str], Any]):
+        self._name, self._function = name, function
 
     def parse(self, argument: Any) -> Any:
-        """The numbers. Non-string input is the default, returned unchanged."""
-        if not isinstance(argument, str):
-            return argument
-        try:
-            numbers = tuple(float(word) for word in argument.split(",") if argument)
-        except ValueError:
-            numbers = (math.nan,)
-        if not all(0 < number <= sys.float_info.max for number in numbers):
-            raise UsageError(
-                f"--{self._name} must be numbers above 0 separated by commas, for "
-                f"example 0.1,0.5, or empty; not {argument!r}"
-            )
-        return numbers
+        """The flag's value. Non-string input is the default, returned unchanged."""
+        is_text = isinstance(argument, str)
+        return self._function(self._name, argument) if is_text else argument
+
+
+def _parse_field(name: str, text: str) -> Any:
+    """The value of a field of `Config`, with the field's own error message."""
+    if field_type(name) is not bool:
+        return parse_field(name, text)
+    try:
+        return flags.BooleanParser().parse(text)
+    except ValueError:
+        raise UsageError(f"--{name} must be true or false, not {text!r}") from None
+
+
+def _parse_levels(name: str, text: str) -> tuple[float, ...]:
+    """Comma-separated numbers above 0, or none for an empty text."""
+    try:
+        numbers = tuple(float(word) for word in text.split(",") if text)
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(0 < number <= sys.float_info.max for number in numbers):
+        raise UsageError(
+            f"--{name} must be numbers above 0 separated by commas, for example "
+            f"0.1,0.5, or empty; not {text!r}"
+        )
+    return numbers
 
 
 class CommandLine:
@@ -118,7 +108,7 @@ class CommandLine:
 
     def add_levels(self, name: str, help: str, default: Sequence[float]) -> None:
         """Adds a flag for comma-separated numbers above 0; it may be empty."""
-        self._define(_LevelsParser(name), name, tuple(default), help)
+        self._define(name, tuple(default), help, _parse_levels)
         self._help_texts[f"--{name}={','.join(f'{n:g}' for n in default)}"] = help
 
     def add_switch(self, name: str, help: str) -> None:
@@ -144,9 +134,7 @@ class CommandLine:
         for name, field in FIELDS.items():
             help, choices = field.metadata["help"], field.metadata["choices"]
             is_switch = field_type(name) is bool
-            self._define(
-                _FieldParser(name), name, field.default, help, boolean=is_switch
-            )
+            self._define(name, field.default, help, _parse_field, is_switch)
             if choices:
                 several = ", or several joined by commas" * field.metadata["is_list"]
                 help += f" One of: {', '.join(map(str, choices))}{several}."
@@ -155,14 +143,14 @@ class CommandLine:
 
     def _define(
         self,
-        parser: flags.ArgumentParser[Any],
         name: str,
         default: Any,
         help: str,
+        parse: Callable[[str, str], Any],
         boolean: bool = False,
     ) -> None:
         flags.DEFINE(
-            parser,
+            _Parser(name, parse),
             name,
             default,
             help,

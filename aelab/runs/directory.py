@@ -28,7 +28,10 @@ _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
 class RunDirectory:
-    """The paths of a run.
+    """The paths of a run, and the content of its `config.json`.
+
+    All `read_*` methods raise `UsageError` if the directory holds no run, or its
+    `config.json` is bad.
 
     Attributes:
       path: the folder itself.
@@ -63,11 +66,7 @@ class RunDirectory:
         return os.path.lexists(self.config_json)
 
     def read_config(self) -> Config:
-        """The run's configuration.
-
-        Raises:
-          UsageError: the directory holds no run, or its `config.json` is bad.
-        """
+        """The run's configuration."""
         return from_json(self._read_config_json(), self.config_json)
 
     def check_model(self, model: str) -> None:
@@ -95,11 +94,7 @@ class RunDirectory:
             )
 
     def read_image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the run's images.
-
-        Raises:
-          UsageError: the directory holds no run, or its `config.json` is bad.
-        """
+        """(height, width, channels) of the run's images."""
         shape = self.read_data().get("image_shape")
         if isinstance(shape, list) and len(shape) == 3:
             height, width, channels = shape
@@ -117,35 +112,19 @@ class RunDirectory:
             raise UsageError(f"--run_dir={self.path} holds no run: {error}") from None
 
     def read_values(self) -> dict[str, Any]:
-        """All values in `config.json`, unchecked: fields, data, machine, versions.
-
-        Raises:
-          UsageError: the directory holds no run, or its `config.json` has no object.
-        """
+        """All values in `config.json`, unchecked: fields, data, machine, versions."""
         return parse_object(self._read_config_json(), self.config_json)
 
     def read_data(self) -> dict[str, Any]:
-        """The description of the run's data by `Splits.describe`.
-
-        Raises:
-          UsageError: the directory holds no run, or its `config.json` is bad.
-        """
+        """The description of the run's data by `Splits.describe`."""
         return self._read_object("data")
 
     def read_machine(self) -> dict[str, Any]:
-        """The description of the run's last devices by `Distribution.describe`.
-
-        Raises:
-          UsageError: the directory holds no run, or its `config.json` is bad.
-        """
+        """The description of the run's last devices by `Distribution.describe`."""
         return self._read_object("machine")
 
     def read_versions(self) -> dict[str, Any]:
-        """The versions that last trained the run: python, tensorflow, keras, ...
-
-        Raises:
-          UsageError: the directory holds no run, or its `config.json` is bad.
-        """
+        """The versions that last trained the run: python, tensorflow, keras, ..."""
         return self._read_object("versions")
 
     def _read_object(self, key: str) -> dict[str, Any]:

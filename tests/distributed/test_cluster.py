@@ -16,7 +16,7 @@ def tf_config(jobs, kind="worker", index=0, **more):
 
 
 def slurm(nodes="n1", tasks="2", node=0, local=0, rank=0, **more):
-    """The variables that srun (22.05) sets for a task, as far as they matter."""
+    """The variables that srun (22.05) sets for a task, if they matter here."""
     return {
         "SLURM_JOB_ID": "7",
         "SLURM_LOCALID": str(local),
@@ -35,13 +35,13 @@ def hosts_and_ports(cluster):
 
 
 def refusal(environment):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         find_cluster(environment)
-    return str(caught.value)
+    return str(error.value)
 
 
 @pytest.mark.parametrize("index", [0, 1, 2, "2"])
-def test_workers_of_tf_config(index):
+def test_the_workers_of_tf_config(index):
     cluster = find_cluster(tf_config({"worker": WORKERS}, index=index))
     assert cluster == Cluster(WORKERS, int(index))
     assert cluster.is_chief == (index == 0)
@@ -52,7 +52,7 @@ def test_workers_of_tf_config(index):
     [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2), ("worker", 2, 3)],
 )
 @pytest.mark.parametrize("names", [("chief", "worker"), ("worker", "chief")])
-def test_chief_comes_first(kind, index, expected, names):
+def test_the_chief_comes_first(kind, index, expected, names):
     lists = {"chief": ["z:1"], "worker": WORKERS}
     jobs = {name: lists[name] for name in names}
     cluster = find_cluster(tf_config(jobs, kind, index))
@@ -60,11 +60,11 @@ def test_chief_comes_first(kind, index, expected, names):
     assert cluster.is_chief == (kind == "chief")
 
 
-def test_chief_alone():
+def test_a_cluster_of_only_a_chief():
     assert find_cluster(tf_config({"chief": ["z:1"]}, "chief")).addresses == ("z:1",)
 
 
-def test_empty_chief_list_is_none():
+def test_an_empty_chief_list_is_ignored():
     jobs = {"chief": [], "worker": WORKERS}
     assert find_cluster(tf_config(jobs, index=1)) == Cluster(WORKERS, 1)
 
@@ -78,7 +78,7 @@ def test_tf_config_of_a_kubernetes_tfjob():
     assert find_cluster({"TF_CONFIG": text}) == Cluster(expected, 1)
 
 
-def test_unknown_keys_are_passed_by():
+def test_unknown_keys_are_ignored():
     environment = tf_config({"worker": WORKERS}, job={"region": "x"}, rpc_layer="grpc")
     assert find_cluster(environment) == Cluster(WORKERS, 0)
 
@@ -108,20 +108,20 @@ def test_kinds_of_address(address):
         ),
     ],
 )
-def test_refuses_what_is_no_tf_config(text):
+def test_a_bad_tf_config_is_refused(text):
     message = refusal({"TF_CONFIG": text})
     for needed in ("TF_CONFIG", "JSON", '"cluster"', '"task"', '"type"', '"index"'):
         assert needed in message
 
 
 @pytest.mark.parametrize("job", ["ps", "evaluator", "master", ""])
-def test_refuses_jobs_of_other_strategies(job):
+def test_jobs_of_other_strategies_are_refused(job):
     message = refusal(tf_config({"worker": WORKERS, job: ["d:1"]}))
     assert f"the job {job}" in message
-    assert "chief and worker" in message
+    assert "only chief and worker" in message
 
 
-def test_refuses_two_chiefs():
+def test_two_chiefs_are_refused():
     jobs = {"chief": ["x:1", "y:1"], "worker": WORKERS}
     assert "more than one chief" in refusal(tf_config(jobs))
 
@@ -133,14 +133,14 @@ def test_refuses_two_chiefs():
         *(("chief", 0), ("evaluator", 0), ("ps", 0), ("Worker", 0), ("", 0)),
     ],
 )
-def test_refuses_a_task_without_address(kind, index):
+def test_a_task_without_an_address_is_refused(kind, index):
     message = refusal(tf_config({"worker": WORKERS}, kind, index))
     assert "no address for its own task" in message
     assert f"{kind} {index}" in message
 
 
 @pytest.mark.parametrize("kind", [None, 1, True, ["worker"], {"worker": 0}])
-def test_refuses_a_task_type_that_is_no_text(kind):
+def test_a_task_type_must_be_a_string(kind):
     assert "TF_CONFIG" in refusal(tf_config({"worker": WORKERS}, kind))
 
 
@@ -151,30 +151,30 @@ def test_refuses_a_task_type_that_is_no_text(kind):
         *(0.5, 1.5, float("nan"), float("inf"), float("-inf")),
     ],
 )
-def test_refuses_an_index_that_is_no_number(index):
+def test_an_index_must_be_an_integer(index):
     message = refusal(tf_config({"worker": WORKERS}, index=index))
     assert "TF_CONFIG" in message
     assert "index" in message
 
 
 @pytest.mark.parametrize("worker", [[], {}, "", [[]], [{}], [None], [1], "a:1"])
-def test_refuses_a_list_that_holds_no_addresses(worker):
+def test_a_list_without_addresses_is_refused(worker):
     assert "TF_CONFIG" in refusal(tf_config({"worker": worker}))
 
 
 @pytest.mark.parametrize(
     "address", ["a", "", ":1", "a:", "a:b", "a:-1", "a:1 ", "a:1\n", "a:1/x"]
 )
-def test_refuses_an_address_without_host_or_port(address):
+def test_an_address_needs_host_and_port(address):
     message = refusal(tf_config({"worker": ["b:1", address]}))
-    assert f"{address!r} is no address; host:port is" in message
+    assert f"{address!r} is not an address; expected host:port" in message
 
 
 @pytest.mark.parametrize(
     "jobs",
     [{"worker": ["a:1", "b:1", "a:1"]}, {"chief": ["a:1"], "worker": ["b:1", "a:1"]}],
 )
-def test_refuses_an_address_of_two_workers(jobs):
+def test_two_workers_must_have_different_addresses(jobs):
     assert "gives a:1 to two workers" in refusal(tf_config(jobs))
 
 
@@ -196,7 +196,7 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
-# What comes close to a good one reaches further into the checks.
+# Values that are almost valid reach more of the checks.
 NEAR = st.fixed_dictionaries(
     {
         "cluster": JSON | st.fixed_dictionaries({"worker": JSON}),
@@ -206,7 +206,7 @@ NEAR = st.fixed_dictionaries(
 
 
 def find_or_refuse(environment):
-    """A cluster that holds together, or `UsageError` and nothing else."""
+    """Checks that the result is a consistent cluster or a `UsageError`."""
     try:
         cluster = find_cluster(environment)
     except UsageError as error:
@@ -218,13 +218,13 @@ def find_or_refuse(environment):
 
 @settings(max_examples=300, deadline=None)
 @given(JSON | NEAR)
-def test_any_json_is_taken_or_refused(value):
+def test_any_json_is_accepted_or_refused(value):
     find_or_refuse({"TF_CONFIG": json.dumps(value)})
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_any_text_is_taken_or_refused(text):
+def test_any_text_is_accepted_or_refused(text):
     find_or_refuse({"TF_CONFIG": text})
 
 
@@ -244,14 +244,14 @@ def test_any_text_is_taken_or_refused(text):
         ),
     ],
 )
-def test_tasks_of_slurm(nodes, tasks, hosts):
-    """Slurm's own order, `--distribution=block`: node after node."""
+def test_the_tasks_of_slurm(nodes, tasks, hosts):
+    """Slurm's default order, `--distribution=block`: node by node."""
     clusters = []
     for rank, host in enumerate(hosts):
         node, local = len(set(hosts[: rank + 1])) - 1, hosts[:rank].count(host)
         clusters.append(find_cluster(slurm(nodes, tasks, node, local, rank)))
-        found, ports = hosts_and_ports(clusters[-1])
-        assert (found, clusters[-1].index) == (hosts, rank)
+        actual, ports = hosts_and_ports(clusters[-1])
+        assert (actual, clusters[-1].index) == (hosts, rank)
         assert ports[rank] == ports[0] + local
     assert len({cluster.addresses for cluster in clusters}) == 1
     assert [cluster.is_chief for cluster in clusters].count(True) == 1
@@ -266,7 +266,7 @@ def test_tasks_of_slurm(nodes, tasks, hosts):
     ],
 )
 def test_each_task_of_slurm_has_an_address_on_its_own_node(tasks, where):
-    """Whatever the rank: (node, local) of each rank as srun 22.05 gave them."""
+    """For any rank: `where` is (node, local) of each rank, as set by srun 22.05."""
     clusters = [
         find_cluster(slurm("a[01-02]", tasks, node, local, rank))
         for rank, (node, local) in enumerate(where)
@@ -279,7 +279,7 @@ def test_each_task_of_slurm_has_an_address_on_its_own_node(tasks, where):
 
 @pytest.mark.parametrize("job", [1, 188, 10**6, 4_294_901_760])
 @pytest.mark.parametrize("step", [0, 1, 63, 500])
-def test_ports_of_slurm_are_below_those_of_clients(job, step):
+def test_ports_of_slurm_are_below_client_ports(job, step):
     environment = slurm(
         "n[1-2]", "8(x2)", SLURM_JOB_ID=str(job), SLURM_STEP_ID=str(step)
     )
@@ -288,17 +288,16 @@ def test_ports_of_slurm_are_below_those_of_clients(job, step):
     assert max(ports) < 32768  # /proc/sys/net/ipv4/ip_local_port_range
 
 
-def test_jobs_and_steps_of_slurm_do_not_share_ports():
-    """Neighbours in number, of up to eight tasks."""
+def test_slurm_jobs_and_steps_do_not_share_ports():
+    """For adjacent job numbers and up to eight tasks."""
 
     def ports(**numbers):
-        found = find_cluster(slurm(tasks="8", **numbers))
-        return hosts_and_ports(found)[1]
+        return hosts_and_ports(find_cluster(slurm(tasks="8", **numbers)))[1]
 
     jobs = [p for job in range(100, 110) for p in ports(SLURM_JOB_ID=str(job))]
     steps = [p for step in range(64) for p in ports(SLURM_STEP_ID=str(step))]
-    for taken in (jobs, steps):
-        assert len(set(taken)) == len(taken)
+    for used in (jobs, steps):
+        assert len(set(used)) == len(used)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +307,7 @@ def test_jobs_and_steps_of_slurm_do_not_share_ports():
         *("SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE"),
     ],
 )
-def test_refuses_slurm_without_a_variable(name):
+def test_a_missing_slurm_variable_is_named(name):
     environment = slurm()
     del environment[name]
     message = refusal(environment)
@@ -316,14 +315,14 @@ def test_refuses_slurm_without_a_variable(name):
     assert name in message
 
 
-def test_refuses_an_sbatch_script_without_srun():
-    """The script itself has a rank, but it is no task of a step."""
+def test_an_sbatch_script_without_srun_is_refused():
+    """The script itself has a rank, but it is not a task of a step."""
     environment = {"SLURM_JOB_ID": "16", "SLURM_PROCID": "0", "SLURM_NODEID": "0"}
     message = refusal(environment | {"SLURM_LOCALID": "0", "SLURM_NTASKS": "2"})
     assert "srun" in message
 
 
-def test_salloc_without_srun_is_no_cluster():
+def test_salloc_without_srun_is_refused():
     environment = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "2", "SLURM_NODELIST": "n1"}
     assert "srun" in refusal(environment)
 
@@ -343,18 +342,18 @@ def test_salloc_without_srun_is_no_cluster():
         ),
     ],
 )
-def test_refuses_nonsense_of_slurm(variable, value):
+def test_bad_values_of_slurm_are_refused(variable, value):
     message = refusal(slurm(**{variable: value}))
     assert "Slurm" in message
 
 
 @pytest.mark.parametrize("number", [-1, -2, 2, 99, "", "x", "0.5"])
-def test_refuses_a_rank_of_slurm_that_has_no_task(number):
+def test_a_slurm_rank_without_a_task_is_refused(number):
     assert "Slurm" in refusal(slurm(tasks="2", local=number, rank=number))
 
 
 @pytest.mark.parametrize("node", [-1, 2, "", "x"])
-def test_refuses_a_node_of_slurm_that_is_not_there(node):
+def test_an_unknown_slurm_node_is_refused(node):
     rank = 4 if isinstance(node, int) else node
     assert "Slurm" in refusal(slurm("n[1-2]", "2(x2)", node=node, rank=rank))
 
@@ -363,13 +362,13 @@ def test_refuses_a_node_of_slurm_that_is_not_there(node):
     ("nodes", "tasks"),
     [("n1", "1(x2)"), ("n[1-3]", "1(x2)"), ("n[1-2]", "2"), ("n1", "1,1")],
 )
-def test_refuses_as_many_nodes_as_there_are_no_counts(nodes, tasks):
+def test_slurm_needs_one_task_count_per_node(nodes, tasks):
     message = refusal(slurm(nodes, tasks))
     assert "nodes" in message
     assert "task counts" in message
 
 
-def test_refuses_a_node_of_slurm_that_comes_twice():
+def test_a_repeated_slurm_node_is_refused():
     assert "two workers" in refusal(slurm("n1,n1", "1(x2)"))
 
 
@@ -377,7 +376,7 @@ def test_refuses_a_node_of_slurm_that_comes_twice():
 @given(
     st.dictionaries(st.sampled_from(sorted(slurm())), st.text(max_size=4), max_size=3)
 )
-def test_any_values_of_slurm_are_taken_or_refused(values):
+def test_any_values_of_slurm_are_accepted_or_refused(values):
     find_or_refuse(slurm(**values))
 
 
@@ -404,26 +403,26 @@ def test_any_values_of_slurm_are_taken_or_refused(values):
         ("r[0-1]n[08-09,11],z", "r0n08 r0n09 r0n11 r1n08 r1n09 r1n11 z"),
     ],
 )
-def test_hosts_are_those_of_scontrol(nodelist, hosts):
-    """Each is what `scontrol show hostnames` of Slurm 22.05.8 printed."""
+def test_hosts_expand_like_scontrol(nodelist, hosts):
+    """The expected hosts were printed by `scontrol show hostnames`, Slurm 22.05.8."""
     assert expand_hosts(nodelist) == hosts.split()
 
 
 @pytest.mark.parametrize("nodelist", ["n[5-3]", "n[a-b]", "n[-1]", "n[1-2-3]"])
-def test_refuses_ranges_that_are_none(nodelist):
-    """As scontrol does."""
+def test_bad_ranges_are_refused(nodelist):
+    """scontrol refuses them too."""
     with pytest.raises(ValueError):
         expand_hosts(nodelist)
 
 
-def test_tf_config_wins_over_slurm():
+def test_tf_config_overrides_slurm():
     environment = slurm() | tf_config({"worker": WORKERS}, index=2)
     assert find_cluster(environment) == Cluster(WORKERS, 2)
     assert "TF_CONFIG" in refusal(slurm() | {"TF_CONFIG": "{}"})
 
 
 @pytest.mark.parametrize("environment", [{}, {"PATH": "/bin", "SLURM_JOB_ID": "7"}])
-def test_says_what_it_needs(environment):
+def test_the_message_without_a_cluster_has_a_valid_example(environment):
     message = refusal(environment)
     for needed in ("--strategy=multi_worker", "TF_CONFIG", "srun"):
         assert needed in message
@@ -431,7 +430,7 @@ def test_says_what_it_needs(environment):
     assert find_cluster({"TF_CONFIG": example}).is_chief
 
 
-def test_reads_the_environment_of_the_process(monkeypatch):
+def test_the_environment_of_the_process_is_the_default(monkeypatch):
     monkeypatch.setenv(
         "TF_CONFIG", tf_config({"worker": WORKERS}, index=1)["TF_CONFIG"]
     )
