@@ -25,7 +25,7 @@ RAW = idx(IMAGES.shape, IMAGES.tobytes())
 
 
 def refusal(path, content=None, dimensions=3):
-    """The message with which a file of `content` is refused."""
+    """The message that refuses a file of `content`."""
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UsageError) as caught:
@@ -44,7 +44,7 @@ def test_round_trip(tmp_path, suffix, array):
     np.testing.assert_array_equal(read, array, strict=True)
 
 
-def test_reads_what_compresses_best(tmp_path):
+def test_highly_compressed_files_are_read(tmp_path):
     zeros = np.zeros((300, 100, 100), np.uint8)
     write_idx(tmp_path / "images.gz", zeros)
     np.testing.assert_array_equal(read_idx(str(tmp_path / "images.gz"), 3), zeros)
@@ -67,13 +67,13 @@ def test_reads_what_compresses_best(tmp_path):
         (idx((2, 0, 4)), "2 x 0 x 4"),
     ],
 )
-def test_refuses_bad_content(tmp_path, suffix, raw, message):
+def test_bad_content_is_refused(tmp_path, suffix, raw, message):
     content = gzip.compress(raw) if suffix else raw
     assert message in refusal(tmp_path / f"images{suffix}", content)
 
 
 @SUFFIXES
-def test_refuses_labels_of_another_dimension(tmp_path, suffix):
+def test_labels_with_another_dimension_are_refused(tmp_path, suffix):
     path = tmp_path / f"labels{suffix}"
     write_idx(path, IMAGES)
     assert "1-dimensional" in refusal(path, dimensions=1)
@@ -81,7 +81,7 @@ def test_refuses_labels_of_another_dimension(tmp_path, suffix):
 
 @SUFFIXES
 @pytest.mark.parametrize("shape", [(2**30, 2**30, 2**30), (2**15, 2**10, 2**6)])
-def test_a_promise_of_too_much_takes_no_memory(tmp_path, suffix, shape):
+def test_too_large_a_size_in_the_header_takes_no_memory(tmp_path, suffix, shape):
     raw = idx(shape, bytes(100))
     path = tmp_path / f"images{suffix}"
     path.write_bytes(gzip.compress(raw) if suffix else raw)
@@ -94,18 +94,18 @@ def test_a_promise_of_too_much_takes_no_memory(tmp_path, suffix, shape):
 
 
 @SUFFIXES
-def test_refuses_a_file_cut_anywhere(tmp_path, suffix):
+def test_a_file_truncated_anywhere_is_refused(tmp_path, suffix):
     content = gzip.compress(RAW) if suffix else RAW
     for length in range(len(content)):
         refusal(tmp_path / f"images{suffix}", content[:length])
 
 
-def test_refuses_what_was_cut_before_it_was_gzipped(tmp_path):
+def test_a_file_truncated_before_compression_is_refused(tmp_path):
     for length in range(len(RAW)):
         refusal(tmp_path / "images.gz", gzip.compress(RAW[:length]))
 
 
-def test_a_flipped_bit_in_gzip_is_found_or_harmless(tmp_path):
+def test_a_flipped_bit_in_gzip_is_detected_or_harmless(tmp_path):
     path, content = tmp_path / "images.gz", gzip.compress(RAW, mtime=0)
     refused = 0
     for bit in range(8 * len(content)):
@@ -117,17 +117,17 @@ def test_a_flipped_bit_in_gzip_is_found_or_harmless(tmp_path):
         except UsageError as error:
             assert str(path) in str(error)
             refused += 1
-    assert refused > 8 * (len(content) - 10)  # the header of 10 bytes has a time
+    assert refused > 8 * (len(content) - 10)  # the 10-byte header holds a time
 
 
-def test_refuses_gzip_by_another_name(tmp_path):
+def test_the_suffix_determines_whether_a_file_is_gzipped(tmp_path):
     assert "1f8b" in refusal(tmp_path / "images", gzip.compress(RAW))
     assert "gzip" in refusal(tmp_path / "images.gz", RAW)
     refusal(tmp_path / "images.gz", gzip.compress(RAW) + b"trailing")
 
 
 @SUFFIXES
-def test_refuses_folders_and_missing_files(tmp_path, suffix):
+def test_folders_and_missing_files_are_refused(tmp_path, suffix):
     assert "No such file" in refusal(tmp_path / f"none{suffix}")
     (tmp_path / f"folder{suffix}").mkdir()
     assert "directory" in refusal(tmp_path / f"folder{suffix}")

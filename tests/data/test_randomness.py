@@ -16,7 +16,7 @@ def bits(key, rows, size):
 
 
 def philox(key, counters):
-    """Philox-4x32 of ten rounds (Salmon et al. 2011): uint32 [n, 4] of [n] numbers."""
+    """Philox-4x32 of ten rounds (Salmon et al. 2011): uint32 [n, 4] for n counters."""
     low = np.uint64(0xFFFFFFFF)
     c = [np.array(counters, np.uint64) & low, np.array(counters, np.uint64) >> 32]
     c += [np.zeros_like(c[0]), np.zeros_like(c[0])]
@@ -28,7 +28,7 @@ def philox(key, counters):
     return np.stack(c, axis=1).astype(np.uint32)
 
 
-def test_bits_are_those_of_philox():
+def test_bits_come_from_philox():
     got = bits(key(stream=(3 << 32) + 5, first_example=1000), 6, 20)
     words = philox((3 << 32) + 5, 1000 * 3 + np.arange(18))
     expected = words.astype("<u4").view("<u2").reshape(6, 24)[:, :20]
@@ -36,7 +36,7 @@ def test_bits_are_those_of_philox():
 
 
 def test_the_table_is_the_normal_distribution():
-    """Against quantiles and moments by other formulas than the table's own."""
+    """Compared with quantiles and moments from formulas that the table does not use."""
     table = normal_table()
     np.testing.assert_array_equal(table, -table[::-1])
     assert (np.diff(table) > 0).all()
@@ -57,14 +57,14 @@ def test_any_run_of_examples_is_a_slice_of_the_whole(size, first, count):
     )
 
 
-def test_slices_agree_where_tensorflow_uses_several_threads():
+def test_slices_agree_when_tensorflow_uses_several_threads():
     whole = bits(key(), 6000, 784)
     np.testing.assert_array_equal(
         bits(key(first_example=5000), 1000, 784), whole[5000:]
     )
 
 
-def test_far_examples_are_reached_without_counting_up_to_them():
+def test_slices_of_distant_examples_agree():
     far = 10**15
     whole = bits(key(first_example=far), 8, 784)
     np.testing.assert_array_equal(bits(key(first_example=far + 3), 2, 784), whole[3:5])
@@ -79,12 +79,12 @@ def test_far_examples_are_reached_without_counting_up_to_them():
         key().offset_by(1 << 62),
     ],
 )
-def test_other_streams_and_examples_have_other_noise(other):
+def test_streams_and_examples_are_uncorrelated(other):
     one, two = bits(key(), 10, 784), bits(other, 10, 784)
     assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.05
 
 
-def test_keys_apart_are_those_of_other_streams():
+def test_an_offset_key_is_the_key_of_another_stream():
     offset = (5 << 40) + (1 << 62)
     np.testing.assert_array_equal(
         bits(key(first_example=3).offset_by(offset), 4, 20),

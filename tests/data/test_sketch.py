@@ -22,7 +22,7 @@ def test_outline_is_a_signed_distance(turn):
     np.testing.assert_allclose(outline(X, Y, corners), expected, atol=1e-4)
 
 
-def test_half_an_outline_has_no_seam_on_the_axis():
+def test_half_an_outline_equals_the_whole_one():
     half = [(0.0, 4.5), (7.0, 4.5), (7.0, 15.5), (0.0, 15.5)]
     whole = [(-7.0, 4.5), (7.0, 4.5), (7.0, 15.5), (-7.0, 15.5), (-7.0, 4.5)]
     x = X - 13
@@ -31,7 +31,7 @@ def test_half_an_outline_has_no_seam_on_the_axis():
     )
 
 
-def test_outline_of_a_hollow_shape():
+def test_outline_of_a_concave_shape():
     """A point in the notch of an L is outside it."""
     corners = [(2, 2), (20, 2), (20, 8), (8, 8), (8, 20), (2, 20), (2, 2)]
     distance = outline(X, Y, corners)[0]

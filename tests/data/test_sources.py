@@ -6,14 +6,16 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-from conftest import run_script, write_idx
+from conftest import write_idx
 from keras.src.backend import config as keras_config
 from keras.src.utils import file_utils
 
 from aelab.config import FIELDS, Config
+from aelab.config.registry import SOURCES
 from aelab.data.idx import read_idx
-from aelab.data.sources import SOURCES, ArraySource, load_splits
+from aelab.data.sources import ArraySource, load_splits
 from aelab.errors import UsageError
+from aelab.training.run import train_and_evaluate
 
 TRAIN = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
@@ -44,23 +46,23 @@ def unzip(path):
 
 
 def assert_holds(source, images, labels):
-    """That the source has `images`, uint8 [n, H, W], in this order."""
+    """Asserts that the source has `images`, uint8 [n, H, W], in this order."""
     assert (len(source), source.image_shape) == (len(images), (*images.shape[1:], 1))
     read = source.read(np.arange(len(images)))
     np.testing.assert_array_equal(read, images[..., np.newaxis], strict=True)
     np.testing.assert_array_equal(source.labels, labels, strict=True)
 
 
-def test_the_sources_are_the_choices_of_config():
+def test_config_offers_all_sources():
     assert tuple(SOURCES) == FIELDS["dataset"].metadata["choices"]
 
 
 @pytest.mark.parametrize("indices", [[0], [8, 0, 8, 3], list(range(9))])
-def test_array_source_gives_what_is_asked_for(indices):
+def test_an_array_source_reads_the_requested_images(indices):
     source = ArraySource(IMAGES)
     assert (len(source), source.image_shape, source.labels) == (9, (4, 6, 2), None)
-    chosen = source.read(np.array(indices, np.int64))
-    np.testing.assert_array_equal(chosen, IMAGES[indices], strict=True)
+    images = source.read(np.array(indices, np.int64))
+    np.testing.assert_array_equal(images, IMAGES[indices], strict=True)
 
 
 def test_equal_images_have_equal_fingerprints():
@@ -72,7 +74,7 @@ def test_equal_images_have_equal_fingerprints():
     assert ArraySource(fortran, labels).fingerprint == expected
 
 
-def test_other_images_have_other_fingerprints():
+def test_different_images_have_different_fingerprints():
     pixel = IMAGES.copy()
     pixel[4, 2, 3, 1] ^= 1
     others = [IMAGES[::-1], pixel, IMAGES.reshape(9, 6, 4, 2), IMAGES[:8]]
@@ -80,7 +82,7 @@ def test_other_images_have_other_fingerprints():
     assert len(prints) == 5
 
 
-def test_idx_with_labels(idx_folder):
+def test_idx_files_are_read_with_labels(idx_folder):
     splits = load(idx_folder)
     for source, images, labels in (
         (splits.train, TRAIN, TRAIN_LABELS),
@@ -97,7 +99,7 @@ def test_idx_with_labels(idx_folder):
 
 
 @pytest.mark.parametrize("names", [FILES, FILES[:1], FILES[1:3]])
-def test_gzipped_and_raw_files_mix(idx_folder, names):
+def test_gzipped_and_raw_files_can_be_mixed(idx_folder, names):
     expected = load(idx_folder)
     for name in names:
         unzip(idx_folder / name)
@@ -114,7 +116,7 @@ def test_labels_are_optional(idx_folder):
     assert splits.describe() == expected
 
 
-def test_a_missing_folder_is_named(tmp_path, idx_folder):
+def test_a_missing_data_dir_is_reported(tmp_path, idx_folder):
     file = idx_folder / f"{TRAIN}.gz"
     for folder in (tmp_path / "none", file):
         message = idx_refusal(folder)
@@ -122,7 +124,7 @@ def test_a_missing_folder_is_named(tmp_path, idx_folder):
 
 
 @pytest.mark.parametrize("name", [TRAIN, EVAL])
-def test_missing_images_are_named(idx_folder, name):
+def test_missing_images_are_reported(idx_folder, name):
     (idx_folder / f"{name}.gz").unlink()
     message = idx_refusal(idx_folder)
     assert f"--data_dir={idx_folder}" in message and name in message
@@ -132,7 +134,7 @@ def test_missing_images_are_named(idx_folder, name):
 @pytest.mark.parametrize(
     ("name", "images"), [(TRAIN_LABELS, TRAIN), (EVAL_LABELS, EVAL)]
 )
-def test_refuses_another_number_of_labels(idx_folder, name, images, count):
+def test_another_number_of_labels_is_refused(idx_folder, name, images, count):
     write_idx(idx_folder / f"{name}.gz", np.zeros(count, np.uint8))
     message = idx_refusal(idx_folder)
     for word in (f"{name}.gz", f"{images}.gz", f"{count} labels"):
@@ -140,14 +142,14 @@ def test_refuses_another_number_of_labels(idx_folder, name, images, count):
 
 
 @pytest.mark.parametrize("shape", [(16, 12), (12, 15)])
-def test_refuses_parts_of_different_sizes(idx_folder, shape):
+def test_splits_with_different_image_sizes_are_refused(idx_folder, shape):
     write_idx(idx_folder / f"{EVAL}.gz", np.zeros((21, *shape), np.uint8))
     message = idx_refusal(idx_folder)
     assert str(idx_folder) in message
     assert "(12, 16, 1)" in message and f"({shape[0]}, {shape[1]}, 1)" in message
 
 
-def test_the_first_examples_are_used(idx_folder):
+def test_the_number_of_examples_takes_the_first_images(idx_folder):
     whole, cut = load(idx_folder), load(idx_folder, train_examples=7, eval_examples=1)
     for part, full, count in ((cut.train, whole.train, 7), (cut.eval, whole.eval, 1)):
         images = full.read(np.arange(count))
@@ -157,14 +159,14 @@ def test_the_first_examples_are_used(idx_folder):
 
 
 @pytest.mark.parametrize(("name", "count"), [("train", 50), ("eval", 21)])
-def test_refuses_more_examples_than_there_are(idx_folder, name, count):
+def test_more_examples_than_images_are_refused(idx_folder, name, count):
     message = idx_refusal(idx_folder, **{f"{name}_examples": count + 1})
     assert f"--{name}_examples={count + 1}" in message and f"{count} images" in message
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Where Keras keeps Fashion-MNIST, of which it can't download anything."""
+    """The folder where Keras keeps Fashion-MNIST; downloads fail."""
 
     def fail(url, *arguments):
         raise URLError("refused")
@@ -180,7 +182,7 @@ def cache(tmp_path, monkeypatch):
 FASHION_MNIST = Config(dataset="fashion_mnist")
 
 
-def test_fashion_mnist_from_the_cache(cache, idx_folder):
+def test_fashion_mnist_is_read_from_the_cache(cache, idx_folder):
     shutil.copytree(idx_folder, cache)
     splits = load_splits(FASHION_MNIST)
     assert splits.describe() == load(idx_folder).describe()
@@ -204,7 +206,7 @@ def test_fashion_mnist_is_downloaded_once(cache, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_damaged_cache_is_named(cache, idx_folder):
+def test_a_damaged_cache_is_reported(cache, idx_folder):
     shutil.copytree(idx_folder, cache)
     path = cache / f"{TRAIN}.gz"
     path.write_bytes(path.read_bytes()[:-100])
@@ -212,7 +214,7 @@ def test_a_damaged_cache_is_named(cache, idx_folder):
 
 
 @pytest.mark.parametrize("missing", [FILES, FILES[3:]])
-def test_offline_the_error_says_what_to_do(cache, idx_folder, missing):
+def test_a_failed_download_says_what_to_do(cache, idx_folder, missing):
     shutil.copytree(idx_folder, cache)
     for name in missing:
         (cache / name).unlink()
@@ -221,29 +223,27 @@ def test_offline_the_error_says_what_to_do(cache, idx_folder, missing):
         assert word in message
 
 
-def test_offline_train_exits_with_2(tmp_path):
+def test_without_a_network_no_run_is_started(tmp_path, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: refuses at once
         proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
-        no_proxy = {"no_proxy": "", "NO_PROXY": "", "KERAS_HOME": str(tmp_path)}
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, proxy)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "")
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        monkeypatch.setattr(keras_config, "_KERAS_DIR", str(tmp_path))
         run_dir = tmp_path / "run"
-        result = run_script(
-            "train",
-            "--dataset=fashion_mnist",
-            f"--run_dir={run_dir}",
-            env=dict.fromkeys(names, proxy) | no_proxy,
-        )
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr
+        with pytest.raises(UsageError) as caught:
+            train_and_evaluate(FASHION_MNIST, str(run_dir))
     folder = tmp_path / "datasets" / "fashion-mnist"
-    for word in (*FILES, str(folder), "--dataset=synthetic"):
-        assert word in result.stderr
+    for word in (*FILES, str(folder), "--dataset=synthetic", "URL fetch failure"):
+        assert word in str(caught.value)
     assert not run_dir.exists()
 
 
 def test_images_are_in_memory_once():
-    """Before and after they become a tensor, of the whole set and of its first part."""
+    """Before and after the tensor is made, for a whole set and for its first part."""
     images = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 1), np.uint8)
     for source in (ArraySource(images.copy()), ArraySource(images.copy()).take(20)):
         expected = images[: len(source)]
