@@ -444,8 +444,8 @@ def test_evaluation_finds_a_moved_folder_and_names_a_bad_file(own, tmp_path):
     with pytest.raises(UsageError, match="is not a folder"):
         evaluate_run(str(run_dir))
     result = evaluate_run(str(run_dir), "latest", str(with_data_dir))
-    assert result["data"]["as_in_training"]
-    assert result["metrics"]["psnr"] == pytest.approx(figures["psnr"], rel=1e-6)
+    assert result.data.as_in_training
+    assert result.metrics["psnr"] == pytest.approx(figures["psnr"], rel=1e-6)
     path = spoil(with_data_dir / picture_names(str(with_data_dir), "eval")[0])
     with pytest.raises(UsageError) as caught:
         evaluate_run(str(run_dir), "latest", str(with_data_dir))

@@ -78,7 +78,7 @@ def evaluate_run(
     wanted: Mapping[str, Baseline] = {}
     if baselines:
         is_clean = input_metrics["mse"] == 0
-        wanted = _baselines(is_clean, model.encoder.output_shape, image_shape)
+        wanted = select_baselines(is_clean, model.encoder.output_shape, image_shape)
     comparison, missing, unlearned = _prepare(model_step, config, source, wanted)
     trained, sweep = compare_levels(comparison, config, noise_stddevs)
     worst = zip(images.position, images.psnr, strict=True)
@@ -103,12 +103,12 @@ def evaluate_run(
     return result
 
 
-def _baselines(
+def select_baselines(
     is_clean: bool,
     code_shape: tuple[int, ...] | list[tuple[int, ...]],
     image_shape: tuple[int, int, int],
 ) -> Mapping[str, Baseline]:
-    """The baselines of a denoiser, or those of a code if the input is clean.
+    """The baselines of a denoiser, or of a code if the input is clean.
 
     A code of several tensors, or of as many numbers as the image, has none.
 
