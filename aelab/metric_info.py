@@ -38,17 +38,20 @@ METRICS = {
         "Loss",
         "What training minimizes: the reconstruction loss and the penalties.",
         better="lower",
+        scale="log",
     ),
     "bce": MetricInfo(
         "BCE",
         "Binary cross-entropy in nats, the mean over pixels. The mean over images.",
         better="lower",
+        scale="log",
         function="aelab.metrics:bce",
     ),
     "mse": MetricInfo(
         "MSE",
         "Mean squared error. The mean over images.",
         better="lower",
+        scale="log",
         function="aelab.metrics:mse",
     ),
     "psnr": MetricInfo(
@@ -107,3 +110,15 @@ def format_value(name: str, value: float) -> str:
     """`value` in the metric's digits; four decimals for a name without a row."""
     digits = METRICS[name].digits if name in METRICS else ".4f"
     return f"{value:{digits}}"
+
+
+def heading(name: str) -> str:
+    """The metric's title and unit, for example "PSNR, dB"; `name` if it has no row.
+
+    A title that names the unit itself stays as it is.
+    """
+    if name not in METRICS:
+        return name
+    info = METRICS[name]
+    is_named = info.unit.partition("/")[0] in info.title.lower()
+    return info.title if is_named else f"{info.title}, {info.unit}"

@@ -1,4 +1,4 @@
-"""A run's model, in files that open without aelab."""
+"""Exports a run's model to formats that load without aelab."""
 
 import errno
 import os
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import atomic_write, writing
+from aelab.system.files import atomic_write, check_output_file, writing
 
-# TensorFlow is imported where it is used: a bad name is answered without.
+# TensorFlow is imported where it is used, so that a bad name is reported at once.
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -21,38 +21,37 @@ _SUFFIX = ".keras"
 def export(
     run_dir: str, output: str, checkpoint: str = "best", format: str = "keras"
 ) -> int:
-    """Writes a run's model, of stock layers, whole or not at all.
+    """Writes a run's model, built of stock layers, completely or not at all.
 
     Args:
       run_dir: the run.
-      output: what to write; the folder that it is in must be there.
+      output: the file or folder to write; its parent folder must exist.
       checkpoint: `best` or `latest`.
-      format: `keras`, a `.keras` file, which replaces one that is there; or
-        `saved_model`, a folder that TensorFlow and TensorFlow Serving load, in a place
-        where there is nothing or an empty folder.
+      format: `keras`, a `.keras` file, which may replace an existing file; or
+        `saved_model`, a folder for TensorFlow and TensorFlow Serving, which may replace
+        only an empty folder.
 
     Returns:
       The step of the exported weights.
 
     Raises:
-      UsageError: `output` does not fit the format or can't be written, or what
-        `load_trained` raises.
-      OSError: the disk failed, or is full.
+      UsageError: `output` does not fit the format or can't be written, or
+        `load_trained` fails.
+      OSError: the disk is full or fails.
     """
     check_output(output, format)
 
     from aelab.runs.trained_model import load_trained
 
-    folder, name = os.path.split(os.path.abspath(output))
-    chosen = FORMATS[format]
+    target = FORMATS[format]
     trained = load_trained(
-        RunDirectory(run_dir), checkpoint, stock_layers=True, any_size=chosen.any_size
+        RunDirectory(run_dir), checkpoint, stock_layers=True, any_size=target.any_size
     )
     with (
         writing(f"--output={output}"),
-        atomic_write(os.path.join(folder, name)) as aside,
+        atomic_write(os.path.abspath(output)) as temporary,
     ):
-        chosen.save(trained, aside)
+        target.save(trained, temporary)
     return trained.step
 
 
@@ -60,31 +59,27 @@ def check_output(output: str, format: str) -> None:
     """Checks, without TensorFlow, that `output` can be written in `format`.
 
     Raises:
-      UsageError: the folder that it is in is not there, its name does not fit, or what
-        is there can't be replaced.
+      UsageError: its parent folder does not exist, its name does not fit the format, or
+        it exists and can't be replaced.
     """
-    folder = os.path.dirname(os.path.abspath(output))
-    if not os.path.isdir(folder):
-        raise UsageError(f"--output={output}: there is no folder {folder}")
     FORMATS[format].check(output)
 
 
 def _check_keras(output: str) -> None:
     if not output.endswith(_SUFFIX):
         raise UsageError(
-            f"--output={output} must end in {_SUFFIX}, unless it is with "
+            f"--output={output} must end in {_SUFFIX}, unless it is a folder for "
             "--format=saved_model"
         )
-    if os.path.isdir(output):
-        raise UsageError(f"--output={output} is a folder; a file is to be written")
+    check_output_file(output, _SUFFIX)
 
 
 def _save_keras(trained: "TrainedModel", path: str) -> None:
-    """Writes a file that `keras.models.load_model` opens, for the run's image size."""
+    """Writes a file for `keras.models.load_model`; it takes the run's image size."""
     import keras
 
     model = trained.model
-    # Without what stands beside it, as the prior of a codec.
+    # Leaves out parts that the output does not use, for example the prior of a codec.
     keras.Model(model.input, model.output, name=model.name).save(path)
 
 
@@ -94,23 +89,22 @@ def _check_saved_model(output: str) -> None:
             f"--output={output} is the name of a file; --format=saved_model writes a "
             "folder"
         )
-    if os.path.lexists(output) and not (os.path.isdir(output) and _is_empty(output)):
+    if os.path.isdir(output) and not os.listdir(output):
+        return
+    if os.path.lexists(output):
         raise UsageError(
-            f"--output={output} is there already, and nothing is removed for "
-            "--format=saved_model: give another name"
+            f"--output={output} exists already, and --format=saved_model replaces "
+            "nothing: give another name"
         )
-
-
-def _is_empty(folder: str) -> bool:
-    with os.scandir(folder) as entries:
-        return next(entries, None) is None
+    check_output_file(output, suffix="")
 
 
 def _save_saved_model(trained: "TrainedModel", path: str) -> None:
-    """Writes a folder that `tf.saved_model.load` opens.
+    """Writes a folder for `tf.saved_model.load`.
 
-    Its one signature, `serving_default`, takes `images`, float32 [n, H, W, C] in [0, 1]
-    with any n and any H and W that the network can, and gives `output`, the same.
+    Its only signature, `serving_default`, takes `images`, float32 [n, H, W, C] in
+    [0, 1], with any n and with any H and W that the network supports. It returns
+    `output` of the same shape, type and range.
     """
     import tensorflow as tf
 
@@ -125,17 +119,17 @@ def _save_saved_model(trained: "TrainedModel", path: str) -> None:
     os.mkdir(path)
     try:
         tf.saved_model.save(module, path, signatures={"serving_default": serve})
-    except tf.errors.OpError as error:  # the folder could be made, so the disk is full
+    except tf.errors.OpError as error:  # the folder was created, so the disk is full
         raise OSError(errno.EIO, error.message, path) from None
 
 
 class _Format(NamedTuple):
-    """How a model is written.
+    """A format of exported models.
 
     Attributes:
-      check: raises UsageError unless the output's name fits, before anything is done.
-      save: writes a trained model to a path where there is nothing.
-      any_size: whether the model is to take images of any size, where it can.
+      check: raises UsageError if the output can't be written in this format.
+      save: writes a trained model to a path that does not exist.
+      any_size: True to build the model for images of any size, if it supports them.
     """
 
     check: Callable[[str], None]

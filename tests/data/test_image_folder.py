@@ -433,8 +433,8 @@ def test_evaluation_of_a_moved_folder_and_of_a_bad_file(own, tmp_path):
     with pytest.raises(UsageError, match="is not a folder"):
         evaluate_run(str(run_dir))
     result = evaluate_run(str(run_dir), "latest", str(moved), (), False)
-    assert result["data"]["as_in_training"]
-    assert result["metrics"]["psnr"] == pytest.approx(metrics["psnr"], rel=1e-6)
+    assert result.data.as_in_training
+    assert result.metrics["psnr"] == pytest.approx(metrics["psnr"], rel=1e-6)
     path = damage(moved / picture_names(str(moved), "eval")[0])
     with pytest.raises(UsageError) as caught:
         evaluate_run(str(run_dir), "latest", str(moved))

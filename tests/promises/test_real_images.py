@@ -48,7 +48,7 @@ def test_two_epochs_of_denoising_beat_the_noisy_input(real_data, tmp_path):
     config = read("denoise_best", real_data, "--epochs=2", "--eval_every_epochs=2")
     config = dataclasses.replace(config, warmup_steps=10)
     train_and_evaluate(config, str(tmp_path / "run"))
-    result = evaluate_run(str(tmp_path / "run"), floors=False)
-    assert result["input"]["psnr"] == pytest.approx(9.30, abs=0.02)
-    assert result["metrics"]["psnr"] > result["input"]["psnr"] + 4
-    assert result["metrics"]["ssim"] > result["input"]["ssim"]
+    result = evaluate_run(str(tmp_path / "run"), baselines=False)
+    assert result.input["psnr"] == pytest.approx(9.30, abs=0.02)
+    assert result.metrics["psnr"] > result.input["psnr"] + 4
+    assert result.metrics["ssim"] > result.input["ssim"]

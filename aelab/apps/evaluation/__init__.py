@@ -1,4 +1,4 @@
-"""Judging a trained model beside the floors that it must beat."""
+"""Evaluates a trained model against simple baselines."""
 
 from aelab.apps.evaluation.evaluate import evaluate_run
 from aelab.apps.evaluation.table import table

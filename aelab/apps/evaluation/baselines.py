@@ -1,32 +1,34 @@
-"""Floors: what restores images without a network, its one strength chosen well.
+"""Baselines: classical restoration methods, each with its strength tuned.
 
 NumPy arrays in and out. The libraries that do the work are optional, so they are
-imported where they are used; `BASELINES` says which floor needs which.
+imported where they are used; `BASELINES` names the library of each baseline.
 """
 
 import importlib.util
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from aelab.system.optional import require
 
 LINEAR_COMPONENTS = (2, 8, 32, 128)
 
 _SIGMAS = (0.2, 8.0)  # pixels
 _WEIGHTS = (0.01, 10.0)
-_TOLERANCE = 0.05  # relative, of a strength; the PSNR around the best one is flat
+_TOLERANCE = 0.05  # relative, of a strength; the PSNR is flat around the best one
 _SEARCH_VALUES = 2**16  # 83 images of 28 x 28
-_MIN_MSE = 1e-10  # as in aelab.metrics: an exact copy counts as 100 dB
-_EXACT_PIXELS = 1024  # up to here the covariance of all pixels is decomposed
+_MIN_MSE = 1e-10  # the same as in aelab.metrics: an exact copy counts as 100 dB
+_MAX_EXACT = 1024
 
 
 class Task(NamedTuple):
-    """Images to be restored, and those that may be learned from, at least two.
+    """Images to restore, and at least two images to learn from.
 
     Attributes:
-      clean: float32 [n, H, W, C] in [0, 1], what should come out.
-      corrupted: the same shape and range, what goes in.
+      clean: float32 [n, H, W, C] in [0, 1], the target.
+      corrupted: the same shape and range, the input.
       train_clean: float32 [m, H, W, C], clean training images.
       train_corrupted: the same images, corrupted in the same way.
     """
@@ -38,11 +40,11 @@ class Task(NamedTuple):
 
 
 class Restoration(NamedTuple):
-    """What a floor gives.
+    """The result of a baseline.
 
     Attributes:
       images: float32 [n, H, W, C] in [0, 1].
-      setting: what was chosen, by name, as {"sigma": 1.3}.
+      setting: the setting that was chosen, for example {"sigma": 1.3}.
     """
 
     images: np.ndarray
@@ -50,13 +52,17 @@ class Restoration(NamedTuple):
 
 
 def mean_psnr(clean: np.ndarray, output: np.ndarray) -> float:
-    """Mean over images of -10 log10(mse), in dB, `output` clamped to [0, 1]."""
+    """Mean over images of -10 log10(mse), in dB, `output` clamped to [0, 1].
+
+    In NumPy and float64, unlike `aelab.metrics.psnr`, so that the chosen strength does
+    not depend on TensorFlow's device.
+    """
     error = np.square(np.clip(output, 0, 1) - clean, dtype=np.float64)
     return float(-10 * np.log10(np.maximum(error.mean((1, 2, 3)), _MIN_MSE)).mean())
 
 
 def blur(images: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of `sigma` pixels, channel by channel; edges are continued.
+    """Gaussian blur of each channel; edge pixels are repeated.
 
     Args:
       images: float32 [n, H, W, C].
@@ -71,13 +77,13 @@ def blur(images: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def total_variation(images: np.ndarray, weight: float) -> np.ndarray:
-    """Total-variation denoising (Rudin et al. 1992), channel by channel.
+    """Total-variation denoising (Rudin et al. 1992) of each channel.
 
-    By Chambolle's algorithm (2004), as scikit-image has it.
+    Uses scikit-image's implementation of Chambolle's algorithm (2004).
 
     Args:
       images: float32 [n, H, W, C].
-      weight: above 0; the greater, the smoother.
+      weight: above 0; a greater weight gives a smoother image.
 
     Returns:
       float32 [n, H, W, C].
@@ -90,7 +96,7 @@ def total_variation(images: np.ndarray, weight: float) -> np.ndarray:
 
 
 def num_search_images(task: Task) -> int:
-    """On how many of the images a strength is chosen: the first, 65,536 values."""
+    """Number of images to choose a strength on: the first 65,536 pixel values."""
     size = math.prod(task.clean.shape[1:])
     return min(len(task.clean), max(1, _SEARCH_VALUES // size))
 
@@ -102,11 +108,11 @@ def best_strength(
 ) -> float:
     """The strength within `bounds` at which `restore` has the highest mean PSNR.
 
-    Found within 5 % by Brent's method over its logarithm, on the first of the very
-    images that are evaluated: a floor may be favoured, a model may not.
+    Found to within 5 % by Brent's method over the logarithm of the strength. It is
+    tuned on the first evaluated images themselves, which favors the baseline.
 
     Args:
-      restore: `(images, strength) -> images`.
+      restore: `(images, strength) -> images`, both float32 [n, H, W, C].
       task: the images.
       bounds: smallest and largest strength.
 
@@ -121,13 +127,13 @@ def best_strength(
     def loss(logarithm: float) -> float:
         return -mean_psnr(clean, restore(corrupted, math.exp(logarithm)))
 
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         loss,
         bounds=(math.log(bounds[0]), math.log(bounds[1])),
         method="bounded",
         options={"xatol": _TOLERANCE},
     )
-    return float(f"{math.exp(found.x):.3g}")
+    return float(f"{math.exp(optimum.x):.3g}")
 
 
 def best_blur(task: Task) -> Restoration:
@@ -146,18 +152,20 @@ def best_total_variation(task: Task) -> Restoration:
 def linear_estimator(task: Task) -> Restoration:
     """The best linear map from principal components of a corrupted image.
 
-    The components are those of the corrupted training images; the map, with a constant,
-    has the least squared error on their clean ones. There are 2, 8, 32 or 128, which
-    restores a held-out fifth of the training images best, as more of them add noise if
-    images are few; 2 where there is no fifth.
+    The components are fitted to the corrupted training images. The map, with a
+    constant, has the least squared error on the clean training images. The number of
+    components is 2, 8, 32 or 128, whichever restores a held-out fifth of the training
+    images best, because more components add noise if images are few. Without a fifth
+    it is 2.
     """
-    held = len(task.train_clean) // 5
+    held_out = len(task.train_clean) // 5
     number = min(LINEAR_COMPONENTS)
-    if held:
-        clean = _flat(task.train_clean[:held])
-        restore = _fit_linear(task.train_corrupted[held:], task.train_clean[held:])
+    if held_out:
+        corrupted, clean = task.train_corrupted, task.train_clean
+        restore = _fit_linear(corrupted[held_out:], clean[held_out:])
+        target = _flat(clean[:held_out])
         errors = {
-            k: np.square(np.clip(restore(task.train_corrupted[:held], k), 0, 1) - clean)
+            k: np.square(np.clip(restore(corrupted[:held_out], k), 0, 1) - target)
             for k in LINEAR_COMPONENTS
         }
         number = min(errors, key=lambda k: float(errors[k].mean()))
@@ -170,17 +178,17 @@ def linear_estimator(task: Task) -> Restoration:
 def _fit_linear(
     corrupted: np.ndarray, clean: np.ndarray
 ) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Gives `(images, components) -> float64 [n, H * W * C]`, the estimator."""
+    """Returns the estimator, `(images, components) -> float64 [n, H * W * C]`."""
     from sklearn.linear_model import LinearRegression
 
-    components = _fitted_components(corrupted, max(LINEAR_COMPONENTS))
-    scores = components.transform(_flat(corrupted))
+    components = fit_pca(_flat(corrupted), max(LINEAR_COMPONENTS))
+    scores = components.encode(_flat(corrupted))
     regression = LinearRegression().fit(scores, _flat(clean))
     weights = regression.coef_.T
 
     def restore(images: np.ndarray, number: int) -> np.ndarray:
-        # Scores are uncorrelated: the best map from fewer is a part of that from all.
-        scores = components.transform(_flat(images))[:, :number]
+        # Scores are uncorrelated, so the map from fewer is part of the map from all.
+        scores = components.encode(_flat(images))[:, :number]
         restored: np.ndarray = regression.intercept_ + scores @ weights[:number]
         return restored
 
@@ -188,26 +196,62 @@ def _fit_linear(
 
 
 def principal_components(task: Task, number: int) -> Restoration:
-    """Images from their first `number` principal components.
+    """Images reconstructed from `number` principal components of the training images.
 
-    No linear code of so many numbers has a lower squared error on the training images,
-    whose components they are.
+    No linear code of `number` values has a lower squared error on those images.
     """
-    components = _fitted_components(task.train_clean, number)
-    scores = components.transform(_flat(task.corrupted))
-    output = components.inverse_transform(scores).reshape(task.clean.shape)
-    return Restoration(_clamped(output), {"components": components.n_components_})
+    components = fit_pca(_flat(task.train_clean), number)
+    output = components.decode(components.encode(_flat(task.corrupted)))
+    images = _clamped(output.reshape(task.clean.shape))
+    return Restoration(images, {"components": len(components.axes)})
 
 
-def _fitted_components(images: np.ndarray, number: int) -> Any:
-    """A fitted `sklearn.decomposition.PCA`; fewer components if there can't be more."""
-    from sklearn.decomposition import PCA
+class PrincipalComponents(NamedTuple):
+    """Principal components, the largest variance first.
 
-    flat = _flat(images)
-    solver = "covariance_eigh" if flat.shape[1] <= _EXACT_PIXELS else "randomized"
-    number = min(number, len(flat) - 1, flat.shape[1])
-    with np.errstate(divide="ignore", invalid="ignore"):  # images that are all alike
-        return PCA(number, svd_solver=solver, random_state=0).fit(flat)
+    Attributes:
+      mean: [d], the mean of the rows that were fitted.
+      axes: [k, d], orthonormal.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """The scores [n, k] of `rows` [n, d]."""
+        scores: np.ndarray = rows @ self.axes.T - self.mean[np.newaxis] @ self.axes.T
+        return scores
+
+    def decode(self, scores: np.ndarray) -> np.ndarray:
+        """The rows [n, d] of `scores` [n, k]."""
+        rows: np.ndarray = scores @ self.axes + self.mean
+        return rows
+
+
+def fit_pca(
+    rows: np.ndarray, number: int, max_exact: int = _MAX_EXACT
+) -> PrincipalComponents:
+    """Fits the first `number` principal components.
+
+    Args:
+      rows: float32 or float64 [m, d], at least two.
+      number: number of components; at most m - 1 and at most d are returned.
+      max_exact: up to this d the covariance is decomposed; a greater d uses a
+        randomized singular value decomposition.
+
+    Returns:
+      Mean and axes, in the type of `rows`.
+
+    Raises:
+      UsageError: scikit-learn is not installed.
+    """
+    decomposition = require("sklearn.decomposition", extra="eval")
+    solver = "covariance_eigh" if rows.shape[1] <= max_exact else "randomized"
+    number = min(number, len(rows) - 1, rows.shape[1])
+    pca = decomposition.PCA(number, svd_solver=solver, random_state=0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # all rows may be equal
+        pca.fit(rows)
+    return PrincipalComponents(pca.mean_, pca.components_)
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
@@ -221,7 +265,13 @@ def _clamped(images: np.ndarray) -> np.ndarray:
 
 
 class Baseline(NamedTuple):
-    """A floor, the library that it needs, and whether it learns from images."""
+    """A baseline.
+
+    Attributes:
+      restore: the method.
+      library: the library that it needs, by the name that is imported.
+      learns: True if it learns from training images.
+    """
 
     restore: Callable[[Task], Restoration]
     library: str
@@ -236,7 +286,7 @@ BASELINES = {
 
 
 def code_baselines(encoding_dim: int) -> dict[str, Baseline]:
-    """The floor of a code of `encoding_dim` numbers for a clean image."""
+    """The baselines of a code of `encoding_dim` numbers per clean image."""
 
     def restore(task: Task) -> Restoration:
         return principal_components(task, encoding_dim)
@@ -245,5 +295,5 @@ def code_baselines(encoding_dim: int) -> dict[str, Baseline]:
 
 
 def is_installed(library: str) -> bool:
-    """Whether `library` (the name that is imported) can be found."""
+    """True if `library`, by the name that is imported, can be found."""
     return importlib.util.find_spec(library) is not None

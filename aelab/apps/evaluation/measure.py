@@ -1,4 +1,4 @@
-"""A model over all evaluation images: figures an image, and the worst of them."""
+"""Metrics of a model on each evaluation image, and the worst of the images."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +19,17 @@ from aelab.training.step import evaluate_output, image_metrics
 
 Values = dict[str, np.ndarray]
 
-_WORST_SHARE = 100  # one in so many
-# `(corrupted, clean) -> output, figures of the input, figures of the output`.
-EvaluationStep = Callable[[Any, Any], tuple[Any, dict[str, Any], dict[str, Any]]]
+_WORST_SHARE = 100  # the worst 1 / 100 of the images
+_Metrics = dict[str, tf.Tensor]
+# `(corrupted, clean) -> output, metrics of the input, metrics of the output`.
+EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, _Metrics, _Metrics]]
 
 
 class Images(NamedTuple):
-    """Evaluation images and what a model made of them.
+    """Evaluation images and the model's outputs.
 
     Attributes:
-      position: int64 [n], their numbers in the set.
+      position: int64 [n], position in the set.
       psnr: float32 [n], of the output, in dB.
       clean, corrupted, output: float32 [n, H, W, C] in [0, 1].
     """
@@ -45,8 +46,8 @@ class Images(NamedTuple):
         return Images(*(part[order] for part in self))
 
 
-class Measured(NamedTuple):
-    """Images with figures of input and output, float32 [n] by name."""
+class Measurements(NamedTuple):
+    """Images, and the metrics of input and output: float32 [n] by name."""
 
     images: Images
     input: Values
@@ -54,70 +55,75 @@ class Measured(NamedTuple):
 
 
 def build_evaluation_step(model: Any, config: Config) -> EvaluationStep:
-    """Compiles a model together with the figures of its input and output."""
+    """Compiles a model together with the metrics of its input and output."""
 
-    def judge(corrupted: Any, clean: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        output, of_output = evaluate_output(model, config, corrupted, clean)
-        return output, image_metrics(clean, corrupted), of_output
+    def evaluate_batch(
+        corrupted: tf.Tensor, clean: tf.Tensor
+    ) -> tuple[tf.Tensor, _Metrics, _Metrics]:
+        output, output_metrics = evaluate_output(model, config, corrupted, clean)
+        return output, image_metrics(clean, corrupted), output_metrics
 
-    compiled: EvaluationStep = tf.function(judge, autograph=False)
+    compiled: EvaluationStep = tf.function(evaluate_batch, autograph=False)
     return compiled
 
 
 def measure_batches(
-    judge: EvaluationStep, config: Config, source: Source
-) -> Iterator[Measured]:
-    """Judges all images of `source`, a batch at a time, in order."""
+    model_step: EvaluationStep, config: Config, source: Source
+) -> Iterator[Measurements]:
+    """Evaluates all images of `source` in order, batch by batch."""
     first = 0
     dataset = make_eval_dataset(source, config)
     for corrupted, clean, weights in itertools.islice(
         dataset, num_eval_batches(source, config)
     ):
         rows = int(np.count_nonzero(weights))
-        output, of_input, of_output = judge(corrupted, clean)
-        values = [
-            {name: value.numpy()[:rows] for name, value in figures.items()}
-            for figures in (of_input, of_output)
-        ]
+        output, *metrics = model_step(corrupted, clean)
+        input_values, output_values = (
+            {name: value.numpy()[:rows] for name, value in values.items()}
+            for values in metrics
+        )
         pictures = [part.numpy()[:rows] for part in (clean, corrupted, output)]
         position = np.arange(first, first + rows)
-        yield Measured(Images(position, values[1]["psnr"], *pictures), *values)
+        images = Images(position, output_values["psnr"], *pictures)
+        yield Measurements(images, input_values, output_values)
         first += rows
 
 
 def measure(
-    judge: EvaluationStep, config: Config, source: Source, keep_worst: int = 0
-) -> Measured:
-    """Judges all images of `source`.
+    model_step: EvaluationStep, config: Config, source: Source, keep_worst: int = 0
+) -> Measurements:
+    """Evaluates all images of `source`.
 
     Args:
-      judge: see `build_evaluation_step`.
-      config: how they are corrupted.
+      model_step: see `build_evaluation_step`.
+      config: how images are corrupted.
       source: the images.
-      keep_worst: keep only so many images, those of lowest PSNR; 0 = all. The figures
-        are of all images in any case.
+      keep_worst: if above 0, return only this many images, those of lowest PSNR. The
+        metrics are of all images in any case.
     """
-    kept: list[Images] = []
+    images: list[Images] = []
     inputs, outputs = [], []
-    for images, of_input, of_output in measure_batches(judge, config, source):
-        kept.append(images)
+    for batch in measure_batches(model_step, config, source):
+        images.append(batch.images)
         if keep_worst:
-            kept = [_joined(kept).worst(keep_worst)]
-        inputs.append(of_input)
-        outputs.append(of_output)
-    return Measured(_joined(kept), _joined_values(inputs), _joined_values(outputs))
+            images = [_concatenate(images).worst(keep_worst)]
+        inputs.append(batch.input)
+        outputs.append(batch.output)
+    return Measurements(
+        _concatenate(images), _concatenate_values(inputs), _concatenate_values(outputs)
+    )
 
 
-def _joined(parts: Sequence[Images]) -> Images:
+def _concatenate(parts: Sequence[Images]) -> Images:
     return Images(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _joined_values(parts: Sequence[Values]) -> Values:
+def _concatenate_values(parts: Sequence[Values]) -> Values:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def output_values(clean: np.ndarray, output: np.ndarray) -> Values:
-    """The evaluation figures of any output, float32 [n] by name.
+    """The evaluation metrics of any output, float32 [n] by name.
 
     Args:
       clean: float32 [n, H, W, C] in [0, 1].
@@ -128,18 +134,18 @@ def output_values(clean: np.ndarray, output: np.ndarray) -> Values:
 
 
 def training_examples(source: Source, config: Config, count: int) -> np.ndarray:
-    """The first `count` examples of training, no more than the images there are.
+    """The first `count` examples of training, at most one per image.
 
     Returns:
       float32 [count, H, W, C] in [0, 1], clean.
     """
     dataset = make_train_dataset(source, config, first_step=0)
     batches = itertools.islice(dataset, -(-count // config.batch_size))
-    return np.concatenate([clean.numpy() for _, clean in batches])[:count]
+    return np.concatenate([batch[1].numpy() for batch in batches])[:count]
 
 
 def corrupted_examples(clean: np.ndarray, config: Config) -> np.ndarray:
-    """What `training_examples` gave, corrupted as `config` says.
+    """The result of `training_examples`, corrupted by `config`.
 
     Returns:
       float32 [count, H, W, C] in [0, 1].
@@ -153,16 +159,16 @@ def corrupted_examples(clean: np.ndarray, config: Config) -> np.ndarray:
 
 
 def means(values: Values) -> dict[str, float]:
-    """The mean over images of each figure."""
+    """The mean over images of each metric."""
     return {name: float(value.mean(dtype=np.float64)) for name, value in values.items()}
 
 
 def spread(values: Values) -> dict[str, float]:
-    """How the PSNR is spread over images, in dB.
+    """The spread of the PSNR over images, in dB.
 
     Returns:
-      `psnr_median`, and `psnr_worst_percent`: the mean of the lowest hundredth, at
-      least of one image.
+      `psnr_median`, and `psnr_worst_percent`: the mean of the lowest hundredth, of at
+      least one image.
     """
     psnr = np.sort(values["psnr"])
     worst = psnr[: -(-len(psnr) // _WORST_SHARE)]

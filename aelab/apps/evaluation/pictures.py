@@ -1,14 +1,15 @@
-"""Pictures of an evaluation: the worst images, and PSNR over noise."""
+"""Pictures of an evaluation: the worst images, and the PSNR over levels of noise."""
 
 import contextlib
 import io
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from aelab.apps.evaluation.baselines import is_installed
 from aelab.apps.evaluation.measure import Images
+from aelab.apps.evaluation.result import Level
 from aelab.apps.evaluation.table import LABELS
+from aelab.metric_info import heading
 from aelab.summaries.panels import draw_panel, encode_png
 from aelab.system.files import write_bytes
 
@@ -19,15 +20,18 @@ _INCHES = (6.4, 4.4)
 _DOTS_PER_INCH = 120
 
 
-def write_pictures(folder: str, worst: Images, result: dict[str, Any]) -> list[str]:
+def write_pictures(
+    folder: str, worst: Images, trained: Level, sweep: Sequence[Level]
+) -> list[str]:
     """Writes `evaluation-worst.png`, and `evaluation-sweep.png` if there is a sweep.
 
-    The second needs matplotlib. A picture of an earlier evaluation does not stay.
+    The second needs matplotlib. A sweep of an earlier evaluation is removed.
 
     Args:
-      folder: where to.
-      worst: the images of the first: from the top clean, input, output.
-      result: `trained` and `sweep`, see `compare_levels`.
+      folder: the folder to write into.
+      worst: the images of the first picture; its rows are clean, input and output.
+      trained: the level of training, which is marked in the sweep.
+      sweep: the levels of the sweep, or none.
 
     Returns:
       The names of the files that were written.
@@ -38,9 +42,8 @@ def write_pictures(folder: str, worst: Images, result: dict[str, Any]) -> list[s
     contents = {
         WORST: encode_png(draw_panel([worst.clean, worst.corrupted, worst.output]))
     }
-    if result["sweep"] and is_installed("matplotlib"):
-        stddev = result["trained"]["noise_stddev"]
-        contents[SWEEP] = draw_sweep(result["sweep"], stddev)
+    if sweep and is_installed("matplotlib"):
+        contents[SWEEP] = draw_sweep(sweep, trained.noise_stddev)
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(folder, SWEEP))
     for name, content in contents.items():
@@ -48,34 +51,36 @@ def write_pictures(folder: str, worst: Images, result: dict[str, Any]) -> list[s
     return list(contents)
 
 
-def draw_sweep(sweep: Sequence[dict[str, Any]], trained: float | None) -> bytes:
-    """PSNR over noise, a curve each for model, input and floors.
+def draw_sweep(sweep: Sequence[Level], trained: float | None) -> bytes:
+    """Draws the PSNR over the noise: a curve each for model, baselines and input.
 
     Args:
-      sweep: what `compare_level` gave for each level.
-      trained: the level that the model was trained with, if one; a line marks it.
+      sweep: the levels.
+      trained: the level of training, which a line marks; None if there were several.
 
     Returns:
       A PNG file.
     """
     from matplotlib.figure import Figure
 
-    levels = sorted(sweep, key=lambda level: level["noise_stddev"])
-    stddevs = [level["noise_stddev"] for level in levels]
+    # The level of a sweep is never None.
+    levels = sorted(sweep, key=lambda level: level.noise_stddev or 0.0)
+    stddevs = [level.noise_stddev or 0.0 for level in levels]
     figure = Figure(figsize=_INCHES, layout="constrained")
     axes = figure.subplots()
-    curves = {"output": [level["output"] for level in levels]}
-    curves |= {n: [level["floors"][n] for level in levels] for n in levels[0]["floors"]}
-    curves["input"] = [level["input"] for level in levels]
-    for name, figures in curves.items():
-        psnr = [values["psnr"] for values in figures]
+    curves = {"output": [level.output for level in levels]}
+    for name in levels[0].baselines:
+        curves[name] = [level.baselines[name] for level in levels]
+    curves["input"] = [level.input for level in levels]
+    for name, metrics in curves.items():
+        psnr = [values["psnr"] for values in metrics]
         width = 2.5 if name == "output" else 1.2
         label = "model" if name == "output" else LABELS[name]
         axes.plot(stddevs, psnr, marker="o", markersize=3, linewidth=width, label=label)
     if trained is not None:
         axes.axvline(trained, color="gray", linestyle=":", label="trained with")
     axes.set_xlabel("standard deviation of the noise (pixels in [0, 1])")
-    axes.set_ylabel(f"PSNR, dB, mean of {levels[0]['images']:,} images")
+    axes.set_ylabel(f"{heading('psnr')}, mean of {levels[0].images:,} images")
     axes.grid(alpha=0.3)
     axes.legend()
     png = io.BytesIO()

@@ -1,8 +1,12 @@
-"""What an evaluation found, as plain text for people."""
+"""An evaluation as plain text."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
+
+from aelab.apps.evaluation.result import Evaluation, Level, Means
+from aelab.metric_info import METRICS, format_value, heading
+from aelab.system.optional import install_command
 
 LABELS = {
     "input": "input",
@@ -13,172 +17,188 @@ LABELS = {
     "output": "output",
 }
 
-_WIDTH = 88
+_TEXT_WIDTH = 88
+_NAME_WIDTH = 21
+_MIN_WIDTH = 9
 _PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
-_UNITS = {"psnr": " dB", "ssim": ""}
-_DIGITS = {"psnr": 2, "ssim": 4}
-_TITLES = {"psnr": "PSNR, dB", "ssim": "SSIM"}
 _SHORT = {"blur": "blur", "total_variation": "TV", "linear": "linear"}
+_NOT_COMPARED = ("mse", "bce")  # the PSNR compares the MSE already
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result of `evaluate_run` as a table, no wider than 88 columns."""
-    trained = result["trained"]
-    blocks = [_head(result), _main_table(result), _verdicts(result)]
-    if result["sweep"]:
-        stddev = trained["noise_stddev"]
-        blocks += [_sweep_table(result["sweep"], stddev, m) for m in _TITLES]
-    notes = [textwrap.fill(note, _WIDTH) for note in _notes(result)]
+def table(result: Evaluation) -> str:
+    """The result of `evaluate_run` as a table of at most 88 columns.
+
+    More metrics than today's four make it wider.
+    """
+    blocks = [_head(result), _main_table(result), _results(result.trained)]
+    if result.sweep:
+        for metric in _compared(result.metrics):
+            blocks.append(_sweep_table(result, metric))
+    notes = [textwrap.fill(note, _TEXT_WIDTH) for note in _notes(result)]
     return "\n\n".join([*blocks, "\n".join(notes)])
 
 
-def _head(result: dict[str, Any]) -> str:
+def _compared(values: Means) -> list[str]:
+    """The metrics in `values` by which output and baselines are compared."""
+    names = [name for name, info in METRICS.items() if info.function]
+    return [name for name in names if name in values and name not in _NOT_COMPARED]
+
+
+def _head(result: Evaluation) -> str:
     text = (
-        f"{result['checkpoint']} checkpoint, step {result['step']}, "
-        f"{result['examples']:,} images"
+        f"{result.checkpoint} checkpoint, step {result.step}, "
+        f"{result.examples:,} images"
     )
-    if result["data"]["as_in_training"]:
+    if result.data.as_in_training:
         text += " that the model never saw"
     else:
-        text += "; other ones than\nthe run was evaluated on, so it may have seen them"
-    if result["input"]["mse"] > 0:
-        text += f"\nInput: {result['trained']['corruption']}"
+        text += "\nThe run was evaluated on other images, so it may have seen these."
+    if result.input["mse"] > 0:
+        text += f"\nInput: {result.trained.corruption}"
     return text
 
 
-def _main_table(result: dict[str, Any]) -> str:
-    """Input, floors and output, a row each, of the images as the run has them."""
-    lines = [
-        f"{'':<21}{'PSNR, dB':>9}{'median':>8}{'worst 1%':>10}"
-        f"{'SSIM':>9}{'MSE':>9}{'BCE':>9}"
-    ]
+class _Column(NamedTuple):
+    """A column of the main table: a key of its rows, shown in the metric's digits."""
+
+    key: str
+    metric: str
+    title: str
+    width: int
+
+
+def _columns(values: Means) -> list[_Column]:
+    columns = []
+    others = [name for name in _NOT_COMPARED if name in values]
+    for name in (*_compared(values), *others):
+        title = heading(name)
+        columns.append(_Column(name, name, title, max(_MIN_WIDTH, len(title) + 1)))
+        if name == "psnr":
+            columns.append(_Column("psnr_median", name, "median", 8))
+            columns.append(_Column("psnr_worst_percent", name, "worst 1%", 10))
+    return columns
+
+
+def _main_table(result: Evaluation) -> str:
+    """A row each for input, baselines and output, corrupted as in training."""
+    columns = _columns(result.metrics)
+    titles = "".join(f"{column.title:>{column.width}}" for column in columns)
+    lines = [" " * _NAME_WIDTH + titles]
     rows = {
-        "input": result["input"] | result["spread"]["input"],
-        **result["trained"]["floors"],
-        "output": result["metrics"] | result["spread"]["output"],
+        "input": result.input | result.spread["input"],
+        **result.trained.baselines,
+        "output": result.metrics | result.spread["output"],
     }
     for name, row in rows.items():
-        lines.append(
-            f"{LABELS[name]:<21}{row['psnr']:>9.2f}{row['psnr_median']:>8.2f}"
-            f"{row['psnr_worst_percent']:>10.2f}{row['ssim']:>9.4f}{row['mse']:>9.4f}"
-            f"{row['bce']:>9.4f}{_setting(row)}"
+        cells = "".join(
+            f"{format_value(column.metric, row[column.key]):>{column.width}}"
+            for column in columns
         )
+        lines.append(f"{LABELS[name]:<{_NAME_WIDTH}}{cells}{_setting(row)}")
     return "\n".join(lines)
 
 
 def _setting(row: Mapping[str, float]) -> str:
-    """What was chosen for a floor."""
+    """The setting that was chosen for a baseline."""
     for name in ("sigma", "weight"):
         if name in row:
             return f"  {name} {row[name]:g}"
     return f"  {row['components']} numbers" if "components" in row else ""
 
 
-def _rivals(level: dict[str, Any], metric: str) -> dict[str, float]:
-    """What the output must beat at a level, by name; a clean input is no rival."""
-    rivals = {name: figures[metric] for name, figures in level["floors"].items()}
-    if level["input"]["mse"] > 0:
-        rivals["input"] = level["input"][metric]
-    return rivals
-
-
-def result_text(level: dict[str, Any], metric: str) -> str:
-    """How the output stands to the best of its rivals.
-
-    Args:
-      level: what `compare_level` gave.
-      metric: `psnr` or `ssim`.
+def result_text(level: Level, metric: str) -> str:
+    """Compares the output with the best of the baselines and the corrupted input.
 
     Returns:
-      As "0.40 dB BELOW linear estimator"; empty if there is no rival.
+      For example "0.40 dB BELOW linear estimator", in capitals if the output is worse;
+      empty if there is nothing to compare with. NaN counts as worse.
     """
-    rivals = _rivals(level, metric)
-    if not rivals:
+    others = {name: values[metric] for name, values in level.baselines.items()}
+    if level.input["mse"] > 0:
+        others["input"] = level.input[metric]
+    if not others:
         return ""
-    best = max(rivals, key=lambda name: rivals[name])
-    lead = level["output"][metric] - rivals[best]
-    # What is not a number beats nothing.
-    word = "above" if lead >= 0 else "BELOW"
-    return f"{abs(lead):.{_DIGITS[metric]}f}{_UNITS[metric]} {word} {LABELS[best]}"
+    info = METRICS[metric]
+    sign, better, worse = 1, "above", "BELOW"
+    if info.better == "lower":
+        sign, better, worse = -1, "below", "ABOVE"
+    best = max(others, key=lambda name: sign * others[name])
+    lead = level.output[metric] - others[best]
+    unit = f" {info.unit}" if info.unit else ""
+    word = better if sign * lead >= 0 else worse
+    return f"{format_value(metric, abs(lead))}{unit} {word} {LABELS[best]}"
 
 
-def _verdicts(result: dict[str, Any]) -> str:
-    """Whether the model beats its floors, in plain words."""
-    trained = result["trained"]
+def _results(trained: Level) -> str:
+    """Sentences on whether the model beats its baselines."""
     lines = []
-    if result["input"]["mse"] == 0:
-        lines.append(
-            "The input is the clean image itself: there is no noise to take out."
-        )
-    for metric, title in _TITLES.items():
-        if said := result_text(trained, metric):
-            lines.append(f"{title.split(',')[0]} of the output: {said}.")
+    if trained.input["mse"] == 0:
+        lines.append("The input is the clean image: there is no noise to remove.")
+    for metric in _compared(trained.output):
+        if text := result_text(trained, metric):
+            lines.append(f"{METRICS[metric].title} of the output: {text}.")
     return "\n".join(lines)
 
 
-def _sweep_table(
-    sweep: Sequence[dict[str, Any]], trained: float | None, metric: str
-) -> str:
-    """A row for each level of noise; * marks that of training."""
-    floors = list(sweep[0]["floors"])
-    head = "".join(f"{_SHORT[name]:>9}" for name in floors)
+def _sweep_table(result: Evaluation, metric: str) -> str:
+    """A row for each level of noise; * marks the level of training."""
+    names = list(result.sweep[0].baselines)
+    titles = "".join(f"{_SHORT[name]:>9}" for name in names)
     lines = [
-        f"{_TITLES[metric]}, by noise (* as trained)",
-        f"{'noise':<9}{'input':>9}{head}{'output':>9}",
+        f"{heading(metric)}, by noise (* as trained)",
+        f"{'noise':<9}{'input':>9}{titles}{'output':>9}",
     ]
-    for level in sweep:
-        columns = [level["input"], *(level["floors"][n] for n in floors)]
-        cells = [
-            f"{c[metric]:>9.{_DIGITS[metric]}f}" for c in [*columns, level["output"]]
-        ]
-        mark = "*" if level["noise_stddev"] == trained else ""
-        name = f"{level['noise_stddev']:g}{mark}"
-        lines.append(
-            f"{name:<9}{''.join(cells)}  {result_text(level, metric)}".rstrip()
-        )
+    for level in result.sweep:
+        columns = [level.input, *(level.baselines[n] for n in names), level.output]
+        cells = "".join(f"{format_value(metric, c[metric]):>9}" for c in columns)
+        mark = "*" if level.noise_stddev == result.trained.noise_stddev else ""
+        name = f"{level.noise_stddev:g}{mark}"
+        lines.append(f"{name:<9}{cells}  {result_text(level, metric)}".rstrip())
     return "\n".join(lines)
 
 
-def _notes(result: dict[str, Any]) -> list[str]:
-    """What the figures are of, and what there would be besides."""
-    trained = result["trained"]
+def _notes(result: Evaluation) -> list[str]:
+    """Notes on which images the metrics cover and on what is left out."""
+    trained = result.trained
     notes = ["Worst 1%: the mean PSNR of the worst hundredth of the images."]
-    if trained["images"] < result["examples"] and (
-        trained["floors"] or result["sweep"]
-    ):
+    is_compared = bool(trained.baselines or result.sweep)
+    if trained.images < result.examples and is_compared:
         notes.append(
-            f"Floors, sweep, and what is said above or below: of the first "
-            f"{trained['images']:,} images."
+            "Baselines, sweep and comparisons are of the first "
+            f"{trained.images:,} images."
         )
-    if "blur" in trained["floors"]:
+    if "blur" in trained.baselines:
         notes.append(
             "Sigma (pixels) and weight: at each level the best for the first "
-            f"{trained['search_images']:,} of the evaluated images, which favours "
-            "the floor."
+            f"{trained.search_images:,} of the evaluated images, which favors the "
+            "baseline."
         )
-    if "linear" in trained["floors"]:
+    if "linear" in trained.baselines:
         notes.append(
             "Linear estimator: least squares on principal components of "
-            f"{trained['training_images']:,} noisy training images, as many as restore "
-            "held-out ones best, at each level anew."
+            f"{trained.training_images:,} noisy training images, fitted at each level. "
+            "The number of components is the best for held-out training images."
         )
-    if "principal_components" in trained["floors"]:
+    if "principal_components" in trained.baselines:
         notes.append(
-            f"Principal components: of {trained['training_images']:,} training images, "
+            f"Principal components: of {trained.training_images:,} training images, "
             "as many as the code has numbers."
         )
-    if result["unlearned"]:
-        names = " and ".join(LABELS[name] for name in result["unlearned"])
-        notes.append(f"Left out, as there is one training image alone: {names}.")
-    if result["missing"]:
-        names = " and ".join(_PACKAGES[name] for name in result["missing"])
-        notes += [f"Some floors are left out; they need {names}:", _install("eval")]
-    notes.append(f"Pictures in the run directory: {', '.join(result['pictures'])}.")
-    if result["sweep"] and len(result["pictures"]) == 1:
-        notes += ["The sweep is not drawn; it needs matplotlib:", _install("report")]
+    if result.unlearned:
+        notes.append(
+            "Left out because there is only one training image: "
+            f"{_list(result.unlearned, LABELS)}."
+        )
+    if result.missing:
+        packages = _list(result.missing, _PACKAGES)
+        notes.append(f"Some baselines are left out. To install {packages}:")
+        notes.append(f"  {install_command('eval')}")
+    notes.append(f"Pictures in the run directory: {', '.join(result.pictures)}.")
+    if result.sweep and len(result.pictures) == 1:
+        notes.append("The sweep is not drawn. To install matplotlib:")
+        notes.append(f"  {install_command('report')}")
     return notes
 
 
-def _install(extra: str) -> str:
-    """A command, on a line of its own, for the folder that `make` has made ready."""
-    return f"  .venv/bin/pip install -e '.[{extra}]'"
+def _list(names: Sequence[str], labels: Mapping[str, str]) -> str:
+    return " and ".join(labels[name] for name in names)

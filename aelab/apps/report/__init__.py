@@ -1,4 +1,4 @@
-"""One HTML page on one or several runs: curves, pictures, figures, configurations."""
+"""One HTML page on one or several runs: curves, pictures, metrics, configurations."""
 
 from aelab.apps.report.report import write_report
 

@@ -1,4 +1,4 @@
-"""The figures of `metrics.jsonl` as curves."""
+"""The metrics of `metrics.jsonl` as curves."""
 
 import itertools
 import json
@@ -13,40 +13,62 @@ import numpy as np
 from aelab.runs.directory import SPLITS
 
 AXES = ("epoch", "step")
-MOST_POINTS = 2000
+MAX_POINTS = 2000
 _LARGEST = float(np.finfo(np.float32).max)
-
-Curves = dict[tuple[str, str], "Curve"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One figure of one split, over a run.
+    """One metric of one split over a run.
 
     Attributes:
       x: float64 [n], epochs or steps.
-      y: float64 [n], not a number where there is a gap.
-      steps: float64 [n]; of a long run several have one epoch, rounded as it is.
+      y: float64 [n], NaN where there is a gap.
+      steps: float64 [n]; in a long run several steps have the same rounded epoch.
     """
 
     x: np.ndarray
     y: np.ndarray
     steps: np.ndarray
 
+    def is_drawn(self) -> bool:
+        """True if the curve has a point that is not a gap."""
+        return not bool(np.isnan(self.y).all())
+
+    def lowest(self) -> tuple[float, float, float] | None:
+        """x, y and step of the lowest point; None if nothing is drawn."""
+        if not self.is_drawn():
+            return None
+        index = np.nanargmin(self.y)
+        return float(self.x[index]), float(self.y[index]), float(self.steps[index])
+
+    def median(self) -> float | None:
+        """The median of y; None if nothing is drawn."""
+        return float(np.nanmedian(self.y)) if self.is_drawn() else None
+
+    def at(self, step: float | None) -> float | None:
+        """The last value at a step; None if there is none."""
+        values = self.y[(self.steps == step) & ~np.isnan(self.y)]
+        return float(values[-1]) if values.size else None
+
+
+EMPTY = Curve(*np.empty((3, 0)))
+Curves = dict[tuple[str, str], Curve]
+
 
 def read_curves(path: str, axis: str) -> tuple[Curves, list[int]]:
     """Reads a `metrics.jsonl`, which may still grow.
 
-    What stands behind the last line end is passed by: it is being written. A figure
-    that is `null`, not finite or beyond float32 is a gap.
+    A last line without its end is ignored: it is still being written. A value that is
+    `null`, not finite or beyond float32 is a gap.
 
     Args:
       path: the file.
-      axis: what x is, one of `AXES`.
+      axis: the meaning of x, one of `AXES`.
 
     Returns:
-      The curves by (split, name of the figure), and the numbers, from 1, of the lines
-      that are no figures.
+      The curves by (split, name of the metric), and the numbers, from 1, of the damaged
+      lines.
 
     Raises:
       OSError: the file can't be read.
@@ -59,21 +81,21 @@ def read_curves(path: str, axis: str) -> tuple[Curves, list[int]]:
             if not line.endswith(b"\n"):
                 break
             try:
-                split, positions, figures = _parse(line)
+                split, positions, metrics = _parse(line)
             except (ValueError, TypeError, LookupError, RecursionError):
                 damaged.append(number)
                 continue
-            for name, figure in figures.items():
+            for name, value in metrics.items():
                 x, y, steps = points[split, name]
                 x.append(positions[axis])
-                y.append(figure)
+                y.append(value)
                 steps.append(positions["step"])
     curves = {key: Curve(*map(np.array, columns)) for key, columns in points.items()}
     return curves, damaged
 
 
 def _parse(line: bytes) -> tuple[str, dict[str, float], dict[str, float]]:
-    """Split, positions on the axes and figures of a line."""
+    """Split, positions on the axes, and metrics of a line."""
     values = json.loads(line)
     if not isinstance(values, dict):
         raise TypeError
@@ -85,7 +107,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, float], dict[str, float]]:
 
 
 def _number(value: Any) -> float:
-    """A figure of a line, not a number where it is a gap."""
+    """The number of a JSON value; NaN for a gap."""
     if value is None:
         return math.nan
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -93,55 +115,27 @@ def _number(value: Any) -> float:
     return float(value) if abs(value) <= _LARGEST else math.nan
 
 
-def thin_out(curve: Curve, most: int = MOST_POINTS) -> Curve:
-    """A curve of at most `most` points that looks the same.
+def thin_out(curve: Curve, max_points: int = MAX_POINTS) -> Curve:
+    """A curve of at most `max_points` points, at least 5, that looks the same.
 
-    Of each of equally long parts the lowest, the highest point and the first gap stay,
-    so that no spike is lost (as M4 does, Jugel et al. 2014), and both ends.
-
-    Args:
-      curve: any.
-      most: at least 5.
+    Keeps both ends, and of each of equally long parts the lowest point, the highest
+    point and the first gap, so that no spike is lost (similar to M4, Jugel et al.
+    2014).
     """
     length = len(curve.y)
-    if length <= most:
+    if length <= max_points:
         return curve
-    kept = {0, length - 1}
-    borders = np.linspace(0, length, (most - 2) // 3 + 1).astype(int)
+    indices = {0, length - 1}
+    borders = np.linspace(0, length, (max_points - 2) // 3 + 1).astype(int)
     for begin, end in itertools.pairwise(borders):
         part = curve.y[begin:end]
         is_gap = np.isnan(part)
         if is_gap.any():
-            kept.add(int(begin + is_gap.argmax()))
+            indices.add(int(begin + is_gap.argmax()))
         if not is_gap.all():
-            kept |= {int(begin + np.nanargmin(part)), int(begin + np.nanargmax(part))}
-    index = sorted(kept)
+            indices |= {
+                int(begin + np.nanargmin(part)),
+                int(begin + np.nanargmax(part)),
+            }
+    index = sorted(indices)
     return Curve(curve.x[index], curve.y[index], curve.steps[index])
-
-
-def is_drawn(curve: Curve | None) -> bool:
-    """Whether there is a curve that is more than gaps."""
-    return curve is not None and not bool(np.isnan(curve.y).all())
-
-
-def lowest(curve: Curve | None) -> tuple[float, float, float] | None:
-    """x, y and step where a curve is lowest, None if nothing is drawn."""
-    if curve is None or not is_drawn(curve):
-        return None
-    found = np.nanargmin(curve.y)
-    return float(curve.x[found]), float(curve.y[found]), float(curve.steps[found])
-
-
-def median(curve: Curve | None) -> float | None:
-    """The median of a curve's figures, None if nothing is drawn."""
-    if curve is None or not is_drawn(curve):
-        return None
-    return float(np.nanmedian(curve.y))
-
-
-def at(curve: Curve | None, step: float | None) -> float | None:
-    """The last figure of a curve at a step, None if there is none."""
-    if curve is None:
-        return None
-    found = curve.y[(curve.steps == step) & ~np.isnan(curve.y)]
-    return float(found[-1]) if found.size else None

@@ -1,4 +1,4 @@
-"""Tables as HTML, with everything escaped."""
+"""Tables as HTML, with all text escaped."""
 
 from html import escape
 from typing import Any
@@ -7,11 +7,11 @@ from aelab.apps.report.tables import NAME, Table
 
 
 def table_html(table: Table, exact: bool = False) -> str:
-    """A table in a box of its own, which scrolls where the page is narrow.
+    """A table in a box that scrolls where the page is narrow.
 
     Args:
-      table: the first column is the rows' names.
-      exact: whether to show numbers to their last digit.
+      table: its first column has the names of the rows.
+      exact: True to show all digits of numbers.
     """
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
     body = ""
@@ -28,7 +28,7 @@ def table_html(table: Table, exact: bool = False) -> str:
 
 
 def cell_text(value: Any, column: str, exact: bool = False) -> str:
-    """A value as HTML: four digits of a figure, two decimals of decibels."""
+    """A value as HTML: two decimals for decibels, four digits for other numbers."""
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, bool):

@@ -1,10 +1,9 @@
-"""The page: HTML in one file that fetches nothing and runs nothing."""
+"""The page: one HTML file that loads nothing and runs nothing."""
 
 import base64
 from collections.abc import Sequence
 from html import escape
 
-from aelab.apps.report.curves import is_drawn
 from aelab.apps.report.plots import DASHES, NUM_COLORS, Line, draw
 from aelab.apps.report.results import (
     configurations,
@@ -14,21 +13,8 @@ from aelab.apps.report.results import (
 )
 from aelab.apps.report.runs import Run
 from aelab.apps.report.style import STYLE
+from aelab.metric_info import METRICS, heading
 
-# What the plots are called, in the order of the page; others come after them.
-TITLES = {
-    "loss": "Loss",
-    "psnr": "PSNR, dB",
-    "ssim": "SSIM",
-    "learning_rate": "Learning rate",
-    "gradient_norm": "Gradient norm before clipping",
-    "images_per_second": "Training images a second",
-    "mse": "Squared error",
-    "bce": "Cross-entropy, nats",
-    "input_wait": "Share of time waiting for input",
-    "loss_scale": "Loss scale",
-    "skipped_steps": "Skipped steps",
-}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _NOTHING = '<p class="faint">None.</p>'
 
@@ -37,8 +23,8 @@ def build_page(runs: Sequence[Run], axis: str) -> str:
     """The HTML of a report.
 
     Args:
-      runs: what it is about, 1 to `plots.MOST_RUNS` of them.
-      axis: what their curves go over, one of `curves.AXES`.
+      runs: 1 to `plots.MAX_RUNS` runs.
+      axis: the x-axis of their curves, one of `curves.AXES`.
     """
     title = escape("Report: " + ", ".join(run.name for run in runs))
     differing = {"Differences": differing_fields(runs)} if len(runs) > 1 else {}
@@ -72,20 +58,20 @@ def build_page(runs: Sequence[Run], axis: str) -> str:
 
 
 def _curves(runs: Sequence[Run], axis: str) -> str:
-    """A plot for each figure, with the lines of all runs."""
-    found = {name for run in runs for _, name in run.curves}
-    order = [name for name in TITLES if name in found]
-    order += sorted(found - TITLES.keys())
+    """A plot for each metric, with the curves of all runs."""
+    names = {name for run in runs for _, name in run.curves}
+    order = [name for name in METRICS if name in names]
+    order += sorted(names - METRICS.keys())
     plots = []
     for name in order:
         lines = [
             Line(number, split, curve)
             for number, run in enumerate(runs)
             for split in ("train", "eval")
-            if (curve := run.curves.get((split, name))) and is_drawn(curve)
+            if (curve := run.curve(split, name)).is_drawn()
         ]
         if lines:
-            title = escape(TITLES.get(name, name))
+            title = escape(heading(name))
             drawing = draw(lines, name, axis).replace(
                 "<svg", f'<svg role="img" aria-label="{title}"', 1
             )
@@ -114,22 +100,21 @@ def _legend(runs: Sequence[Run]) -> str:
 
 
 def _pictures(runs: Sequence[Run]) -> str:
-    """The first and the newest panel of each run."""
+    """The first and the newest picture of each tag of each run."""
     parts = []
     for run in runs:
-        figures = []
-        for step, png in run.panels:
+        figures = ""
+        for tag, step, png in run.pictures:
             data = base64.b64encode(png).decode()
-            alt = escape(f"Panel of {run.name} at step {step}", quote=True)
-            figures.append(
-                f"<figure>\n<figcaption>Step {step:,}</figcaption>\n"
+            alt = escape(f"{tag} of {run.name} at step {step}", quote=True)
+            figures += (
+                f"<figure>\n<figcaption>{escape(tag)}, step {step:,}</figcaption>\n"
                 f'<img src="data:image/png;base64,{data}" alt="{alt}">\n</figure>\n'
             )
         if figures:
             name = escape(run.name)
-            parts.append(
-                f'<h3>{name}</h3>\n<div class="panels">{"".join(figures)}</div>'
-            )
+            parts.append(f'<h3>{name}</h3>\n<div class="pictures">{figures}</div>')
     if not parts:
         return ""
-    return "<p>Rows from the top: clean, corrupted, output.</p>\n" + "\n".join(parts)
+    text = "<p>Rows of a panel, from the top: clean, corrupted, output.</p>\n"
+    return text + "\n".join(parts)

@@ -1,4 +1,4 @@
-"""Curves drawn by matplotlib, as SVG that stands in a page and takes its colours."""
+"""Draws curves with matplotlib, as SVG that uses the colors of the page."""
 
 import io
 import re
@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 
 from aelab.apps.report.curves import Curve, thin_out
-from aelab.errors import UsageError
+from aelab.metric_info import METRICS
 
-NUM_COLORS = 6  # that the page's style defines, as --run-0 and so on
-DASHES: tuple[tuple[float, ...], ...] = ((), (7, 3), (2, 2))  # points drawn, left out
-MOST_RUNS = NUM_COLORS * len(DASHES)
+NUM_COLORS = 6  # colors --run-0, --run-1 and so on of the page's style
+DASHES: tuple[tuple[float, ...], ...] = ((), (7, 3), (2, 2))  # points on, points off
+MAX_RUNS = NUM_COLORS * len(DASHES)
 
 _INCHES = (5.6, 3.3)
-_MOST_DOTTED = 60
-_LOG_FROM = 30  # how many times the lowest figure the highest is
-_ONLY_DECADES_FROM = 200
-_LOG_FIGURES = ("loss", "bce", "mse", "gradient_norm", "loss_scale", "learning_rate")
-# Stand in the SVG for colours of the page's style.
+_MAX_DOTTED = 60
+_MIN_LOG_RATIO = 30  # of the highest and the lowest value
+_MIN_DECADES_RATIO = 200  # from here only powers of ten are labeled
+# Placeholders in the SVG for the colors of the page's style.
 _INK, _GRID, _RUN = "#010101", "#020202", "#0300{:02x}"
 _STYLE: dict[str, Any] = {
     "axes.edgecolor": _INK,
@@ -45,12 +44,12 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 @dataclass(frozen=True)
 class Line:
-    """A curve and whose it is.
+    """A curve of a run.
 
     Attributes:
-      run: the number of the run, which says how it is drawn.
+      run: the number of the run, which determines color and dashes.
       split: `train`, drawn thin, or `eval`.
-      curve: what is drawn.
+      curve: the curve.
     """
 
     run: int
@@ -58,32 +57,17 @@ class Line:
     curve: Curve
 
 
-def require_matplotlib() -> None:
-    """Checks that matplotlib is there.
-
-    Raises:
-      UsageError: it is not; the message says how to install it.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "a report is drawn by matplotlib, which can't be imported "
-            f"({error}): pip install -e '.[report]'"
-        ) from None
-
-
-def draw(lines: Sequence[Line], figure_name: str, axis: str) -> str:
-    """Draws one figure of all runs.
+def draw(lines: Sequence[Line], metric: str, axis: str) -> str:
+    """Draws one metric of all runs.
 
     Args:
-      lines: what to draw, at least one point that is no gap.
-      figure_name: of `metrics.jsonl`; of some the axis is logarithmic.
-      axis: what stands below.
+      lines: the curves, with at least one point that is not a gap.
+      metric: its name in `metrics.jsonl`, which determines the scale.
+      axis: label of the x-axis.
 
     Returns:
-      An `svg` element with colours `var(--ink)`, `var(--grid)`, `var(--run-N)`; each
-      line is in an element of the id `NAME-SPLIT-RUN`.
+      An `svg` element with colors `var(--ink)`, `var(--grid)` and `var(--run-N)`. Each
+      line is in an element with the id `METRIC-SPLIT-RUN`.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -94,20 +78,20 @@ def draw(lines: Sequence[Line], figure_name: str, axis: str) -> str:
         for line in lines:
             _plot(axes, line)
         axes.set_xlabel(axis)
-        if figure_name in _LOG_FIGURES:
-            _scale(axes, lines, by_peaks=figure_name == "learning_rate")
+        if metric in METRICS and METRICS[metric].scale == "log":
+            _scale(axes, lines, by_peaks=metric == "learning_rate")
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
-    return _for_page(file.getvalue(), figure_name)
+    return _for_page(file.getvalue(), metric)
 
 
 def _plot(axes: Any, line: Line) -> None:
-    """Draws one line; a point that no line reaches is a dot."""
+    """Draws one line; a point between two gaps becomes a dot."""
     curve = thin_out(line.curve)
     is_eval = line.split == "eval"
     is_gap = np.concatenate([[True], np.isnan(curve.y), [True]])
-    lonely = np.flatnonzero(~is_gap[1:-1] & is_gap[:-2] & is_gap[2:])
-    dots = slice(None) if is_eval and len(curve.y) <= _MOST_DOTTED else lonely.tolist()
+    isolated = np.flatnonzero(~is_gap[1:-1] & is_gap[:-2] & is_gap[2:])
+    has_dots = is_eval and len(curve.y) <= _MAX_DOTTED
     axes.plot(
         curve.x,
         curve.y,
@@ -116,36 +100,37 @@ def _plot(axes: Any, line: Line) -> None:
         linewidth=1.8 if is_eval else 0.9,
         alpha=1.0 if is_eval else 0.6,
         marker="o",
-        markevery=dots,
+        markevery=slice(None) if has_dots else isolated.tolist(),
         gid=f"{line.split}-{line.run}",
     )
 
 
 def _scale(axes: Any, lines: Sequence[Line], by_peaks: bool) -> None:
-    """Makes the axis logarithmic if figures, or their peaks, lie decades apart.
+    """Makes the y-axis logarithmic if the values lie decades apart.
 
-    The peaks count for a learning rate, as one that falls to 0 has no lowest figure.
+    With `by_peaks` the highest values of the curves are compared: a learning rate that
+    falls to 0 has no useful lowest value.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     extreme = np.nanmax if by_peaks else np.nanmin
     low = min(float(extreme(line.curve.y)) for line in lines)
     high = max(float(np.nanmax(line.curve.y)) for line in lines)
-    if low <= 0 or high / low <= _LOG_FROM:
+    if low <= 0 or high / low <= _MIN_LOG_RATIO:
         return
     axes.set_yscale("log")
     if by_peaks:
         axes.set_ylim(bottom=low / 10)
-    between = (1, 2, 5) if high / low < _ONLY_DECADES_FROM else (1,)
+    between = (1, 2, 5) if high / low < _MIN_DECADES_RATIO else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=between))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _for_page(svg: str, name: str) -> str:
-    """The `svg` element alone, with ids and colours that fit in a page."""
+    """Only the `svg` element, with ids and colors that fit into a page."""
     head, end, rest = svg[svg.index("<svg") :].partition(">")
-    # In HTML an element's name says enough; its size comes from the page.
+    # HTML needs no namespaces, and the page sets the size.
     head = re.sub(r' (xmlns(:xlink)?|width|height|version)="[^"]*"', "", head)
     prefix = re.sub(r"\W", "_", name, flags=re.ASCII)
     rest = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", rest)

@@ -1,15 +1,13 @@
 """Writes the report of one or several runs."""
 
-import os
 from collections.abc import Sequence
 
 from aelab.apps.report.page import build_page
-from aelab.apps.report.plots import MOST_RUNS, require_matplotlib
+from aelab.apps.report.plots import MAX_RUNS
 from aelab.apps.report.runs import read_runs
 from aelab.errors import UsageError
-from aelab.system.files import write_bytes, writing
-
-_SUFFIX = ".html"
+from aelab.system.files import check_output_file, write_bytes, writing
+from aelab.system.optional import require
 
 
 def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> int:
@@ -18,31 +16,26 @@ def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> i
     The same runs give the same bytes.
 
     Args:
-      run_dirs: their directories, 1 to `plots.MOST_RUNS` different ones.
-      output: the file, which is replaced if it is there; its folder must be.
-      axis: what the curves go over, `epoch` or `step`.
+      run_dirs: their directories, 1 to `plots.MAX_RUNS` different ones.
+      output: the file; it is replaced if it exists, and its folder must exist.
+      axis: the x-axis of the curves, `epoch` or `step`.
 
     Returns:
       The size of the page in bytes.
 
     Raises:
       UsageError: matplotlib is missing, a directory is given twice or holds no run, its
-        `config.json` is damaged, or `output` has another ending or can't be written.
+        `config.json` is damaged, or `output` does not end in `.html` or can't be
+        written.
       OSError: the disk is full or fails.
     """
-    folder = os.path.dirname(os.path.abspath(output))
-    if not output.endswith(_SUFFIX):
-        raise UsageError(f"--output={output} must end in {_SUFFIX}")
-    if not os.path.isdir(folder):
-        raise UsageError(f"--output={output}: there is no folder {folder}")
-    if os.path.isdir(output):
-        raise UsageError(f"--output={output} is a folder; a file is to be written")
-    if not 0 < len(run_dirs) <= MOST_RUNS:
+    check_output_file(output, ".html")
+    if not 0 < len(run_dirs) <= MAX_RUNS:
         raise UsageError(
-            f"--run_dir: {len(run_dirs)} runs are given; a page shows 1 to {MOST_RUNS}"
+            f"--run_dir: {len(run_dirs)} runs are given; a page shows 1 to {MAX_RUNS}"
         )
-    require_matplotlib()
-    # Of a text from JSON, what is no character (half of a pair) can't be written.
+    require("matplotlib.figure", extra="report")
+    # JSON may contain lone surrogates, which UTF-8 can't encode.
     page = build_page(read_runs(run_dirs, axis), axis).encode(errors="replace")
     with writing(f"--output={output}"):
         write_bytes(output, page)

@@ -1,39 +1,52 @@
-"""Reads of a run directory what a report shows; whatever is damaged is a note."""
+"""Reads the parts of a run that a report shows; damage becomes a note."""
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from aelab.apps.report.curves import Curves, read_curves
+from aelab.apps.report.curves import EMPTY, Curve, Curves, read_curves
 from aelab.config import FIELDS, parse_object
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 
-_PANEL = re.compile(r"panel-([0-9]+)\.png")
+_PICTURE = re.compile(r"([^.].*)-([0-9]+)\.png")
 _PNG_BEGIN, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+
+class Picture(NamedTuple):
+    """A PNG file in images/, with its tag and training step."""
+
+    tag: str
+    step: int
+    png: bytes
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is shown of a run.
+    """The parts of a run that are shown.
 
     Attributes:
-      name: how it is called beside the others.
-      config: what `config.json` holds.
-      curves: by split and name of the figure.
-      panels: step and PNG file of the first and of the newest panel.
-      evaluation: what `evaluation.json` holds, empty if there is none.
+      name: a name that no other run of the report has.
+      config: the content of `config.json`.
+      curves: by split and name of the metric.
+      pictures: the first and the newest picture of each tag, in order of tag.
+      evaluation: the content of `evaluation.json`, empty if there is none.
       notes: sentences on what is missing or damaged.
     """
 
     name: str
     config: dict[str, Any]
     curves: Curves
-    panels: list[tuple[int, bytes]]
+    pictures: list[Picture]
     evaluation: dict[str, Any]
     notes: list[str]
+
+    def curve(self, split: str, name: str) -> Curve:
+        """The curve of a metric; empty if there is none."""
+        return self.curves.get((split, name), EMPTY)
 
 
 def read_runs(paths: Sequence[str], axis: str) -> list[Run]:
@@ -41,7 +54,7 @@ def read_runs(paths: Sequence[str], axis: str) -> list[Run]:
 
     Args:
       paths: their directories.
-      axis: what curves go over, one of `curves.AXES`.
+      axis: the x-axis of the curves, one of `curves.AXES`.
 
     Raises:
       UsageError: a directory is given twice or holds no run, or its `config.json` is
@@ -62,15 +75,15 @@ def read_runs(paths: Sequence[str], axis: str) -> list[Run]:
 
 
 def names(paths: Sequence[str]) -> list[str]:
-    """Names of runs: the directories' own, with those around them if need be."""
-    whole = [os.path.abspath(path) for path in paths]
-    short = [os.path.basename(path) or path for path in whole]
+    """Names of runs: their directories' names, with parents only if needed."""
+    full = [os.path.abspath(path) for path in paths]
+    short = [os.path.basename(path) or path for path in full]
     if len(set(short)) == len(short):
         return short
-    common = os.path.commonpath(whole)
-    if common in whole:  # the others are within it
+    common = os.path.commonpath(full)
+    if common in full:  # one run contains the others
         common = os.path.dirname(common)
-    return [os.path.relpath(path, common) for path in whole]
+    return [os.path.relpath(path, common) for path in full]
 
 
 def _read_run(path: str, name: str, axis: str) -> Run:
@@ -86,7 +99,7 @@ def _read_run(path: str, name: str, axis: str) -> Run:
         name,
         config,
         _read_curves(directory.metrics_jsonl, axis, notes),
-        _read_panels(directory.images, notes),
+        _read_pictures(directory.images, notes),
         _read_evaluation(directory.evaluation_json, notes),
         notes,
     )
@@ -102,36 +115,45 @@ def _read_curves(path: str, axis: str, notes: list[str]) -> Curves:
         return {}
     if damaged:
         notes.append(
-            f"metrics.jsonl has lines that hold no figures, which are left out: "
-            f"{len(damaged):,}, the first of them line {damaged[0]:,}."
+            f"metrics.jsonl has {len(damaged):,} damaged lines, which are left out; "
+            f"the first is line {damaged[0]:,}."
         )
     if not curves:
-        notes.append("There are no figures yet.")
+        notes.append("There are no metrics yet.")
     return curves
 
 
-def _read_panels(folder: str, notes: list[str]) -> list[tuple[int, bytes]]:
+def _read_pictures(folder: str, notes: list[str]) -> list[Picture]:
     try:
-        found = [_PANEL.fullmatch(name) for name in os.listdir(folder)]
+        matches = [_PICTURE.fullmatch(name) for name in os.listdir(folder)]
     except FileNotFoundError:
         return []
     except OSError as error:
         notes.append(f"images/ can't be read: {error.strerror}.")
         return []
-    panels = sorted((int(match[1]), match[0]) for match in found if match)
-    read = []
-    for step, name in panels if len(panels) < 2 else (panels[0], panels[-1]):
-        try:
-            with open(os.path.join(folder, name), "rb") as file:
-                content = file.read()
-        except OSError as error:
-            notes.append(f"images/{name} can't be read: {error.strerror}.")
-            continue
-        if content.startswith(_PNG_BEGIN) and content.endswith(_PNG_END):
-            read.append((step, content))
-        else:
-            notes.append(f"images/{name} is no whole PNG file.")
-    return read
+    files: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    for match in filter(None, matches):
+        files[match[1]][int(match[2])] = match[0]
+    pictures = []
+    for tag, names in sorted(files.items()):
+        for step in sorted({min(names), max(names)}):
+            if png := _read_png(folder, names[step], notes):
+                pictures.append(Picture(tag, step, png))
+    return pictures
+
+
+def _read_png(folder: str, name: str, notes: list[str]) -> bytes:
+    """The content of a PNG file; empty, with a note, if it is damaged."""
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            content = file.read()
+    except OSError as error:
+        notes.append(f"images/{name} can't be read: {error.strerror}.")
+        return b""
+    if content.startswith(_PNG_BEGIN) and content.endswith(_PNG_END):
+        return content
+    notes.append(f"images/{name} is not a complete PNG file.")
+    return b""
 
 
 def _read_evaluation(path: str, notes: list[str]) -> dict[str, Any]:

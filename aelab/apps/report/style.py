@@ -1,4 +1,4 @@
-"""How the page looks: light and dark, from a phone's width on."""
+"""The style of the page: light and dark, for phones and larger screens."""
 
 STYLE = """
 :root {
@@ -40,9 +40,9 @@ figcaption { font-weight: 600; }
 figure svg { display: block; width: 100%; height: auto; }
 figure svg text { font-family: inherit !important; }
 figure img { display: block; max-width: 100%; height: auto; background: #fff; }
-.panels { display: grid; gap: 0 1.5rem;
+.pictures { display: grid; gap: 0 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
-.panels figcaption { font-weight: 400; color: var(--faint); }
+.pictures figcaption { font-weight: 400; color: var(--faint); }
 .wide { overflow-x: auto; margin: 0 0 .8rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
   font-size: .9rem; overflow-wrap: break-word; }

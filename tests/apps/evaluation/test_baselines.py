@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -40,13 +38,13 @@ def flat(images):
 
 
 def eigenvectors(images, number):
-    """Mean and first principal axes by the covariance matrix."""
+    """Mean and first principal axes, from the covariance matrix."""
     mean = flat(images).mean(0)
     _, vectors = np.linalg.eigh(np.cov(flat(images) - mean, rowvar=False))
     return mean, vectors[:, ::-1][:, :number]
 
 
-def test_mean_psnr_clamps_and_an_exact_copy_counts_as_100_decibels():
+def test_mean_psnr_is_of_clamped_images_and_at_most_100_decibels():
     clean = smooth_images(2)
     assert baselines.mean_psnr(clean, clean) == pytest.approx(100)
     output = clean + np.float32([0.5, -0.1]).reshape(2, 1, 1, 1)
@@ -65,16 +63,16 @@ def test_blur_is_a_convolution_with_a_sampled_gaussian(sigma):
         margins = [(radius, radius) if a == axis else (0, 0) for a in range(4)]
         padded = np.pad(expected, margins, mode="edge")
         expected = np.apply_along_axis(np.convolve, axis, padded, kernel, "valid")
-    found = baselines.blur(images, sigma)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    output = baselines.blur(images, sigma)
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output, expected, atol=2e-6)
 
 
-def test_total_variation_is_that_of_each_channel_alone():
+def test_total_variation_treats_each_channel_separately():
     images = smooth_images(3, (16, 12, 3))
-    found = baselines.total_variation(images, 0.2)
-    assert found.dtype == np.float32
-    for image, output in zip(images, found, strict=True):
+    outputs = baselines.total_variation(images, 0.2)
+    assert outputs.dtype == np.float32
+    for image, output in zip(images, outputs, strict=True):
         for channel in range(3):
             expected = restoration.denoise_tv_chambolle(image[..., channel], 0.2)
             np.testing.assert_allclose(output[..., channel], expected, atol=1e-6)
@@ -93,26 +91,26 @@ def test_no_other_strength_is_much_better(best, restore, bounds, stddev):
     restored = best(task)
     (strength,) = restored.setting.values()
     assert bounds[0] < strength < bounds[1]
-    found = psnr(task.clean, restored.images).mean()
+    best_psnr = psnr(task.clean, restored.images).mean()
     again = np.clip(restore(task.corrupted, strength), 0, 1)
     np.testing.assert_array_equal(restored.images, again)
     others = [
         psnr(task.clean, restore(task.corrupted, other)).mean()
         for other in np.geomspace(*bounds, 13)
     ]
-    assert found > max(others) - 0.01
+    assert best_psnr > max(others) - 0.01
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"), [((16, 12, 1), 40), ((128, 128, 1), 4), ((512, 512, 3), 1)]
 )
-def test_a_strength_is_chosen_on_few_values(shape, expected):
+def test_a_strength_is_chosen_on_a_limited_number_of_pixels(shape, expected):
     images = np.zeros((40, *shape), np.float32)
     assert baselines.num_search_images(baselines.Task(*[images] * 4)) == expected
 
 
 def least_squares(corrupted, clean, images, number):
-    """`images` restored by the linear map that fits best, [n, H * W * C]."""
+    """`images` restored by the linear map of least squares: [n, H * W * C]."""
     mean, axes = eigenvectors(corrupted, number)
 
     def scores(images):
@@ -123,68 +121,83 @@ def least_squares(corrupted, clean, images, number):
 
 
 @pytest.mark.parametrize(
-    ("channels", "stddev", "chosen"), [(1, 0.3, 32), (3, 0.3, 32), (1, 0.001, 128)]
+    ("channels", "stddev", "components"), [(1, 0.3, 32), (3, 0.3, 32), (1, 0.001, 128)]
 )
 def test_the_linear_estimator_is_least_squares_on_principal_components(
-    channels, stddev, chosen
+    channels, stddev, components
 ):
     task = smooth_task(stddev, shape=(16 - 4 * channels, 12, channels))
-    held = len(task.train_clean) // 5
+    held_out = len(task.train_clean) // 5
     errors = {}
     for number in (2, 8, 32, 128):
         output = least_squares(
-            task.train_corrupted[held:],
-            task.train_clean[held:],
-            task.train_corrupted[:held],
+            task.train_corrupted[held_out:],
+            task.train_clean[held_out:],
+            task.train_corrupted[:held_out],
             number,
         )
-        errors[number] = np.square(output - flat(task.train_clean[:held])).mean()
-    assert min(errors, key=errors.get) == chosen
+        errors[number] = np.square(output - flat(task.train_clean[:held_out])).mean()
+    assert min(errors, key=errors.get) == components
     expected = least_squares(
-        task.train_corrupted, task.train_clean, task.corrupted, chosen
+        task.train_corrupted, task.train_clean, task.corrupted, components
     )
-    found = baselines.linear_estimator(task)
-    assert found.setting == {"components": chosen}
-    assert found.images.dtype == np.float32
-    np.testing.assert_allclose(flat(found.images), expected, atol=1e-5)
+    restored = baselines.linear_estimator(task)
+    assert restored.setting == {"components": components}
+    assert restored.images.dtype == np.float32
+    np.testing.assert_allclose(flat(restored.images), expected, atol=1e-5)
 
 
-def test_a_linear_estimator_of_few_images_has_few_components():
-    """Of images of one gray each, components but the first few are noise."""
+def test_a_linear_estimator_from_few_images_uses_few_components():
+    """In images of uniform gray, all components but the first few are noise."""
     grays = np.random.default_rng(0).uniform(0, 1, (80, 1, 1, 1))
     clean = np.broadcast_to(grays, (80, 16, 12, 3)).astype(np.float32)
     images = noisy(clean, 0.6)
     task = baselines.Task(clean[40:], images[40:], clean[:40], images[:40])
     every = least_squares(images[:40], clean[:40], task.corrupted, 39)
-    found = baselines.linear_estimator(task)
-    assert found.setting["components"] in (2, 8)
-    gain = psnr(task.clean, found.images) - psnr(
+    restored = baselines.linear_estimator(task)
+    assert restored.setting["components"] in (2, 8)
+    gain = psnr(task.clean, restored.images) - psnr(
         task.clean, every.reshape(task.clean.shape)
     )
     assert gain.mean() > 0.5
 
 
 @pytest.mark.parametrize("number", [1, 32])
-def test_principal_components_are_those_of_the_training_images(number):
+def test_principal_components_come_from_the_training_images(number):
     clean, train = smooth_images(40, seed=1), smooth_images(300)
     mean, axes = eigenvectors(train, number)
     expected = np.clip((flat(clean) - mean) @ axes @ axes.T + mean, 0, 1)
-    found = baselines.principal_components(
+    restored = baselines.principal_components(
         baselines.Task(clean, clean, train, train), number
     )
-    assert found.setting == {"components": number}
-    np.testing.assert_allclose(flat(found.images), expected, atol=1e-5)
+    assert restored.setting == {"components": number}
+    np.testing.assert_allclose(flat(restored.images), expected, atol=1e-5)
 
 
-def test_large_images_of_few_components_come_back():
-    """64 x 48 pixels are too many for their covariance; 5 components hold all."""
+def test_large_images_of_few_components_are_reconstructed():
+    """64 x 48 pixels are above the limit of the exact fit; 5 components are enough."""
     generator = np.random.default_rng(0)
     basis = generator.uniform(size=(5, 64 * 48))
     weights = generator.dirichlet(np.ones(5), size=60)
     images = (weights @ basis).reshape(60, 64, 48, 1).astype(np.float32)
     task = baselines.Task(images[:20], images[:20], images[20:], images[20:])
-    found = baselines.principal_components(task, 8)
-    np.testing.assert_allclose(found.images, task.clean, atol=1e-5)
+    restored = baselines.principal_components(task, 8)
+    np.testing.assert_allclose(restored.images, task.clean, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("max_exact", [0, 192])
+def test_a_fitted_pca_encodes_and_decodes(dtype, max_exact):
+    rows = flat(smooth_images(300)).astype(dtype)
+    mean, axes = eigenvectors(rows, 8)
+    components = baselines.fit_pca(rows, 8, max_exact)
+    assert components.axes.dtype == components.mean.dtype == dtype
+    np.testing.assert_allclose(components.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(abs(components.axes @ axes), np.eye(8), atol=2e-4)
+    scores = components.encode(rows)
+    np.testing.assert_allclose(scores, (rows - mean) @ components.axes.T, atol=1e-4)
+    decoded = scores @ components.axes + mean
+    np.testing.assert_allclose(components.decode(scores), decoded, atol=1e-5)
 
 
 def test_there_are_no_more_components_than_images_or_pixels():
@@ -193,30 +206,30 @@ def test_there_are_no_more_components_than_images_or_pixels():
     assert baselines.linear_estimator(task).setting == {"components": 19}
     small = smooth_images(50, (2, 2, 1))
     task = baselines.Task(small, small, small, small)
-    found = baselines.principal_components(task, 32)
-    assert found.setting == {"components": 4}
-    np.testing.assert_allclose(found.images, small, atol=1e-6)
+    restored = baselines.principal_components(task, 32)
+    assert restored.setting == {"components": 4}
+    np.testing.assert_allclose(restored.images, small, atol=1e-6)
 
 
-def test_images_that_are_all_alike():
-    alike = np.full((9, 4, 4, 1), 0.25, np.float32)
-    task = baselines.Task(alike, alike, alike, alike)
+def test_identical_images_are_restored():
+    images = np.full((9, 4, 4, 1), 0.25, np.float32)
+    task = baselines.Task(images, images, images, images)
     for restored in (
         baselines.linear_estimator(task),
         baselines.principal_components(task, 3),
     ):
-        np.testing.assert_allclose(restored.images, alike, atol=1e-6)
+        np.testing.assert_allclose(restored.images, images, atol=1e-6)
 
 
-def test_two_training_images_are_enough_for_floors_that_learn():
+def test_two_training_images_are_enough_to_learn_from():
     images = smooth_images(2)
     task = baselines.Task(images, images, images, images)
-    for floor in (
+    for baseline in (
         baselines.BASELINES["linear"],
         baselines.code_baselines(3)["principal_components"],
     ):
-        assert floor.learns
-        restored = floor.restore(task)
+        assert baseline.learns
+        restored = baseline.restore(task)
         assert restored.setting == {"components": 1}
         np.testing.assert_allclose(restored.images, images, atol=1e-6)
 
@@ -236,13 +249,13 @@ def real_task(data_dir, stddev):
 
 
 @pytest.mark.slow
-def test_the_floors_of_real_images_at_noise_a_half(real_data):
-    """Figures known before: computed by other code, on the same set."""
+def test_baselines_of_real_images_with_noise_of_0_5(real_data):
+    """Reference values: computed by other code on the same set."""
     task = real_task(real_data, 0.5)
     assert psnr(task.clean, task.corrupted).mean() == pytest.approx(9.30, abs=0.05)
-    known = {"blur": 13.27, "total_variation": 13.36, "linear": 17.20}
-    assert known.keys() == baselines.BASELINES.keys()
-    for name, expected in known.items():
+    reference = {"blur": 13.27, "total_variation": 13.36, "linear": 17.20}
+    assert reference.keys() == baselines.BASELINES.keys()
+    for name, expected in reference.items():
         restored = baselines.BASELINES[name].restore(task)
         assert psnr(task.clean, restored.images).mean() == pytest.approx(
             expected, abs=0.05
@@ -252,4 +265,5 @@ def test_the_floors_of_real_images_at_noise_a_half(real_data):
 def test_32_principal_components_of_real_images(real_data):
     task = real_task(real_data, 0.0)
     restored = baselines.code_baselines(32)["principal_components"].restore(task)
-    assert math.isclose(psnr(task.clean, restored.images).mean(), 19.00, abs_tol=0.05)
+    expected = pytest.approx(19.00, abs=0.05)
+    assert psnr(task.clean, restored.images).mean() == expected

@@ -1,0 +1,96 @@
+"""The result of an evaluation, which `evaluation.json` holds."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+Means = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A model and its baselines on images of one level of corruption.
+
+    Attributes:
+      corruption: the corruption in words.
+      noise_stddev: standard deviation of the noise; None if it differs by image.
+      images: number of images; the first images of the set.
+      input, output: mean of each metric, and the spread of the PSNR.
+      baselines: the same for each baseline, with its setting: `sigma`, `weight` or
+        `components`.
+      search_images: number of images on which sigma and weight were chosen; 0 without
+        baselines.
+      training_images: number of images that baselines learned from; 0 without
+        baselines.
+    """
+
+    corruption: str
+    noise_stddev: float | None
+    images: int
+    input: Means
+    output: Means
+    baselines: dict[str, Means]
+    search_images: int = 0
+    training_images: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluatedData:
+    """The evaluation images.
+
+    Attributes:
+      fingerprint: of the images.
+      as_in_training: True if the run was evaluated on the same images in training.
+    """
+
+    fingerprint: str
+    as_in_training: bool
+
+
+@dataclass(frozen=True)
+class WorstImage:
+    """The position of an image in the evaluation set, and the PSNR of its output."""
+
+    image: int
+    psnr: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of a checkpoint.
+
+    Attributes:
+      checkpoint: `best` or `latest`.
+      step: training step of the checkpoint.
+      examples: number of evaluation images.
+      data: the evaluation images.
+      metrics, input: mean of each metric of the output and of the input.
+      spread: median and worst percent of the PSNR of `input` and `output`.
+      worst: the images of lowest PSNR, the lowest first.
+      trained: the comparison with baselines, corrupted as in training.
+      sweep: the same for further levels of noise.
+      missing: libraries of baselines that are not installed.
+      unlearned: baselines left out because there is only one training image.
+      pictures: names of the picture files in the run directory.
+    """
+
+    checkpoint: str
+    step: int
+    examples: int
+    data: EvaluatedData
+    metrics: Means
+    input: Means
+    spread: dict[str, Means]
+    worst: list[WorstImage]
+    trained: Level
+    sweep: list[Level]
+    missing: list[str]
+    unlearned: list[str]
+    pictures: list[str]
+
+    def to_json(self) -> str:
+        """The content of `evaluation.json`."""
+        values = dataclasses.asdict(self)
+        for level in (values["trained"], *values["sweep"]):
+            level["floors"] = level["baselines"]  # the name that readers may know
+        return json.dumps(values, indent=2) + "\n"
