@@ -1,70 +1,62 @@
 #!/usr/bin/env python3
-"""Trains a recipe with our loop and with `Model.fit`, over several seeds, and compares.
+"""Compares our loop with `Model.fit`: trains a recipe with both, over several seeds.
 
 tools/compare_with_fit.py --flagfile=configs/NAME.flags [--num_seeds=3]
     [--FLAG=VALUE ...]
 
-`Model.fit` trains stock Keras layers, with Keras' own initial weights (but for
---model=unet) and activity regularizer, on the batches of our pipeline. Both are
-evaluated alike.
+`Model.fit` trains stock Keras layers on the batches of our pipeline, with Keras' own
+initial weights (except --model=unet) and activity regularizer. Both models are
+evaluated in the same way.
 """
 
 import dataclasses
+import math
 import statistics
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from common.flag_values import whole_number
+from common.markdown import markdown_table
+
 from aelab.cli import CommandLine, run
 from aelab.config import Config
-from aelab.errors import UsageError
 
 _FIT_LOSSES = {"bce": "binary_crossentropy", "mse": "mean_squared_error"}
 
 
 def build_stock_dense(config: Config, image_shape: tuple[int, int, int]) -> Any:
-    """The dense autoencoder as a Keras tutorial writes it."""
-    import keras
+    """The dense autoencoder of the Keras tutorial."""
+    from keras import Input, Sequential, __version__, layers, regularizers
 
-    size = image_shape[0] * image_shape[1] * image_shape[2]
-    # Keras divides the penalty of a batch by its size since 3.14.
+    # Since 3.14, Keras divides the penalty of a batch by its size.
     weight = config.l1_activity
-    if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 14):
+    if tuple(map(int, __version__.split(".")[:2])) < (3, 14):
         weight /= config.batch_size
-    penalty = keras.regularizers.L1(weight) if weight else None
-    return keras.Sequential(
-        [
-            keras.Input(image_shape),
-            keras.layers.Flatten(),
-            keras.layers.Dense(
-                config.encoding_dim,
-                activation=config.code_activation,
-                activity_regularizer=penalty,
-            ),
-            keras.layers.Dense(size, activation="sigmoid"),
-            keras.layers.Reshape(image_shape),
-        ]
+    code = layers.Dense(
+        config.encoding_dim,
+        activation=config.code_activation,
+        activity_regularizer=regularizers.L1(weight) if weight else None,
     )
+    pixels = layers.Dense(math.prod(image_shape), activation="sigmoid")
+    reshape = layers.Reshape(image_shape)
+    return Sequential([Input(image_shape), layers.Flatten(), code, pixels, reshape])
 
 
 def build_stock_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
-    """The convolutional autoencoder as a Keras tutorial writes it."""
-    import keras
+    """The convolutional autoencoder of the Keras tutorial."""
+    from keras import Input, Sequential, layers
 
     def conv(filters: int, activation: str) -> Any:
-        return keras.layers.Conv2D(filters, 3, padding="same", activation=activation)
+        return layers.Conv2D(filters, 3, padding="same", activation=activation)
 
-    return keras.Sequential(
+    return Sequential(
         [
-            keras.Input(image_shape),
-            conv(32, "relu"),
-            keras.layers.MaxPooling2D(2),
-            conv(32, "relu"),
-            keras.layers.MaxPooling2D(2),
-            conv(32, "relu"),
-            keras.layers.UpSampling2D(2),
-            conv(32, "relu"),
-            keras.layers.UpSampling2D(2),
+            Input(image_shape),
+            *(conv(32, "relu"), layers.MaxPooling2D(2)),
+            *(conv(32, "relu"), layers.MaxPooling2D(2)),
+            *(conv(32, "relu"), layers.UpSampling2D(2)),
+            *(conv(32, "relu"), layers.UpSampling2D(2)),
             conv(image_shape[2], "sigmoid"),
         ]
     )
@@ -131,33 +123,30 @@ def psnr_of_loop(config: Config) -> float:
 def main(argv: Sequence[str]) -> None:
     """Parses the command line, trains and prints the table."""
     command_line = CommandLine(__doc__)
-    command_line.add_text("num_seeds", "How many seeds, from --seed on.", "N", "3")
+    command_line.add_text("num_seeds", "Number of seeds, from --seed up.", "N", "3")
     command_line.add_config()
     values = command_line.parse(argv)
     config = command_line.config()
-    if not values.num_seeds.isdecimal() or int(values.num_seeds) < 2:
-        raise UsageError(f"--num_seeds must be at least 2, not {values.num_seeds}")
+    num_seeds = whole_number("num_seeds", values.num_seeds, 2)
 
     from aelab.system.startup import start_tensorflow
 
     start_tensorflow()
 
-    rows: dict[str, list[float]] = {"aelab": [], "Model.fit": []}
-    for number in range(int(values.num_seeds)):
-        seeded = dataclasses.replace(config, seed=config.seed + number)
-        rows["aelab"].append(psnr_of_loop(seeded))
-        rows["Model.fit"].append(psnr_of_fit(seeded))
-        print(
-            f"seed {seeded.seed}: "
-            + ", ".join(f"{n} {r[-1]:.3f}" for n, r in rows.items())
-        )
-    print(
-        "\n| | eval PSNR by seed, dB | mean | standard deviation |\n|---|---|---|---|"
-    )
-    for name, row in rows.items():
-        each = ", ".join(f"{psnr:.2f}" for psnr in row)
-        mean, spread = statistics.mean(row), statistics.stdev(row)
-        print(f"| {name} | {each} | {mean:.3f} | {spread:.3f} |")
+    results: dict[str, list[float]] = {"aelab": [], "Model.fit": []}
+    for seed in range(config.seed, config.seed + num_seeds):
+        seeded = dataclasses.replace(config, seed=seed)
+        results["aelab"].append(psnr_of_loop(seeded))
+        results["Model.fit"].append(psnr_of_fit(seeded))
+        latest = ", ".join(f"{name} {psnr[-1]:.3f}" for name, psnr in results.items())
+        print(f"seed {seed}: {latest}")
+    rows = []
+    for name, psnr in results.items():
+        by_seed = ", ".join(f"{value:.2f}" for value in psnr)
+        spread = f"{statistics.stdev(psnr):.3f}"
+        rows.append([name, by_seed, f"{statistics.mean(psnr):.3f}", spread])
+    head = ["", "eval PSNR by seed, dB", "mean", "standard deviation"]
+    print(f"\n{markdown_table(head, rows)}")
 
 
 if __name__ == "__main__":

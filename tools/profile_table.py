@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints which operations took how long in a run's profile, the longest first.
+"""Prints the time of each operation in a run's profile, the longest first.
 
 tools/profile_table.py --run_dir=DIR [--group=kind|operation]
 
@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.markdown import markdown_table
+
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 
-_MOST_LINES = 40
+_MAX_LINES = 40
 _BACKWARD = "gradient_tape/"
 
 
@@ -26,17 +28,17 @@ def find_profile(run_dir: str) -> Path:
       UsageError: there is none.
     """
     folder = Path(RunDirectory(run_dir).tensorboard)
-    found = sorted(folder.glob("plugins/profile/*/*.xplane.pb"))
-    if not found:
+    paths = sorted(folder.glob("plugins/profile/*/*.xplane.pb"))
+    if not paths:
         raise UsageError(
             f"--run_dir={run_dir} has no profile; train.py --profile_steps=A:B writes "
             "one"
         )
-    return found[-1]
+    return paths[-1]
 
 
 def operations(path: Path) -> Iterator[tuple[str, float]]:
-    """Name (`scope/name:Kind`) and milliseconds of each operation that was run."""
+    """Name (`scope/name:Kind`) and milliseconds of each executed operation."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace.FromString(path.read_bytes())
@@ -45,46 +47,43 @@ def operations(path: Path) -> Iterator[tuple[str, float]]:
         for line in plane.lines:
             for event in line.events:
                 name = names[event.metadata_id]
-                # What Python calls stands there as `name: Kind`, with a space.
+                # A call from Python is named `name: Kind`, with a space.
                 kind = name.rpartition(":")[2]
                 if kind not in ("", name) and "::" not in name and kind[0] != " ":
                     yield name, event.duration_ps / 1e9
 
 
 def num_steps(rows: list[tuple[str, float]]) -> int:
-    """How many steps were recorded: each looks at the clock twice."""
+    """Number of recorded steps; each reads the clock twice."""
     return max(sum(name.endswith(":Timestamp") for name, _ in rows) // 2, 1)
 
 
 def kind_of(name: str) -> str:
-    """The kind of an operation, and whether it belongs to the backward pass."""
+    """The kind of an operation, marked if it belongs to the backward pass."""
     kind = name.rpartition(":")[2]
     return f"{kind}, backward" if _BACKWARD in name else kind
 
 
 def table(rows: list[tuple[str, float]], steps: int) -> str:
-    """The longest of `(name, milliseconds)`, added up by name, as Markdown."""
+    """A Markdown table of the longest `(name, milliseconds)`, summed by name."""
     times: collections.Counter[str] = collections.Counter()
-    counts: collections.Counter[str] = collections.Counter()
     for name, milliseconds in rows:
         times[name] += milliseconds
-        counts[name] += 1
+    counts = collections.Counter(name for name, _ in rows)
     total = sum(times.values())
-    lines = ["| operation | a step | ms a step | share |", "|---|---|---|---|"]
-    for name, milliseconds in times.most_common(_MOST_LINES):
-        lines.append(
-            f"| {name} | {counts[name] / steps:.1f} | {milliseconds / steps:.3f} "
-            f"| {milliseconds / total:.1%} |"
-        )
-    lines.append(f"| all, over all cores | | {total / steps:.3f} | |")
-    return "\n".join(lines)
+    cells = [
+        [name, f"{counts[name] / steps:.1f}", f"{ms / steps:.3f}", f"{ms / total:.1%}"]
+        for name, ms in times.most_common(_MAX_LINES)
+    ]
+    cells.append(["all, over all cores", "", f"{total / steps:.3f}", ""])
+    return markdown_table(["operation", "a step", "ms a step", "share"], cells)
 
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and prints the table."""
     command_line = CommandLine(__doc__)
     command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
-    command_line.add_choice("group", "What is added up.", ("kind", "operation"))
+    command_line.add_choice("group", "Key of the sums.", ("kind", "operation"))
     values: Any = command_line.parse(argv)
     path = find_profile(values.run_dir)
 

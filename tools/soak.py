@@ -1,18 +1,17 @@
 #!/usr/bin/env python3
-"""Stops runs at random moments, and compares them with one that nothing stopped.
+"""Stops runs at random moments and compares them with an uninterrupted run.
 
 tools/soak.py [--kills=100] [--seed=0] [--variants=single,mirrored,bfloat16]
-    [--work_dir=DIR] [--full_disk=true|false] [--resume_cost=true|false]
-    [--fuzz=true|false] [--json=FILE]
+    [--work_dir=DIR] [--full_disk=true|false] [--fuzz=true|false] [--json=FILE]
 
-Of each variant a twin is trained first. Then runs of the same flags get SIGKILL,
-SIGTERM or SIGINT, are started again, and must end with the twin's checkpoints, figures
-and pictures, byte for byte. All that is random follows from --seed, as far as the
-machine is as fast again. A stop takes about six seconds.
+For each variant, a reference run is trained first. Then runs with the same flags get
+SIGKILL, SIGTERM or SIGINT and are started again. They must end with the checkpoints,
+metrics and images of the reference run, byte for byte. All random choices follow from
+--seed; they hit the same steps only if the machine is as fast as before. A stop takes
+about six seconds.
 
-After that: runs on a disk that is full (needs the right to mount a tmpfs), the time
-that it takes to go on with a long run, and tests/promises/test_fuzz.py with many
-examples. The exit code is 1 if anything was lost.
+After that come runs on a full disk (needs permission to mount a tmpfs), and
+tests/promises/test_fuzz.py with many examples. The exit code is 1 if anything was lost.
 """
 
 import contextlib
@@ -23,9 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from common.flag_values import names_among, whole_number
+from common.markdown import markdown_table
 
 from aelab.cli import CommandLine, run
 from aelab.errors import TrainingError, UsageError
@@ -46,42 +48,33 @@ VARIANTS = {
     "bfloat16": [*_BASE, "--precision=mixed_bfloat16"],
     "conv": [*_BASE, "--model=conv", "--train_examples=500", "--eval_examples=100"],
 }
-_FUZZ = [
-    "-m",
-    "pytest",
-    "-q",
-    "--hypothesis-profile=soak",
-    "tests/promises/test_fuzz.py",
-]
+_FUZZ_TEST = "tests/promises/test_fuzz.py"
+_HEAD = ("variant", "stops", "processes", "runs compared", "losses", "minutes")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parses the command line, soaks and prints the table."""
+    """Parses the command line, runs every part and prints the table."""
     values = _parse(argv)
-    kills, seed = _whole("kills", values.kills), _whole("seed", values.seed)
-    variants = _variants(values.variants)
-    # Children inherit it where it is ignored, as it is behind `&` in a script.
+    kills = whole_number("kills", values.kills)
+    seed = whole_number("seed", values.seed)
+    variants = names_among("variants", values.variants, [*VARIANTS, "none"])
+    # Child processes inherit an ignored SIGINT, for example from `&` in a script.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with _work_folder(values.work_dir) as folder:
-        tallies, notes = [], []
-        for name in variants:
+        tallies = []
+        for name in (name for name in variants if name != "none"):
             from soaking.stops import soak
 
-            flags_of_it, place = VARIANTS[name], _new(folder, name)
-            tallies.append(soak(name, flags_of_it, kills, seed, place))
+            tallies.append(soak(name, VARIANTS[name], kills, seed, _new(folder, name)))
         if values.full_disk == "true":
             from soaking.disk import soak_full_disk
 
             tallies.append(soak_full_disk(_BASE, seed, _new(folder, "full_disk")))
-        if values.resume_cost == "true":
-            from soaking.cost import resume_cost
-
-            notes.append(_cost(resume_cost, _new(folder, "resume_cost")))
         if values.fuzz == "true":
             tallies.append(_fuzz())
-        report = {"seed": seed, "parts": [t.row() for t in tallies], "notes": notes}
-        _print_table(tallies, notes)
+        print(f"\n{markdown_table(_HEAD, map(_cells, tallies))}", flush=True)
         if values.json:
+            report = {"seed": seed, "parts": [tally.to_json() for tally in tallies]}
             Path(values.json).write_text(json.dumps(report, indent=2) + "\n")
         if losses := sum(len(tally.losses) for tally in tallies):
             raise TrainingError(f"{losses} losses with --seed={seed}")
@@ -90,42 +83,22 @@ def main(argv: Sequence[str]) -> None:
 def _parse(argv: Sequence[str]) -> Any:
     command_line = CommandLine(__doc__)
     add = command_line.add_text
-    add("kills", "How often each variant is stopped.", "N", "100")
-    add("seed", "Signals and moments follow from it.", "N", "0")
-    known = f"Which, with commas between; of {', '.join(VARIANTS)}; or none."
-    add("variants", known, "NAMES", "single,mirrored,bfloat16")
-    kept = "Empty folder for the runs, which stay; else they go if nothing was lost."
-    command_line.add_path("work_dir", kept, "DIR")
+    add("kills", "Number of stops per variant.", "N", "100")
+    add("seed", "Determines the signals and their moments.", "N", "0")
+    variants = f"Comma-separated variants, from {', '.join(VARIANTS)}; or none."
+    add("variants", variants, "NAMES", "single,mirrored,bfloat16")
+    work_dir = "Empty or new folder that keeps the runs. Without it, they are removed "
+    command_line.add_path("work_dir", f"{work_dir}if nothing was lost.", "DIR")
     switch = ("true", "false")
-    command_line.add_choice("full_disk", "Whether to fill a tmpfs.", switch)
-    command_line.add_choice("resume_cost", "Whether to time a long run.", switch)
-    command_line.add_choice(
-        "fuzz", "Whether to run tests/promises/test_fuzz.py.", switch
-    )
+    command_line.add_choice("full_disk", "Run on a full tmpfs.", switch)
+    command_line.add_choice("fuzz", f"Run {_FUZZ_TEST}.", switch)
     command_line.add_path("json", "Also write the table to this file.", "FILE")
     return command_line.parse(argv)
 
 
-def _whole(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise UsageError(f"--{name} must be a whole number of at least 0, not {text!r}")
-    return int(text)
-
-
-def _variants(text: str) -> list[str]:
-    names = [] if text == "none" else text.split(",")
-    for name in names:
-        if name not in VARIANTS or names.count(name) > 1:
-            raise UsageError(
-                f"--variants must be of {', '.join(VARIANTS)}, each once, or none; "
-                f"not {text!r}"
-            )
-    return names
-
-
 @contextlib.contextmanager
 def _work_folder(work_dir: str) -> Iterator[Path]:
-    """The folder for all runs; a temporary one goes if nothing is raised."""
+    """The folder for all runs; a temporary one is removed unless something fails."""
     if work_dir:
         folder = Path(work_dir).absolute()
         try:
@@ -139,7 +112,7 @@ def _work_folder(work_dir: str) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        print(f"The runs are kept in {folder}", flush=True)
+        print(f"The runs are in {folder}", flush=True)
         raise
     if not work_dir:
         shutil.rmtree(folder)
@@ -151,52 +124,39 @@ def _new(folder: Path, name: str) -> Path:
     return path
 
 
-def _cost(measure: Callable[[list[str], Path], dict[int, float]], folder: Path) -> str:
-    times = measure(_BASE, folder)
-    return "From start to end, 20 steps more: " + ", ".join(
-        f"{seconds:.2f} s at step {step:,}" for step, seconds in times.items()
-    )
-
-
 def _fuzz() -> "Tally":
-    """Runs the fuzz test and counts its failures."""
+    """Runs the fuzz test and records a failure."""
     from soaking.runs import Tally
 
     tally, started = Tally("fuzz"), time.monotonic()
     root = Path(__file__).parents[1]
-    if not (root / _FUZZ[-1]).exists():
-        tally.not_run = f"there is no {_FUZZ[-1]}"
+    if not (root / _FUZZ_TEST).exists():
+        tally.not_run = f"there is no {_FUZZ_TEST}"
         return tally
-    found = subprocess.run(
-        [sys.executable, *_FUZZ], cwd=root, capture_output=True, text=True
+    command = ["-m", "pytest", "-q", "--hypothesis-profile=soak", _FUZZ_TEST]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=root, capture_output=True, text=True
     )
-    summary = (found.stdout + found.stderr).strip()
-    print(f"fuzz: {summary.splitlines()[-1] if summary else 'no output'}", flush=True)
+    output = (done.stdout + done.stderr).strip()
+    print(f"fuzz: {output.splitlines()[-1] if output else 'no output'}", flush=True)
     tally.processes = 1
-    if found.returncode:
-        tally.lose(_FUZZ[-1], [summary[-5000:]])
+    if done.returncode:
+        tally.add_losses(_FUZZ_TEST, [output[-5000:]])
     tally.seconds = time.monotonic() - started
     return tally
 
 
-def _print_table(tallies: Sequence["Tally"], notes: Sequence[str]) -> None:
-    print(
-        "\n| variant | stops | processes | runs compared | losses | minutes |\n"
-        "|---|---|---|---|---|---|"
-    )
-    for tally in tallies:
-        if tally.not_run:
-            print(f"| {tally.name} | NOT run: {tally.not_run} | | | | |")
-            continue
-        kinds = ", ".join(f"{n} {kind}" for kind, n in tally.stops.most_common())
-        print(
-            f"| {tally.name} | {sum(tally.stops.values())}"
-            f"{f' ({kinds})' if kinds else ''} | {tally.processes} | {tally.compared} "
-            f"| {len(tally.losses)} | {tally.seconds / 60:.1f} |"
-        )
-    for note in notes:
-        print(f"\n{note}")
-    sys.stdout.flush()
+def _cells(tally: "Tally") -> list[str]:
+    """A line of the table."""
+    if tally.not_run:
+        return [tally.name, f"NOT run: {tally.not_run}", "", "", "", ""]
+    kinds = ", ".join(f"{n} {kind}" for kind, n in tally.stops.most_common())
+    return [
+        tally.name,
+        f"{tally.num_stops} ({kinds})" if kinds else str(tally.num_stops),
+        *(str(tally.processes), str(tally.compared), str(len(tally.losses))),
+        f"{tally.seconds / 60:.1f}",
+    ]
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
-"""What tools/benchmark.py counts and says; that it measures, but never how fast."""
+"""The counts and texts of tools/benchmark.py, and that it measures; never how fast."""
 
+import dataclasses
 import json
 
+import benchmark
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from benchmarking import fit, machine, scale, table
+from benchmarking import fit, jobs, scale, table
 from benchmarking.arrays import load
+from benchmarking.comparison import Comparison, Record, fastest
 from benchmarking.limit import flops_per_image
-from benchmarking.recipes import (
-    QUICK,
-    SETTINGS,
-    fastest,
-    fit_row,
-    recipe,
-    row_config,
-)
+from benchmarking.machine import Machine, require_device
+from benchmarking.recipes import QUICK, SETTINGS, fit_row, recipe, row_config
 from compare_with_fit import STOCK_MODELS
 from conftest import run_script
 
@@ -36,60 +34,65 @@ CONV = [
 
 
 @pytest.mark.parametrize(
-    ("model", "products", "whole"),
+    ("model", "products", "total"),
     [("dense", DENSE, 250_880), ("conv", CONV, 26_643_456)],
 )
-def test_flops_by_hand(model, products, whole):
+def test_flops_equal_a_count_by_hand(model, products, total):
     first, *rest = products
-    assert 2 * 2 * first + 3 * 2 * sum(rest) == whole
+    assert 2 * 2 * first + 3 * 2 * sum(rest) == total
     network = STOCK_MODELS[model](recipe(model), (28, 28, 1))
-    assert flops_per_image(network) == whole
-
-
-def record(number, row, variant, setting=None, **found):
-    return {"round": number, "row": row, "variant": variant, "setting": setting} | found
+    assert flops_per_image(network) == total
 
 
 @pytest.fixture
-def report():
+def comparison():
     """Two rounds, in which PyTorch took half of our time and fit twice as much."""
     rows = ["dense-float32", "conv-float32", "conv-bfloat16"]
     records = []
     for number in (1, 2):
-        records.append({"round": number, "row": "", "variant": "limit", "gflops": 100})
+        records.append(Record("", "limit", number, gflops=100))
         for row in rows:
-            records.append(record(number, row, "ours", {}, ms=20.0 + 4 * number - 6))
-            records.append(record(number, row, "torch", QUICK["torch"], ms=10.0))
+            records.append(Record(row, "ours", number, {}, ms=20.0 + 4 * number - 6))
+            records.append(Record(row, "torch", number, QUICK["torch"], ms=10.0))
         for row in rows[:2]:
-            records.append(record(number, row, "fit", QUICK["fit"], ms=40.0))
-    return {
-        "machine": {
-            "cpu": "A CPU",
-            "cores": 3,
-            "gpu": None,
-            "versions": {"python": "3.13.1", "tensorflow": "2.21.0", "torch": "2.9"},
-        },
-        "device": "cpu",
-        "rounds": 2,
-        "seconds": 10.0,
-        "is_quick": False,
-        "batch_sizes": {row: row_config(row).batch_size for row in rows},
-        "flops_per_step": {"dense-float32": 5 * 10**8, "conv-float32": 10**9},
-        "trials": [],
-        "records": records,
-    }
+            records.append(Record(row, "fit", number, QUICK["fit"], ms=40.0))
+    versions = {"python": "3.13.1", "tensorflow": "2.21.0", "torch": "2.9"}
+    return Comparison(
+        machine=Machine("A CPU", 3, None, versions),
+        device="cpu",
+        rounds=2,
+        seconds=10.0,
+        is_quick=False,
+        batch_sizes={row: row_config(row).batch_size for row in rows},
+        flops_per_step={"dense-float32": 5 * 10**8, "conv-float32": 10**9},
+        records=records,
+    )
+
+
+def fail(comparison, row, variant, error, rounds=(1, 2)):
+    """Replaces the measurements of a variant by a failure in some rounds."""
+    comparison.records = [
+        dataclasses.replace(r, ms=None, gflops=None, error=error)
+        if (r.row, r.variant) == (row, variant) and r.round in rounds
+        else r
+        for r in comparison.records
+    ]
+
+
+def remove_torch(comparison):
+    comparison.records = [r for r in comparison.records if r.variant != "torch"]
 
 
 def lines_of(text, row, variant):
     return [line for line in text.splitlines() if f"| {row} | {variant} |" in line]
 
 
-def test_the_table_has_medians_ratios_and_shares(report):
-    text = table.comparison_text(report)
+def test_the_table_has_medians_ratios_and_shares(comparison):
+    text = table.comparison_text(comparison)
     (ours,) = lines_of(text, "dense-float32", "ours")
     (fit_line,) = lines_of(text, "dense-float32", "fit")
     (torch_line,) = lines_of(text, "conv-float32", "torch")
-    # 5e8 FLOP at 1e11 FLOP/s are 5 ms.
+    # 5e8 FLOP at 1e11 FLOP/s take 5 ms.
     assert ours.endswith("| 12,800 | 20.00 (18.00 to 22.00) | 1.00 | 25.0% |")
     assert fit_line.endswith("| 6,400 | 40.00 (40.00 to 40.00) | 2.00 | 12.5% |")
     assert torch_line.endswith("| 12,800 | 10.00 (10.00 to 10.00) | 0.50 | 100.0% |")
@@ -99,38 +102,34 @@ def test_the_table_has_medians_ratios_and_shares(report):
     assert "short" not in text and "failed" not in text
 
 
-def test_a_bfloat16_row_has_the_fit_of_float32(report):
-    (line,) = lines_of(table.comparison_text(report), "conv-bfloat16", "fit")
+def test_a_bfloat16_row_shows_fit_in_float32(comparison):
+    (line,) = lines_of(table.comparison_text(comparison), "conv-bfloat16", "fit")
     assert "| float32, steps" in line and "| 2.00 |" in line
     assert line.endswith("|  |")  # its FLOPs are not in this report
 
 
-def test_on_a_gpu_a_row_has_the_fit_of_its_own_precision(report):
-    own = record(1, "conv-bfloat16", "fit", QUICK["fit"], ms=60.0)
-    report |= {"device": "gpu", "records": [*report["records"], own]}
-    text = table.comparison_text(report)
+def test_on_a_gpu_a_row_shows_fit_in_its_own_precision(comparison):
+    comparison.device = "gpu"
+    comparison.records.append(Record("conv-bfloat16", "fit", 1, QUICK["fit"], ms=60.0))
+    text = table.comparison_text(comparison)
     (line,) = lines_of(text, "conv-bfloat16", "fit")
     assert "| steps" in line and "| 3.00 |" in line
     assert "TF32" in text and "all cores:" not in text
 
 
-def test_a_table_without_pytorch(report):
-    report["machine"]["versions"]["torch"] = None
-    report["records"] = [r for r in report["records"] if r["variant"] != "torch"]
-    text = table.comparison_text(report)
+def test_without_pytorch_the_table_says_how_to_install_it(comparison):
+    comparison.machine.versions["torch"] = None
+    remove_torch(comparison)
+    text = table.comparison_text(comparison)
     (line,) = lines_of(text, "conv-float32", "torch")
-    assert "pip install -e '.[bench]'" in line
+    assert "pip install -c constraints.txt -e '.[bench]'" in line
     assert "torch None" not in text
 
 
-def test_a_variant_that_failed(report):
-    for entry in report["records"]:
-        if entry["variant"] == "torch" and entry["row"] == "conv-bfloat16":
-            del entry["ms"]
-            entry["error"] = "RuntimeError: a | b"
-    report["records"][1].pop("ms")
-    report["records"][1]["error"] = "ended by signal 9"
-    text = table.comparison_text(report)
+def test_a_failed_variant_is_shown_with_its_error(comparison):
+    fail(comparison, "conv-bfloat16", "torch", "RuntimeError: a | b")
+    fail(comparison, "dense-float32", "ours", "ended by signal 9", rounds=[1])
+    text = table.comparison_text(comparison)
     (line,) = lines_of(text, "conv-bfloat16", "torch")
     assert r"| failed: RuntimeError: a \| b |" in line
     (ours,) = lines_of(text, "dense-float32", "ours")
@@ -138,64 +137,59 @@ def test_a_variant_that_failed(report):
     assert "dense-float32, ours: 1 of 2 rounds failed: ended by signal 9" in text
 
 
-def test_a_limit_that_failed(report):
-    for entry in report["records"]:
-        if entry["variant"] == "limit":
-            del entry["gflops"]
-            entry["error"] = "ImportError: none"
-    text = table.comparison_text(report)
+def test_a_failed_limit_is_shown_with_its_error(comparison):
+    fail(comparison, "", "limit", "ImportError: none")
+    text = table.comparison_text(comparison)
     assert "all cores: not measured (ImportError: none)" in text
     assert lines_of(text, "dense-float32", "ours")[0].endswith("| 1.00 |  |")
 
 
-def test_settings_that_were_tried_are_listed(report):
-    good = record("trial", "dense-float32", "fit", SETTINGS["fit"]["cpu"][0], ms=3.0)
-    bad = record(
-        "trial", "conv-float32", "torch", SETTINGS["torch"]["cpu"][-1], error="No g++"
-    )
-    report["trials"] = [good, bad]
-    text = table.comparison_text(report)
+def test_tried_settings_are_listed(comparison):
+    settings = SETTINGS["fit"]["cpu"][0], SETTINGS["torch"]["cpu"][-1]
+    comparison.trials = [
+        Record("dense-float32", "fit", None, settings[0], ms=3.0),
+        Record("conv-float32", "torch", None, settings[1], error="No g++"),
+    ]
+    text = table.comparison_text(comparison)
     assert "oneDNN off | 3.00 |" in text
     assert "torch.compile, all cores, passive waits | failed: No g++ |" in text
 
 
-def test_a_peer_of_which_no_setting_works_shows_why(report):
-    report["records"] = [r for r in report["records"] if r["variant"] != "torch"]
-    report["trials"] = [
-        record("trial", "dense-float32", "torch", setting, error="No memory")
+def test_a_peer_without_a_working_setting_shows_the_error(comparison):
+    remove_torch(comparison)
+    comparison.trials = [
+        Record("dense-float32", "torch", None, setting, error="No memory")
         for settings in SETTINGS["torch"].values()
         for setting in settings
     ]
-    (line,) = [
-        line
-        for line in lines_of(table.comparison_text(report), "dense-float32", "torch")
-        if "ms a step" not in line and line.count("|") == 8
-    ]
+    text = table.comparison_text(comparison)
+    lines = lines_of(text, "dense-float32", "torch")
+    (line,) = [line for line in lines if line.count("|") == 8]
     assert "failed: No memory" in line
 
 
-def test_a_gpu_that_is_not_there_is_not_a_cpu(monkeypatch):
+def test_a_missing_gpu_is_an_error(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     with pytest.raises(UsageError, match="--device=gpu"):
-        machine.require("gpu")
-    machine.require("cpu")
+        require_device("gpu")
+    require_device("cpu")
 
 
 def test_the_fastest_setting_is_chosen():
     first, second, third = SETTINGS["fit"]["cpu"][:3]
     row = "dense-float32", "fit"
     records = [
-        record(1, *row, first, ms=3.0),
-        record(1, *row, second, ms=2.0),
-        record(1, *row, third, error="no"),
+        Record(*row, 1, first, ms=3.0),
+        Record(*row, 1, second, ms=2.0),
+        Record(*row, 1, third, error="no"),
     ]
     assert fastest(records) == second
     assert fastest(records[2:]) is None
 
 
-def test_a_quick_report_says_so(report):
-    report["is_quick"], report["rounds"] = True, 1
-    text = table.comparison_text(report)
+def test_a_quick_report_says_so(comparison):
+    comparison.is_quick, comparison.rounds = True, 1
+    text = table.comparison_text(comparison)
     assert text.startswith("This is the report of one short round")
     assert "Medians of one round" in text
 
@@ -219,12 +213,12 @@ def test_the_peers_have_noise_like_ours(tmp_path):
     [
         (234, 0.001, 10, 220),  # all, in whole calls of 20
         (468, 0.1, 10, 40),  # half of the time
-        (468, 1.0, 10, 20),  # at least
-        (3, 0.001, 10, 3),  # no more are there
+        (468, 1.0, 10, 20),  # the minimum
+        (3, 0.001, 10, 3),  # there are no more
     ],
 )
-def test_batches_of_an_epoch(available, step_seconds, seconds, batches):
-    assert fit._batches_an_epoch(available, step_seconds, seconds) == batches
+def test_batches_per_epoch(available, step_seconds, seconds, batches):
+    assert fit._batches_per_epoch(available, step_seconds, seconds) == batches
 
 
 def test_the_first_epoch_does_not_count():
@@ -243,12 +237,11 @@ def test_the_first_epoch_does_not_count():
     assert stopped == [False, False, True]
 
 
-def test_a_source_that_repeats_its_images():
+def test_a_repeating_source_is_a_source():
     images = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4, 1)
     source = scale.RepeatingSource(images, 6_000_000)
     assert len(source) == 6_000_000
     assert source.image_shape == (4, 4, 1)
-    assert source.nbytes == images.nbytes
     indices = np.array([0, 2, 3, 5_999_999], np.int64)
     np.testing.assert_array_equal(source.read(indices), images[[0, 2, 0, 2]])
     assert len(source.take(7)) == 7
@@ -260,7 +253,7 @@ def test_a_source_that_repeats_its_images():
 
 
 @pytest.mark.parametrize(("size", "count"), [(28, 100), (56, 25), (256, 1)])
-def test_images_of_another_size(size, count):
+def test_images_are_resized_to_the_nearest_pixel(size, count):
     images = np.random.default_rng(0).integers(0, 256, (100, 28, 28, 1), np.uint8)
     larger = scale.resized(images, size)
     assert larger.shape == (count, size, size, 1)
@@ -269,7 +262,7 @@ def test_images_of_another_size(size, count):
         np.testing.assert_array_equal(larger[:, row, column], nearest)
 
 
-def test_the_scale_table():
+def test_the_scale_table_has_speed_and_memory():
     case = {"model": "conv", "examples": 60_000, "batch_size": 32, "image_size": 64}
     good = case | {"ms": 8.0, "peak_bytes": 512_000_000, "source_bytes": 4_700_000}
     machine = {"cpu": "A CPU", "cores": 2, "gpu": None, "versions": {}}
@@ -279,7 +272,7 @@ def test_the_scale_table():
     assert "| 64 x 64 | failed: no memory |" in text
 
 
-def test_every_case_of_scale_is_there_once():
+def test_scale_measures_every_case_once():
     cases = scale.cases()
     for model in ("dense", "conv"):
         of_model = [case for case in cases if case["model"] == model]
@@ -306,21 +299,70 @@ def test_every_case_of_scale_is_there_once():
         ("--json=nonesuch/report.json", ["--json", "no such folder"]),
     ],
 )
-def test_bad_flags(flag, names):
-    result = run_script("benchmark", "--quick", *flag.split())
+def test_a_bad_flag_is_an_error(flag, names, capsys):
+    with pytest.raises(UsageError) as error:
+        benchmark.main(["benchmark.py", "--quick", *flag.split()])
+    assert capsys.readouterr().out == ""
+    assert all(name in str(error.value) for name in names)
+
+
+def test_a_usage_error_ends_the_process_with_exit_code_2():
+    result = run_script("benchmark", "--quick", "--rounds=0")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: ")
-    assert all(name in result.stderr for name in names)
+    assert result.stderr.startswith("error: --rounds")
+
+
+def test_a_job_runs_in_its_own_process(tmp_path, monkeypatch):
+    """The process is a stand-in for benchmark.py, which would start TensorFlow."""
+    script = tmp_path / "stand_in.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "print('a message')\n"
+        "print(json.dumps({'arguments': sys.argv[1:], 'environment': {**os.environ}}))"
+    )
+    monkeypatch.setattr(jobs, "_SCRIPT", script)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    job = {"kind": "fit", "device": "cpu", "seconds": 1, "setting": QUICK["fit"]}
+    result = jobs.run_in_process(job, tmp_path)
+    flag, text = result["arguments"]
+    assert (flag, json.loads(text)) == ("--job", job)
+    assert result["environment"]["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert result["environment"]["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert "OMP_WAIT_POLICY" not in result["environment"]
+
+
+def test_a_job_prints_its_result(capsys):
+    configs = {"dense": dataclasses.asdict(recipe("dense"))}
+    job = {"kind": "limit", "device": "cpu", "seconds": 0.01, "configs": configs}
+    benchmark.main(["benchmark.py", "--job", json.dumps(job)])
+    result = json.loads(capsys.readouterr().out)
+    assert result.pop("flops") == {"dense": 256 * 250_880}
+    assert result.pop("gflops") > 0
+    assert result == {}
+
+
+def test_a_failed_process_gives_its_last_error_line(tmp_path):
+    result = jobs.run_in_process({"kind": "nonesuch", "device": "cpu"}, tmp_path)
+    assert result == {"error": "KeyError: 'nonesuch'"}
 
 
 @pytest.mark.slow
-def test_a_quick_report_of_a_row(tmp_path):
-    """Of the one whose peer in Keras computes in float32; CI makes one of every row."""
+def test_a_quick_report_of_a_row(tmp_path, monkeypatch, capsys):
+    """The row whose `Model.fit` runs in float32. CI reports every row, in processes."""
     path, row = tmp_path / "report.json", "conv-bfloat16"
+
+    def run_here(job, folder):
+        if job["kind"] == "torch":
+            return jobs.run_in_process(job, folder)
+        return jobs.run_job(job)
+
+    monkeypatch.setattr("benchmarking.comparison.run_in_process", run_here)
+    monkeypatch.setattr("aelab.system.startup.start_tensorflow", lambda **_: None)
     small = ("--seconds=0.1", "--examples=512", f"--rows={row}")
-    result = run_script("benchmark", "--quick", *small, f"--json={path}")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "This is the report of one short round" in result.stdout
+    benchmark.main(["benchmark.py", "--quick", *small, f"--json={path}"])
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    assert "This is the report of one short round" in output
     report = json.loads(path.read_text())
     assert report["flags"]["rows"] == [row]
     assert report["machine"]["cores"] >= 1 and report["machine"]["cpu"]
@@ -332,4 +374,12 @@ def test_a_quick_report_of_a_row(tmp_path):
     assert all(r.get("ms", r.get("gflops", 0)) > 0 for r in measured.values()), measured
     assert report["flops_per_step"] == {row: 128 * 26_643_456}
     for variant in ("ours", "fit", "torch"):
-        assert len(lines_of(result.stdout, row, variant)) == 1
+        assert len(lines_of(output, row, variant)) == 1
+
+
+@pytest.fixture(autouse=True)
+def _keep_precision():
+    """Restores Keras' policy, which measurements change."""
+    policy = keras.mixed_precision.global_policy()
+    yield
+    keras.mixed_precision.set_global_policy(policy)

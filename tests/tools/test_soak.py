@@ -1,4 +1,4 @@
-"""What tools/soak.py takes for a loss; the soak itself is run by hand."""
+"""The differences that tools/soak.py counts as losses; the soak is run by hand."""
 
 import json
 import random
@@ -6,10 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+import soak
 from conftest import run_script
 from soaking.comparison import differences, flaws
 from soaking.stops import draw_stop
 
+from aelab.errors import UsageError
 from aelab.runs import checkpoints
 
 STEP = 12
@@ -23,9 +25,9 @@ def lines(count):
 
 
 @pytest.fixture
-def twin(tmp_path):
+def reference(tmp_path):
     """The files of a complete run of twelve steps."""
-    run_dir = tmp_path / "twin"
+    run_dir = tmp_path / "reference"
     arrays = {
         "step": np.asarray(STEP),
         "model/kernel": np.ones([3, 3], np.float32),
@@ -42,12 +44,12 @@ def twin(tmp_path):
 
 
 @pytest.fixture
-def run_dir(twin, tmp_path):
-    """A run that is as its twin but for times."""
+def run_dir(reference, tmp_path):
+    """A run that differs from its reference run only in times."""
     run_dir = tmp_path / "run"
-    shutil.copytree(twin, run_dir)
-    figures = run_dir / "metrics.jsonl"
-    figures.write_text(figures.read_text().replace('_second": 1', '_second": 7'))
+    shutil.copytree(reference, run_dir)
+    metrics = run_dir / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('_second": 1', '_second": 7'))
     return run_dir
 
 
@@ -78,22 +80,22 @@ def change_a_line(run_dir):
     (run_dir / "metrics.jsonl").write_text(text.replace('"step": 3', '"step": 4'))
 
 
-def tear_a_line(run_dir):
+def tear_the_last_line(run_dir):
     with open(run_dir / "metrics.jsonl", "a") as file:
         file.write('{"step": 13')
 
 
-def tear_a_line_in_the_middle(run_dir):
+def tear_the_first_line(run_dir):
     text = (run_dir / "metrics.jsonl").read_text()
     (run_dir / "metrics.jsonl").write_text('{"st\n' + text)
 
 
-PICTURE = "panel-00000006.png"
+IMAGE = "panel-00000006.png"
 CHECKPOINT = f"step-{STEP:08}.npz"
 DAMAGES = {
-    "latest: other weights": (
+    "latest: different weights": (
         lambda run: save(run, "latest", STEP, {"model/kernel": np.zeros([3, 3])}),
-        "latest: step-00000012.npz has other bytes: model/kernel",
+        "latest: step-00000012.npz has different bytes: model/kernel",
     ),
     "latest: damaged": (
         lambda run: change_a_byte(run / "checkpoints/latest" / CHECKPOINT),
@@ -103,28 +105,31 @@ DAMAGES = {
         lambda run: change_a_byte(run / "checkpoints/best" / CHECKPOINT),
         "best: ",
     ),
-    "latest: none": (
+    "latest: missing": (
         lambda run: shutil.rmtree(run / "checkpoints/latest"),
         "latest: checkpoint None",
     ),
-    "longer": (lambda run: save(run, "latest", 13), "latest: step-00000013.npz"),
-    "other best": (lambda run: save(run, "best", 13), "best: step-00000013.npz"),
-    "no line": (drop_a_line, "metrics.jsonl: 11 lines"),
-    "two lines": (double_a_line, "metrics.jsonl: 13 lines"),
-    "other line": (change_a_line, "metrics.jsonl: line 3"),
-    "torn line": (tear_a_line, "metrics.jsonl: the last line has no end"),
-    "torn earlier": (tear_a_line_in_the_middle, "metrics.jsonl: line 1 is no JSON"),
-    "no picture": (
-        lambda run: (run / "images" / PICTURE).unlink(),
-        f"images: missing: {PICTURE}",
+    "later step": (lambda run: save(run, "latest", 13), "latest: step-00000013.npz"),
+    "different best": (lambda run: save(run, "best", 13), "best: step-00000013.npz"),
+    "missing line": (drop_a_line, "metrics.jsonl: 11 lines"),
+    "one line twice": (double_a_line, "metrics.jsonl: 13 lines"),
+    "different line": (change_a_line, "metrics.jsonl: line 3"),
+    "torn last line": (tear_the_last_line, "metrics.jsonl: the last line has no end"),
+    "torn first line": (
+        tear_the_first_line,
+        "metrics.jsonl: line 1 is not a JSON",
     ),
-    "other picture": (
-        lambda run: change_a_byte(run / "images" / PICTURE),
-        "images: other",
+    "missing image": (
+        lambda run: (run / "images" / IMAGE).unlink(),
+        f"images: missing: {IMAGE}",
     ),
-    "more pictures": (
+    "different image": (
+        lambda run: change_a_byte(run / "images" / IMAGE),
+        "images: different",
+    ),
+    "additional image": (
         lambda run: (run / "images/panel-00000007.png").touch(),
-        "images: the twin has none: panel-00000007.png",
+        "images: not in the reference run: panel-00000007.png",
     ),
     "unfinished file": (
         lambda run: (run / "images/.tmp-panel.png").touch(),
@@ -133,49 +138,49 @@ DAMAGES = {
 }
 
 
-def test_a_run_that_is_as_its_twin(run_dir, twin):
+def test_a_run_equal_to_its_reference_has_no_differences(run_dir, reference):
     assert (run_dir / "metrics.jsonl").read_text() != (
-        twin / "metrics.jsonl"
+        reference / "metrics.jsonl"
     ).read_text()
-    assert differences(run_dir, twin) == []
-    assert flaws(run_dir, twin, STEP) == []
+    assert differences(run_dir, reference) == []
+    assert flaws(run_dir, reference, STEP) == []
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_every_difference_is_found(run_dir, twin, damage):
+def test_every_difference_is_found(run_dir, reference, damage):
     do, message = DAMAGES[damage]
     do(run_dir)
-    (found,) = differences(run_dir, twin)
+    (found,) = differences(run_dir, reference)
     assert found.startswith(message)
 
 
-def test_a_stopped_run_may_lack_what_comes_later(run_dir, twin):
+def test_a_stopped_run_may_lack_what_comes_later(run_dir, reference):
     earlier = {"step": np.asarray(8), "progress/logged_step": np.asarray(8)}
     save(run_dir, "latest", 8, earlier)
     drop_a_line(run_dir)
-    tear_a_line(run_dir)
+    tear_the_last_line(run_dir)
     (run_dir / "images/panel-00000012.png").unlink()
     (run_dir / "images/.tmp-panel-00000012.png").touch()
-    assert flaws(run_dir, twin, 8) == []
-    assert flaws(run_dir, twin, -1) == []
+    assert flaws(run_dir, reference, 8) == []
+    assert flaws(run_dir, reference, -1) == []
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         ("latest: damaged", "the newest checkpoint can't be loaded"),
-        ("latest: none", "checkpoint of step 12 is gone"),
-        ("no line", "lines before the checkpoint of step 12 are gone"),
-        ("two lines", "metrics.jsonl: 13 lines"),
-        ("other line", "metrics.jsonl: line 3"),
-        ("torn earlier", "metrics.jsonl: line 1"),
-        ("other picture", "images: other bytes"),
-        ("more pictures", "images: the twin has none: panel-00000007.png"),
+        ("latest: missing", "checkpoint of step 12 is gone"),
+        ("missing line", "lines before the checkpoint of step 12 are gone"),
+        ("one line twice", "metrics.jsonl: 13 lines"),
+        ("different line", "metrics.jsonl: line 3"),
+        ("torn first line", "metrics.jsonl: line 1"),
+        ("different image", "images: different bytes"),
+        ("additional image", "images: not in the reference run: panel-00000007.png"),
     ],
 )
-def test_what_a_stop_must_not_do(run_dir, twin, damage, message):
+def test_a_flaw_of_a_stopped_run_is_found(run_dir, reference, damage, message):
     DAMAGES[damage][0](run_dir)
-    (found,) = flaws(run_dir, twin, STEP)
+    (found,) = flaws(run_dir, reference, STEP)
     assert found.startswith(message)
 
 
@@ -186,7 +191,7 @@ def test_stops_follow_from_the_seed():
     assert first == again != other
 
 
-def test_stops_are_of_every_kind():
+def test_every_kind_of_stop_is_drawn():
     generator = random.Random(0)
     stops = [draw_stop(generator) for _ in range(100)]
     kinds = {stop.kind for stop in stops}
@@ -205,21 +210,22 @@ def test_stops_are_of_every_kind():
         ("--full_disk=perhaps", ["--full_disk", "true", "false"]),
     ],
 )
-def test_bad_flags(flag, names):
-    result = run_script("soak", "--kills=0", "--variants=none", flag)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert all(name in result.stderr for name in names)
+def test_a_bad_flag_is_an_error(flag, names, capsys):
+    with pytest.raises(UsageError) as error:
+        soak.main(["soak.py", "--kills=0", "--variants=none", flag])
+    assert capsys.readouterr().out == ""
+    assert all(name in str(error.value) for name in names)
 
 
-def test_a_work_folder_that_is_not_empty(tmp_path):
+def test_a_work_folder_must_be_empty(tmp_path):
     (tmp_path / "mine").touch()
     result = run_script("soak", f"--work_dir={tmp_path}")
     assert (result.returncode, result.stdout) == (2, "")
     assert f"--work_dir={tmp_path} must be empty" in result.stderr
 
 
-def test_nothing_to_do():
-    off = [f"--{part}=false" for part in ("full_disk", "resume_cost", "fuzz")]
+def test_with_every_part_off_the_table_is_empty():
+    off = [f"--{part}=false" for part in ("full_disk", "fuzz")]
     result = run_script("soak", "--variants=none", *off)
     assert (result.returncode, result.stderr) == (0, "")
     assert "| variant | stops |" in result.stdout

@@ -22,7 +22,7 @@ from aelab.data.permutation import example_indices
 from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
-from aelab.summaries import summaries
+from aelab.summaries import metrics_log, summaries
 from aelab.system import files as writing
 from aelab.training import trainer
 from aelab.training.loss_scale import LossScale

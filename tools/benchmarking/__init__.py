@@ -1,1 +1,1 @@
-"""What tools/benchmark.py consists of."""
+"""The measurements and tables of tools/benchmark.py."""

@@ -1,21 +1,23 @@
-"""Measures `Model.fit` on stock Keras layers, as a tutorial trains them."""
+"""Measures `Model.fit` on stock Keras layers, used as in a tutorial."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from compare_with_fit import STOCK_MODELS
 
 from aelab.config import Config
-from benchmarking import arrays, machine
+from benchmarking import arrays
+from benchmarking.machine import require_device
 
-_FEWEST_BATCHES = 20
-_EPOCHS = 2  # that should fit into the time, at least
+_MIN_BATCHES = 20
+_EPOCHS = 2  # the minimum that should fit into the time
 
 
 class EpochTimer(keras.callbacks.Callback):
-    """Times whole epochs but the first, and ends training when the time is over.
+    """Times every epoch except the first, and ends training when the time is over.
 
     Attributes:
       times: seconds of each epoch that counts.
@@ -30,83 +32,68 @@ class EpochTimer(keras.callbacks.Callback):
         self._seconds, self._clock, self._began = seconds, clock, 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Notes when an epoch begins."""
+        """Starts the clock."""
         self._began = self._clock()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Notes how long it took; the first one makes data and functions ready."""
+        """Records the time, except of the first epoch, which prepares everything."""
         if epoch:
             self.times.append(self._clock() - self._began)
             self.model.stop_training = sum(self.times) >= self._seconds
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Times epochs of `Model.fit`, which shuffles arrays that are in memory.
+    """Times epochs of `Model.fit`, which shuffles arrays in memory.
 
-    An epoch has all images, or as many whole batches as half of the time allows, but at
-    least 20 where there are as many. The first epoch does not count.
+    An epoch has all images, or the whole batches that fit into half of the time, but
+    at least 20 batches if there are so many. The first epoch does not count.
 
     Args:
       job: `device`, cpu or gpu; `config`, the fields of a `Config`; `images`, a .npy
-        file of uint8 [n, H, W, C]; `setting`, steps_per_execution and jit_compile;
+        file of uint8 [n, H, W, C]; `setting`, with steps_per_execution and jit_compile;
         `seconds`.
 
     Returns:
-      `ms`: milliseconds a step, the mean over the epochs; `steps`: how many.
+      `ms`: milliseconds per step, the mean over the epochs; `steps`: number of steps.
     """
-    machine.require(job["device"])
+    require_device(job["device"])
     config, setting = Config(**job["config"]), job["setting"]
     keras.mixed_precision.set_global_policy(config.precision)
     x, y = arrays.load(job["images"], config)
-    model = _compiled(config, x.shape[1:], setting)
-    step_seconds = _probe(model, x, y, config.batch_size)
-    batches = _batches_an_epoch(
-        len(x) // config.batch_size, step_seconds, job["seconds"]
-    )
-    timer = EpochTimer(job["seconds"])
-    _fit(model, x, y, config.batch_size, batches, 10**9, timer)
-    steps = batches * len(timer.times)
-    return {"ms": sum(timer.times) / steps * 1e3, "steps": steps}
-
-
-def _compiled(config: Config, shape: tuple[int, int, int], setting: Any) -> Any:
-    """The stock model, ready for `fit`."""
-    model = STOCK_MODELS[config.model](config, shape)
+    model = STOCK_MODELS[config.model](config, x.shape[1:])
     model.compile(
         optimizer=keras.optimizers.Adadelta(config.learning_rate),
         loss="binary_crossentropy",
         steps_per_execution=setting["steps_per_execution"],
         jit_compile=setting["jit_compile"],
     )
-    return model
-
-
-def _probe(model: Any, x: Any, y: Any, batch_size: int) -> float:
-    """Compiles, and returns about how many seconds a step takes."""
-    batches = min(_FEWEST_BATCHES, len(x) // batch_size)
-    timer = EpochTimer(0)
-    _fit(model, x, y, batch_size, batches, 2, timer)
-    return timer.times[0] / batches
+    available = len(x) // config.batch_size
+    batches = min(_MIN_BATCHES, available)
+    trial = _fit(model, x, y, config.batch_size, batches, 0)  # compiles as well
+    batches = _batches_per_epoch(available, trial[0] / batches, job["seconds"])
+    times = _fit(model, x, y, config.batch_size, batches, job["seconds"])
+    steps = batches * len(times)
+    return {"ms": sum(times) / steps * 1e3, "steps": steps}
 
 
 def _fit(
-    model: Any, x: Any, y: Any, batch_size: int, batches: int, epochs: int, timer: Any
-) -> None:
-    """Trains on the first `batches` batches, all of one size."""
-    count = batches * batch_size
-    model.fit(
-        x[:count],
-        y[:count],
-        batch_size=batch_size,
-        epochs=epochs,
-        callbacks=[timer],
-        verbose=0,
-    )
+    model: keras.Model,
+    x: np.ndarray,
+    y: np.ndarray,
+    batch_size: int,
+    batches: int,
+    seconds: float,
+) -> list[float]:
+    """Trains on the first `batches` batches; returns the seconds of each epoch."""
+    timer, count = EpochTimer(seconds), batches * batch_size
+    options = {"batch_size": batch_size, "epochs": 10**9, "verbose": 0}
+    model.fit(x[:count], y[:count], callbacks=[timer], **options)
+    return timer.times
 
 
-def _batches_an_epoch(available: int, step_seconds: float, seconds: float) -> int:
-    """Whole batches in an epoch, a multiple of 20 where there are as many."""
+def _batches_per_epoch(available: int, step_seconds: float, seconds: float) -> int:
+    """Number of whole batches in an epoch, a multiple of 20 if there are so many."""
     fitting = int(seconds / _EPOCHS / step_seconds)
-    batches = min(max(fitting, _FEWEST_BATCHES), available)
-    # So that calls of several steps are all of one length.
-    return batches - batches % _FEWEST_BATCHES if batches > _FEWEST_BATCHES else batches
+    batches = min(max(fitting, _MIN_BATCHES), available)
+    # A multiple gives every call with several steps the same length.
+    return batches - batches % _MIN_BATCHES if batches > _MIN_BATCHES else batches

@@ -1,8 +1,8 @@
 """The arithmetic limit: how fast this machine multiplies, and how much there is to do.
 
-A float32 matrix product stands for the best that the cores can do. The FLOPs of a step
-are those of the stock network's matrix products and convolutions, whatever a faster
-way to compute the same might save.
+A float32 matrix product represents the best that the cores can do. The FLOPs of a step
+are counted for the matrix products and convolutions of the stock network, even if there
+is a faster way to compute the same.
 """
 
 import math
@@ -10,31 +10,31 @@ import statistics
 import time
 from typing import Any
 
-from benchmarking.machine import require
+from benchmarking.machine import require_device
 
 _SIZES = {"cpu": 2048, "gpu": 8192}
-_SECONDS = 5.0  # at most
-_PRODUCTS = 3  # at least
+_MAX_SECONDS = 5.0
+_MIN_PRODUCTS = 3
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Measures the limit, and counts FLOPs.
 
     Args:
-      job: `device`, cpu or gpu; `seconds`, for how long; `configs`, the fields of a
+      job: `device`, cpu or gpu; `seconds`, the duration; `configs`, the fields of a
         `Config` by any name.
 
     Returns:
-      `gflops`: 10^9 FLOP/s; `flops`: those of a training step, by the same names.
+      `gflops`: 10^9 FLOP/s; `flops`: FLOPs of a training step, by the same names.
     """
     from compare_with_fit import STOCK_MODELS
 
     from aelab.config import Config
     from aelab.data.sketch import SIDE
 
-    require(job["device"])
+    require_device(job["device"])
     size = _SIZES[job["device"]]
-    gflops = _matrix_product(size, min(job["seconds"], _SECONDS))
+    gflops = _matrix_product(size, min(job["seconds"], _MAX_SECONDS))
     flops = {}
     for name, fields in job["configs"].items():
         config = Config(**fields)
@@ -44,12 +44,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def flops_per_image(model: Any) -> int:
-    """FLOPs of forward and backward pass, for one image.
+    """FLOPs of the forward and backward pass for one image.
 
-    Dense and Conv2D layers alone, two FLOPs a multiplication and addition. The backward
-    pass costs the gradient of the weights and that of the inputs, each as much as the
-    forward pass; nobody needs the gradient of the network's own input. Pixels outside
-    the image count as if they were there.
+    Only Dense and Conv2D layers count, with two FLOPs for each multiplication and
+    addition. In the backward pass the gradient of the weights and the gradient of the
+    inputs each cost as much as the forward pass; the gradient of the network's own
+    input is not needed. Pixels in the padding count like any other.
 
     Args:
       model: a `keras.Sequential`.
@@ -61,8 +61,7 @@ def flops_per_image(model: Any) -> int:
 
 def _forward_flops(layer: Any) -> int:
     """FLOPs of a layer's matrix product for one image, 0 if it has none."""
-    kind = type(layer).__name__
-    if kind not in ("Dense", "Conv2D"):
+    if type(layer).__name__ not in ("Dense", "Conv2D"):
         return 0
     # Each position of the output takes one product with the whole kernel.
     positions = math.prod(layer.output.shape[1:-1])
@@ -70,7 +69,7 @@ def _forward_flops(layer: Any) -> int:
 
 
 def _matrix_product(size: int, seconds: float) -> float:
-    """10^9 FLOP/s of a float32 product of square matrices, the median."""
+    """Median speed of a float32 product of square matrices, in 10^9 FLOP/s."""
     import numpy as np
     import tensorflow as tf
 
@@ -79,8 +78,8 @@ def _matrix_product(size: int, seconds: float) -> float:
     times: list[float] = []
     tf.matmul(left, right)[0, 0].numpy()
     first = time.perf_counter()
-    while time.perf_counter() - first < seconds or len(times) < _PRODUCTS:
+    while time.perf_counter() - first < seconds or len(times) < _MIN_PRODUCTS:
         started = time.perf_counter()
-        tf.matmul(left, right)[0, 0].numpy()  # a GPU does not wait to be asked
+        tf.matmul(left, right)[0, 0].numpy()  # reading a value waits for a GPU
         times.append(time.perf_counter() - started)
     return 2 * size**3 / statistics.median(times) / 1e9

@@ -1,4 +1,4 @@
-"""Measures our training loop, input and all."""
+"""Measures our training loop, including its input."""
 
 import time
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import numpy as np
 from aelab.config import Config
 from aelab.data.sources import ArraySource, Source
 from aelab.errors import TrainingError
-from benchmarking.machine import require
+from benchmarking.machine import require_device
 
 _STEPS_PER_CALL = 20
 _PROBE_STEPS = 2
-_CALLS = 3  # at least, of a measurement
+_MIN_CALLS = 3  # of a measurement
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -21,11 +21,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
       job: `device`, cpu or gpu; `config`, the fields of a `Config`; `images`, a .npy
-        file of uint8 [n, H, W, C]; `setting`, fields to change; `seconds`, for how
-        long.
+        file of uint8 [n, H, W, C]; `setting`, fields to change; `seconds`, the
+        duration.
 
     Returns:
-      `ms`: milliseconds a step, the mean over the time; `steps`: how many.
+      The result of `time_loop`.
     """
     source = ArraySource(np.load(job["images"]))
     config = Config(**job["config"] | job["setting"])
@@ -38,18 +38,18 @@ def time_loop(
     """Builds the loop as a run does, and times calls of up to 20 steps.
 
     Returns:
-      `ms`: milliseconds a step, the mean over the time, so that waiting for input
-      counts; `steps`: how many there were.
+      `ms`: milliseconds per step, the mean over the whole time, which includes waiting
+      for input; `steps`: number of steps.
     """
     run = _build(config, source, device)
     run(_PROBE_STEPS)  # compiles
     started = time.perf_counter()
     run(_PROBE_STEPS)
     step_seconds = (time.perf_counter() - started) / _PROBE_STEPS
-    fitting = int(seconds / _CALLS / step_seconds)
+    fitting = int(seconds / _MIN_CALLS / step_seconds)
     steps_per_call = min(max(fitting, 1), _STEPS_PER_CALL)
     calls, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds or calls < _CALLS:
+    while time.perf_counter() - started < seconds or calls < _MIN_CALLS:
         run(steps_per_call)
         calls += 1
     steps = calls * steps_per_call
@@ -57,13 +57,13 @@ def time_loop(
 
 
 def _build(config: Config, source: Source, device: str) -> Callable[[int], None]:
-    """A function that takes a number of training steps."""
+    """A function that runs the given number of training steps."""
     from aelab.distributed.blocks import threads_per_op
     from aelab.system.startup import start_tensorflow
 
     start_tensorflow(threads_per_op=threads_per_op(config))
 
-    require(device)
+    require_device(device)
 
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Measures the same networks in PyTorch, with all data resident in memory."""
+"""Measures the same networks in PyTorch, with all data in memory."""
 
 import math
 import time
@@ -12,9 +12,9 @@ from aelab.config import Config
 from benchmarking import arrays
 from benchmarking.machine import num_cores
 
-_WARM_UP_STEPS = 5  # torch.compile records CUDA graphs in the third at the latest
+_WARM_UP_STEPS = 5  # torch.compile has recorded its CUDA graphs by the third
 _STEPS_BEFORE_RECORDING = 3
-_STEPS_BEFORE_CLOCK = 20  # a GPU is waited for, as that of our loop is
+_GPU_STEPS_PER_CHECK = 20  # wait for the GPU as often as our loop does
 _FILTERS = 32
 _ACTIVATIONS = {"relu": nn.ReLU, "linear": nn.Identity}
 
@@ -26,17 +26,17 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
       job: `config`, the fields of a `Config`; `images`, a .npy file of uint8
-        [n, H, W, C]; `device`, cpu or gpu; `setting`, whether forward pass and loss are
-        `compiled`, what becomes CUDA `graphs`, and whether to use `all_cores`;
-        `seconds`, for how long.
+        [n, H, W, C]; `device`, cpu or gpu; `setting`, from `SETTINGS`; `seconds`, the
+        duration.
 
     Returns:
-      `ms`: milliseconds a step, the mean over the time; `steps`: how many.
+      `ms`: milliseconds per step, the mean over the time; `steps`: number of steps.
     """
-    # As TensorFlow does; products of numbers close to 0 cost a third of the time else.
+    # TensorFlow does the same. Without it, products of numbers close to 0 take a third
+    # of the time.
     torch.set_flush_denormal(True)
     torch.set_num_threads(num_cores() if job["setting"]["all_cores"] else 1)
-    # TF32, as TensorFlow has it.
+    # TensorFlow uses TF32 by default.
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     config = Config(**job["config"])
@@ -50,14 +50,14 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     batches = _batches(x, y, config.batch_size)
     for _ in range(_WARM_UP_STEPS):
         step(*next(batches))
-    at_a_time = _STEPS_BEFORE_CLOCK if job["device"] == "gpu" else 1
+    steps_per_check = _GPU_STEPS_PER_CHECK if job["device"] == "gpu" else 1
     total, steps = torch.zeros((), device=device), 0
     total.item()
     started = time.perf_counter()
     while time.perf_counter() - started < job["seconds"] or not steps:
-        for _ in range(at_a_time):
+        for _ in range(steps_per_check):
             total += step(*next(batches))
-        steps += at_a_time
+        steps += steps_per_check
         if not math.isfinite(total.item()):
             raise ValueError("the loss is not finite")
     seconds = time.perf_counter() - started
@@ -65,7 +65,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_tensor(images: Any, config: Config) -> torch.Tensor:
-    """[n, C, H, W] in memory as [n, H, W, C] for `conv`, [n, H * W * C] for `dense`."""
+    """[n, H * W * C] for `dense`; [n, C, H, W], stored as [n, H, W, C], for `conv`."""
     tensor = torch.from_numpy(images)
     if config.model == "dense":
         return tensor.flatten(1)
@@ -103,9 +103,9 @@ _NETWORKS = {"dense": _dense, "conv": _conv}
 def _build_step(
     config: Config, networks: nn.ModuleList, setting: dict[str, Any]
 ) -> Loss:
-    """A function that takes a training step on (x, y) and returns the loss.
+    """A function that runs a training step on (x, y) and returns the loss.
 
-    Adadelta has the constants of Keras.
+    Adadelta uses the constants of Keras.
     """
     is_recorded = setting["graphs"] == "step"
     optimizer = torch.optim.Adadelta(
@@ -133,32 +133,32 @@ def _build_step(
 def _recorded(step: Loss) -> Loss:
     """`step` as one CUDA graph, recorded in the first call and replayed after it."""
     graph = torch.cuda.CUDAGraph()
-    held: list[torch.Tensor] = []
+    buffers: list[torch.Tensor] = []  # x, y and the loss
 
     def record(x: torch.Tensor, y: torch.Tensor) -> None:
-        held.extend((x.clone(), y.clone()))
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        buffers.extend((x.clone(), y.clone()))
+        warm_up = torch.cuda.Stream()
+        warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up):
             for _ in range(_STEPS_BEFORE_RECORDING):
-                step(*held[:2])
-        torch.cuda.current_stream().wait_stream(aside)
+                step(*buffers[:2])
+        torch.cuda.current_stream().wait_stream(warm_up)
         with torch.cuda.graph(graph):
-            held.append(step(*held[:2]))
+            buffers.append(step(*buffers[:2]))
 
     def replay(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        if not held:
+        if not buffers:
             record(x, y)
-        held[0].copy_(x)
-        held[1].copy_(y)
+        buffers[0].copy_(x)
+        buffers[1].copy_(y)
         graph.replay()
-        return held[2]
+        return buffers[2]
 
     return replay
 
 
 def _build_loss(config: Config, networks: nn.ModuleList) -> Loss:
-    """Forward pass and loss, in bfloat16 where the precision says so."""
+    """Forward pass and loss, in bfloat16 if the precision is `mixed_bfloat16`."""
     encoder, decoder = networks
     is_mixed = config.precision == "mixed_bfloat16"
 
@@ -177,9 +177,9 @@ def _build_loss(config: Config, networks: nn.ModuleList) -> Loss:
 def _batches(
     x: torch.Tensor, y: torch.Tensor, batch_size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Whole batches without end, in another order each epoch."""
+    """Endless whole batches, in a new order for each epoch."""
     while True:
         order = torch.randperm(len(x), device=x.device)
         for first in range(0, len(x) - batch_size + 1, batch_size):
-            chosen = order[first : first + batch_size]
-            yield x[chosen], y[chosen]
+            batch = order[first : first + batch_size]
+            yield x[batch], y[batch]

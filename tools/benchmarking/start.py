@@ -1,4 +1,4 @@
-"""How long it takes from a command to its first training step, or to its help."""
+"""Measures the time from a command to its help, first training step and end."""
 
 import subprocess
 import sys
@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common.markdown import markdown_table
+
 from benchmarking import machine
-from benchmarking.table import machine_text, markdown, spread
+from benchmarking.table import spread
 
 _SCRIPTS = Path(__file__).parents[2] / "scripts"
 _TURNS = 3
@@ -17,10 +19,8 @@ _TRAIN = [
     *("--dataset=synthetic", "--train_examples=60000", "--eval_examples=100"),
     *("--train_steps=1", "--log_every_steps=1", "--model=conv"),
 ]
-_FIRST_STEP = "`train.py`, until the figures of its first step are written"
+_FIRST_STEP = "`train.py`, until the metrics of its first step are written"
 _END = "`train.py` of one step, until its end"
-
-Record = dict[str, Any]
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -32,47 +32,32 @@ def run(folder: Path) -> dict[str, Any]:
     Returns:
       `machine`, and `records`: `what` with `seconds`, or with `error`.
     """
-    records: list[Record] = []
+    records: list[dict[str, Any]] = []
     for turn in range(_TURNS):
         for script in sorted(_SCRIPTS.glob("*.py")):
-            records += _time_help(script, folder)
-        records += _time_train(folder / f"run-{turn}", folder)
-    return {"machine": machine.describe("cpu"), "records": records}
+            times = _timed([str(script), "--help"], None, folder)
+            records.append(_record(f"`{script.name} --help`", "end", times))
+        run_dir = folder / f"run-{turn}"
+        command = [str(_SCRIPTS / "train.py"), *_TRAIN, f"--run_dir={run_dir}"]
+        times = _timed(command, run_dir / "metrics.jsonl", folder)
+        records.append(_record(_FIRST_STEP, "file", times))
+        records.append(_record(_END, "end", times))
+    return {"machine": vars(machine.describe("cpu")), "records": records}
 
 
 def text(report: dict[str, Any]) -> str:
-    """The table of a report of `run`."""
-    names = list(dict.fromkeys(record["what"] for record in report["records"]))
+    """The table of a report."""
     rows = []
-    for name in names:
+    for name in dict.fromkeys(record["what"] for record in report["records"]):
         records = [record for record in report["records"] if record["what"] == name]
         times = [record["seconds"] for record in records if "seconds" in record]
         errors = [record["error"] for record in records if "error" in record]
         rows.append((name, f"failed: {errors[-1]}" if errors else spread(times)))
-    return "\n\n".join(
-        [
-            markdown(("command", "seconds"), rows),
-            f"Medians of {_TURNS} (smallest to largest), in turn.",
-            machine_text(report["machine"]),
-        ]
+    return (
+        f"{markdown_table(('command', 'seconds'), rows)}\n\n"
+        f"Medians of {_TURNS} turns (minimum to maximum).\n\n"
+        f"{machine.Machine(**report['machine'])}"
     )
-
-
-def _time_help(script: Path, folder: Path) -> list[Record]:
-    """Times `--help` of a script."""
-    name = f"`{script.name} --help`"
-    found = _timed([str(script), "--help"], None, folder)
-    return [_said({"what": name, **_outcome(found, "end")})]
-
-
-def _time_train(run_dir: Path, folder: Path) -> list[Record]:
-    """Times a run of one step."""
-    command = [str(_SCRIPTS / "train.py"), *_TRAIN, f"--run_dir={run_dir}"]
-    found = _timed(command, run_dir / "metrics.jsonl", folder)
-    return [
-        _said({"what": _FIRST_STEP, **_outcome(found, "file")}),
-        _said({"what": _END, **_outcome(found, "end")}),
-    ]
 
 
 def _timed(arguments: list[str], watched: Path | None, folder: Path) -> dict[str, Any]:
@@ -80,14 +65,14 @@ def _timed(arguments: list[str], watched: Path | None, folder: Path) -> dict[str
 
     Args:
       arguments: its path and flags.
-      watched: a file that it will write a line to.
-      folder: where its output goes.
+      watched: a file that it will write.
+      folder: for its output.
 
     Returns:
-      `end` and `file`, seconds until the end and until something was in `watched`; or
-      `error`, the last line of what it said.
+      `end` and `file`, seconds until the end and until `watched` was not empty; or
+      `error`, the last line of the output.
     """
-    log, found = folder / "log", {}
+    log, times = folder / "log", {}
     started = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -95,33 +80,28 @@ def _timed(arguments: list[str], watched: Path | None, folder: Path) -> dict[str
         )
     try:
         while process.poll() is None and time.perf_counter() - started < _HANG_SECONDS:
-            if watched and "file" not in found and _has_content(watched):
-                found["file"] = time.perf_counter() - started
+            if watched and "file" not in times and _has_content(watched):
+                times["file"] = time.perf_counter() - started
             time.sleep(_POLL_SECONDS)
-        found["end"] = time.perf_counter() - started
+        times["end"] = time.perf_counter() - started
     finally:
         process.kill()
         code = process.wait()
     if code:
-        lines = log.read_text(errors="replace").split("\n")
-        said = [line for line in lines if line.strip()] or [f"exit code {code}"]
-        return {"error": said[-1].strip()}
-    return found
+        output = log.read_text(errors="replace").strip()
+        return {"error": output.split("\n")[-1] or f"exit code {code}"}
+    return times
 
 
 def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _outcome(found: dict[str, Any], name: str) -> dict[str, Any]:
-    """The seconds of that name, or why there are none."""
-    if name in found:
-        return {"seconds": found[name]}
-    return {"error": found.get("error", "it wrote nothing before its end")}
-
-
-def _said(record: Record) -> Record:
-    """Prints a line of progress."""
-    told = f"{record['seconds']:.2f} s" if "seconds" in record else record["error"]
-    print(f"{record['what']}: {told}", flush=True)
-    return record
+def _record(what: str, name: str, times: dict[str, Any]) -> dict[str, Any]:
+    """One measurement, which is printed as well."""
+    if name in times:
+        print(f"{what}: {times[name]:.2f} s", flush=True)
+        return {"what": what, "seconds": times[name]}
+    error = times.get("error", "it ended without writing anything")
+    print(f"{what}: {error}", flush=True)
+    return {"what": what, "error": error}

@@ -1,1 +1,1 @@
-"""What tools/soak.py consists of."""
+"""The parts of tools/soak.py."""

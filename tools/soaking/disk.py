@@ -1,4 +1,4 @@
-"""Fills a real file system, a small tmpfs, under a run."""
+"""Fills a real file system, a small tmpfs, during a run."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from soaking.comparison import flaws, newest_step
-from soaking.runs import Run, Tally, make_reference, wait
+from soaking.runs import Run, Tally, make_reference, unexpected_output, wait
 
 _FLAGS = ["--epochs=12", "--early_stopping_patience=0", "--log_every_steps=1"]
 _TRIALS = 5  # of each kind
@@ -19,16 +19,16 @@ _LARGE = "64m"
 
 
 def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
-    """Lets runs hit the end of a disk, makes room, and compares them with a twin.
+    """Lets runs fill a disk, frees space, and compares them with a reference run.
 
-    A disk of a random size that is too small, or a large one that somebody else fills
-    at a random moment. The same command must fail alike as long as the disk is full,
-    and go on when it is not.
+    The disk has a random size that is too small, or it is large and another writer
+    fills it at a random moment. The same command must fail in the same way as long as
+    the disk is full, and resume when there is space.
 
     Args:
       flags: of train.py.
-      seed: from which sizes and moments follow.
-      folder: for the twin and the mount.
+      seed: determines sizes and moments.
+      folder: for the reference run and the mount.
     """
     started, tally = time.monotonic(), Tally("full disk")
     generator = random.Random(f"{seed} disk")
@@ -39,58 +39,64 @@ def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
     except OSError as error:
         tally.not_run = str(error)
         return tally
-    twin, _ = make_reference(folder / "twin", flags)
-    needed = sum(-(-os.path.getsize(p) // _PAGE) for p in twin.path.rglob("*")) * _PAGE
+    reference, _ = make_reference(folder / "reference", flags)
+    sizes = (os.path.getsize(path) for path in reference.path.rglob("*"))
+    needed = sum(-(-size // _PAGE) for size in sizes) * _PAGE
     for number in range(_TRIALS):
         size = int((number + generator.random()) / _TRIALS * 0.9 * needed)
         delay = 1.5 * generator.random()
-        _try_size(f"size {size}", f"{max(size, _PAGE)}", None, twin, folder, tally)
-        _try_size(f"filled after {delay:.2f} s", _LARGE, delay, twin, folder, tally)
-        print(
-            f"full disk: {2 * number + 2} trials, {len(tally.losses)} losses",
-            flush=True,
-        )
+        _try_disk(f"size {size}", f"{max(size, _PAGE)}", None, reference, folder, tally)
+        name = f"filled after {delay:.2f} s"
+        _try_disk(name, _LARGE, delay, reference, folder, tally)
+        count = f"{2 * number + 2} trials, {len(tally.losses)} losses"
+        print(f"full disk: {count}", flush=True)
     tally.seconds = time.monotonic() - started
     return tally
 
 
-def _try_size(
-    name: str, size: str, delay: float | None, twin: Run, folder: Path, tally: Tally
+def _try_disk(
+    name: str,
+    size: str,
+    delay: float | None,
+    reference: Run,
+    folder: Path,
+    tally: Tally,
 ) -> None:
-    """One run on a disk of its own, which is filled after `delay` seconds of life."""
+    """Trains on a disk of its own, which is filled `delay` seconds after first output.
+
+    The run fails twice, then gets space and must end like the reference run.
+    """
     disk = folder / "disk"
     with _mounted(disk, size):
-        run = Run(disk / "run", twin.flags, logs=folder)
+        run = Run(disk / "run", reference.flags, logs=folder)
         ballast = disk / "ballast"
         for again in (False, True):
             before = newest_step(run.path)
             with run.process() as process:
                 if delay is not None:
-                    if not again and run.wait_for_life(process):
+                    if not again and run.wait_for_progress(process):
                         time.sleep(delay)
                     _fill(ballast)
                 code = wait(process)
             where = f"{name}{', again' if again else ''}"
             if code == 0:
-                print(f"full disk: {where}: it was faster", flush=True)
+                print(f"full disk: {where}: the run ended first", flush=True)
                 continue
             tally.stops["disk full"] += 1
             print(f"full disk: {where}: {run.errors().strip()[-200:]}", flush=True)
-            tally.lose(where, _wrong_end(run, code))
-            tally.lose(where, flaws(run.path, twin.path, before))
+            tally.add_losses(where, _problems(run, code))
+            tally.add_losses(where, flaws(run.path, reference.path, before))
         ballast.unlink(missing_ok=True)
         _call("mount", "-o", f"remount,size={_LARGE}", str(disk))
-        if not tally.compare(run, twin, run.finish()):
+        if not tally.compare(run, reference, run.finish()):
             shutil.copytree(run.path, folder / f"lost-{tally.compared}")
 
 
-def _wrong_end(run: Run, code: int) -> list[str]:
-    """What is wrong with how a process ended whose disk was full."""
+def _problems(run: Run, code: int) -> list[str]:
+    """Broken promises in the way that a process ended on a full disk."""
     errors = run.errors().strip()
+    problems = unexpected_output(code, [1], errors)
     last = errors.splitlines()[-1] if errors else ""
-    problems = [] if code == 1 else [f"exit code {code}, not 1: {errors}"]
-    if "Traceback" in errors:
-        problems.append(f"a traceback: {errors}")
     named = last.startswith("error: ") and f"{run.path}/" in last
     if not named or "bytes were wanted" not in last:
         problems.append(f"the message names no file or no bytes: {last!r}")
@@ -98,7 +104,7 @@ def _wrong_end(run: Run, code: int) -> list[str]:
 
 
 def _fill(path: Path) -> None:
-    """Takes all the room of a disk."""
+    """Uses up all free space on a disk."""
     with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
         while file.write(bytes(_PAGE)):
             pass
@@ -106,10 +112,10 @@ def _fill(path: Path) -> None:
 
 @contextlib.contextmanager
 def _mounted(folder: Path, size: str) -> Iterator[None]:
-    """A tmpfs of `size` bytes, empty.
+    """An empty tmpfs of `size` bytes.
 
     Raises:
-      OSError: this machine does not let us.
+      OSError: this machine does not allow it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _call("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
@@ -120,6 +126,6 @@ def _mounted(folder: Path, size: str) -> Iterator[None]:
 
 
 def _call(*command: str) -> None:
-    found = subprocess.run(command, capture_output=True, text=True)
-    if found.returncode:
-        raise OSError(f"{' '.join(command)}: {found.stderr.strip()}")
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""Runs of scripts/train.py in processes of their own, and the tally of a soak."""
+"""Runs of scripts/train.py in their own processes, and the tally of a soak."""
 
 import contextlib
 import dataclasses
@@ -23,26 +23,26 @@ class Run:
 
     Attributes:
       path: the run directory.
-      flags: those of train.py, without `--run_dir`.
-      processes: how many were started.
+      flags: the flags of train.py, without `--run_dir`.
+      processes: number of processes started so far.
     """
 
     def __init__(self, path: Path, flags: list[str], logs: Path | None = None):
-        """Takes note; what processes print lies in `logs`, else beside `path`."""
+        """Puts the output of processes into `logs`, by default next to `path`."""
         self.path, self.flags, self.processes = path, flags, 0
         self._logs = logs or path.parent
         self._seen = (0, 0)
 
     @contextlib.contextmanager
     def process(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Starts the command; what is left of it at the end is killed."""
+        """Starts the command; kills it at the end if it is still running."""
         self.processes += 1
         command = [sys.executable, str(_TRAIN), f"--run_dir={self.path}", *self.flags]
         with self._log("out").open("wb") as out, self._log("err").open("wb") as err:
             process = subprocess.Popen(
                 command, stdout=out, stderr=err, start_new_session=True
             )
-        self._seen = self._traces()
+        self._seen = self._progress()
         try:
             yield process
         finally:
@@ -50,34 +50,30 @@ class Run:
             process.wait()
 
     def finish(self) -> int:
-        """Starts the command, waits for its end and returns its exit code."""
+        """Runs the command to its end and returns its exit code."""
         with self.process() as process:
             return wait(process)
 
     def errors(self) -> str:
-        """What the last process wrote to standard error."""
+        """The error output of the last process."""
         return self._log("err").read_text(errors="replace")
 
-    def output(self) -> str:
-        """What the last process wrote to standard output."""
-        return self._log("out").read_text(errors="replace")
-
-    def wait_for_life(self, process: subprocess.Popen[bytes]) -> bool:
-        """Waits until the process has written a line or a checkpoint.
+    def wait_for_progress(self, process: subprocess.Popen[bytes]) -> bool:
+        """Waits until the process has written a log entry or a checkpoint.
 
         Returns:
-          Whether it has; False if it ended before.
+          False if the process ended first.
         """
         deadline = time.monotonic() + _HANG_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            now = self._traces()
+            now = self._progress()
             if any(new > old for new, old in zip(now, self._seen, strict=True)):
                 return True
-            self._seen = now  # lines that are ahead of the checkpoint go first
+            self._seen = now  # log entries newer than the checkpoint are cut first
             time.sleep(_POLL_SECONDS)
         return False
 
-    def _traces(self) -> tuple[int, int]:
+    def _progress(self) -> tuple[int, int]:
         path = self.path / "metrics.jsonl"
         return path.stat().st_size if path.exists() else 0, newest_step(self.path)
 
@@ -89,7 +85,7 @@ def wait(process: subprocess.Popen[bytes]) -> int:
     """The exit code of a process that should end soon.
 
     Raises:
-      TrainingError: it does not.
+      TrainingError: it does not end.
     """
     try:
         return process.wait(_HANG_SECONDS)
@@ -98,37 +94,37 @@ def wait(process: subprocess.Popen[bytes]) -> int:
 
 
 def make_reference(path: Path, flags: list[str]) -> tuple[Run, float]:
-    """Trains the run that nothing stops.
+    """Trains the reference run, which is not stopped.
 
     Returns:
-      It, and the seconds from its start to its first checkpoint.
+      The run, and the seconds from its start to its first checkpoint.
 
     Raises:
-      TrainingError: it did not end well.
+      TrainingError: it failed.
     """
-    twin = Run(path, flags)
+    reference = Run(path, flags)
     started = time.monotonic()
-    with twin.process() as process:
-        twin.wait_for_life(process)
+    with reference.process() as process:
+        reference.wait_for_progress(process)
         startup_seconds = time.monotonic() - started
         code = wait(process)
-    if code or twin.errors():
-        raise TrainingError(f"{path}: exit code {code}: {twin.errors()}")
-    return twin, startup_seconds
+    if code or reference.errors():
+        raise TrainingError(f"{path}: exit code {code}: {reference.errors()}")
+    return reference, startup_seconds
 
 
 @dataclasses.dataclass
 class Tally:
-    """What came of one part of a soak.
+    """The results of one part of a soak.
 
     Attributes:
       name: of the variant.
-      stops: how often it was stopped, by what.
-      processes: how many were started, the twin's left out.
-      compared: how many complete runs were compared with the twin.
-      losses: what differed or was not as promised, a sentence each.
-      seconds: how long it took.
-      not_run: why it was not run, empty if it was.
+      stops: number of stops by kind.
+      processes: number of processes, without the reference run's.
+      compared: number of complete runs compared with the reference run.
+      losses: a sentence for each difference or broken promise.
+      seconds: duration.
+      not_run: the reason if the part was not run, else empty.
     """
 
     name: str
@@ -139,22 +135,46 @@ class Tally:
     seconds: float = 0.0
     not_run: str = ""
 
-    def lose(self, where: object, losses: list[str]) -> None:
-        """Takes note of losses, and prints them."""
+    @property
+    def num_stops(self) -> int:
+        """Number of stops of all kinds."""
+        return sum(self.stops.values())
+
+    def add_losses(self, where: object, losses: list[str]) -> None:
+        """Records losses and prints them."""
         for loss in losses:
             self.losses.append(f"{self.name}: {where}: {loss}")
             print(f"LOSS  {self.losses[-1]}", flush=True)
 
-    def compare(self, run: Run, twin: Run, code: int) -> bool:
-        """Compares a run whose last process gave `code`; returns if all is fine."""
+    def compare(self, run: Run, reference: Run, code: int) -> bool:
+        """Compares a complete run, whose exit code is `code`; True if nothing is lost.
+
+        The run's processes are counted as well.
+        """
         before = len(self.losses)
         if code:
-            self.lose(run.path, [f"exit code {code} at the end: {run.errors()}"])
-        self.lose(run.path, differences(run.path, twin.path))
+            self.add_losses(run.path, [f"exit code {code} at the end: {run.errors()}"])
+        self.add_losses(run.path, differences(run.path, reference.path))
         self.compared += 1
         self.processes += run.processes
         return len(self.losses) == before
 
-    def row(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The tally for `--json`."""
         return dataclasses.asdict(self) | {"stops": dict(self.stops)}
+
+
+def unexpected_output(code: int, expected: list[int], errors: str) -> list[str]:
+    """A sentence for a wrong exit code and one for a traceback.
+
+    Args:
+      code: exit code of a process, negative if a signal ended it.
+      expected: the exit codes that are right.
+      errors: the error output.
+    """
+    problems = []
+    if code not in expected:
+        problems.append(f"exit code {code}, not {expected}: {errors}")
+    if code >= 0 and "Traceback" in errors:
+        problems.append(f"a traceback: {errors}")
+    return problems

@@ -1,4 +1,4 @@
-"""Each measurement is a process of its own: how it is started, and what it does."""
+"""Runs each measurement in a process of its own."""
 
 import importlib
 import json
@@ -9,37 +9,37 @@ from pathlib import Path
 from typing import Any
 
 _SCRIPT = Path(__file__).parents[1] / "benchmark.py"
-_HANG_SECONDS = 900.0
-# By what a job calls its kind; each has a function `measure(job)`.
-_MEASUREMENTS = {
+_TIMEOUT_SECONDS = 900.0
+# The module of each kind of job; it has a function `measure(job)`.
+_MODULES = {
     "ours": "benchmarking.ours",
     "fit": "benchmarking.fit",
     "torch": "benchmarking.pytorch",
     "limit": "benchmarking.limit",
     "scale": "benchmarking.scale",
 }
-# They would change what is measured, if they stood in the user's environment.
+# Removed from the user's environment, because they would change the results.
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _WAIT_POLICY = "OMP_WAIT_POLICY"
 _SPIN_COUNT = "GOMP_SPINCOUNT"
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
 
 
-def measure_apart(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Does a job in a new process.
+def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Runs a job in a new process.
 
     Args:
-      job: `kind`, of `_MEASUREMENTS`; `device`, cpu or gpu; and what the measurement
-        needs.
-      folder: where the process may leave what the next one can use.
+      job: `kind`, a key of `_MODULES`; `device`, cpu or gpu; and the other arguments of
+        the measurement.
+      folder: a cache that processes share.
 
     Returns:
-      What the measurement returned, or `error`: the last line of what it said.
+      The result of the measurement, or `error`: the last line of the error output.
     """
     command = [sys.executable, str(_SCRIPT), "--job", json.dumps(job)]
-    limit = _HANG_SECONDS + 10 * job.get("seconds", 0)
+    limit = _TIMEOUT_SECONDS + 10 * job.get("seconds", 0)
     try:
-        found = subprocess.run(
+        done = subprocess.run(
             command,
             capture_output=True,
             text=True,
@@ -50,25 +50,24 @@ def measure_apart(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": f"it had not ended after {limit:.0f} s"}
     try:
-        if found.returncode == 0:
-            result: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+        if done.returncode == 0:
+            result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
             return result
     except (ValueError, IndexError):
         pass
-    return {"error": _reason(found.stderr, found.returncode)}
+    return {"error": _reason(done.stderr, done.returncode)}
 
 
-def do(job: dict[str, Any]) -> dict[str, Any]:
-    """Does a job in this process, which imports only what this job needs."""
-    measurement = importlib.import_module(_MEASUREMENTS[job["kind"]])
-    result: dict[str, Any] = measurement.measure(job)
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Runs a job in this process; imports only the module that it needs."""
+    result: dict[str, Any] = importlib.import_module(_MODULES[job["kind"]]).measure(job)
     return result
 
 
 def _environment(job: dict[str, Any], folder: Path) -> dict[str, str]:
-    """The environment of the process that does `job`."""
-    set_here = (_ONEDNN, _WAIT_POLICY, _SPIN_COUNT)
-    environment = {n: value for n, value in os.environ.items() if n not in set_here}
+    """The environment of the process that runs `job`."""
+    removed = (_ONEDNN, _WAIT_POLICY, _SPIN_COUNT)
+    environment = {n: value for n, value in os.environ.items() if n not in removed}
     if job["device"] == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     if job["kind"] in ("fit", "limit"):
@@ -77,14 +76,14 @@ def _environment(job: dict[str, Any], folder: Path) -> dict[str, str]:
     if job["kind"] == "torch":
         if job["setting"]["passive"]:
             environment[_WAIT_POLICY] = "passive"
-        # Compiled once for all rounds, and without processes that compile ahead.
+        # Compile once for all rounds, without worker processes that compile ahead.
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
         environment["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     return environment
 
 
 def _reason(errors: str, code: int) -> str:
-    """The last line of what a process said, or what ended it."""
+    """The last line of a process's error output, or the way it ended."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     if code < 0:
         return f"ended by signal {-code}"

@@ -1,0 +1,1 @@
+"""Flags and tables that several tools share."""
