@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
         values.output,
         values.checkpoint,
         values.compare,
+        values.model,
     )
     print(f"{done} of {done + failed} pictures denoised, into {values.output}")
     if failed:

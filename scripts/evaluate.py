@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
         values.data_dir,
         values.noise_stddevs,
         values.floors == "true",
+        values.model,
     )
     print(table(result))
 

@@ -29,7 +29,9 @@ def main(argv: Sequence[str]) -> None:
 
     from aelab.apps.export import export
 
-    step = export(values.run_dir, values.output, values.checkpoint, values.format)
+    step = export(
+        values.run_dir, values.output, values.checkpoint, values.format, values.model
+    )
     print(f"{values.output}: the {values.checkpoint} checkpoint, step {step}")
 
 

@@ -66,7 +66,9 @@ def build_stock_unet(config: Config, image_shape: tuple[int, int, int]) -> Any:
     """The U-Net, with our initial weights."""
     from aelab.models import build_model
 
-    return build_model(dataclasses.replace(config, stock_layers="true"), image_shape)
+    return build_model(
+        dataclasses.replace(config, stock_layers=True), image_shape
+    ).model
 
 
 STOCK_MODELS = {
@@ -78,12 +80,12 @@ STOCK_MODELS = {
 
 def compile_stock(model: Any, config: Config, total_steps: int) -> None:
     """Compiles a stock model for `fit`, with the recipe's optimizer and loss."""
-    from aelab.training.optimizers import OPTIMIZERS, LearningRate
+    from aelab.config.registry import OPTIMIZERS, load
+    from aelab.training.schedules import LearningRate
 
     rate = LearningRate(config, total_steps)
-    optimizer = OPTIMIZERS[config.optimizer](
-        learning_rate=lambda: rate(optimizer.iterations)
-    )
+    build = load(OPTIMIZERS[config.optimizer], "--optimizer")
+    optimizer = build(learning_rate=lambda: rate(optimizer.iterations))
     model.compile(optimizer=optimizer, loss=_FIT_LOSSES[config.loss])
 
 
@@ -97,8 +99,9 @@ def psnr_of_fit(config: Config) -> float:
         num_eval_batches,
     )
     from aelab.data.sources import load_splits
+    from aelab.metrics import image_metrics
+    from aelab.training.loops import build_evaluate
     from aelab.training.plan import build_plan
-    from aelab.training.step import build_evaluate, image_metrics
 
     train, held_out = load_splits(config)
     total_steps = build_plan(config, len(train)).total_steps

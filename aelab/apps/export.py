@@ -19,7 +19,11 @@ _SUFFIX = ".keras"
 
 
 def export(
-    run_dir: str, output: str, checkpoint: str = "best", format: str = "keras"
+    run_dir: str,
+    output: str,
+    checkpoint: str = "best",
+    format: str = "keras",
+    model: str = "",
 ) -> int:
     """Writes a run's model, built of stock layers, completely or not at all.
 
@@ -30,6 +34,7 @@ def export(
       format: `keras`, a `.keras` file, which may replace an existing file; or
         `saved_model`, a folder for TensorFlow and TensorFlow Serving, which may replace
         only an empty folder.
+      model: the run's `--model`, if it is not built in.
 
     Returns:
       The step of the exported weights.
@@ -45,7 +50,11 @@ def export(
 
     target = FORMATS[format]
     trained = load_trained(
-        RunDirectory(run_dir), checkpoint, stock_layers=True, any_size=target.any_size
+        RunDirectory(run_dir),
+        checkpoint,
+        model,
+        stock_layers=True,
+        any_size=target.any_size,
     )
     with (
         writing(f"--output={output}"),
@@ -76,11 +85,7 @@ def _check_keras(output: str) -> None:
 
 def _save_keras(trained: "TrainedModel", path: str) -> None:
     """Writes a file for `keras.models.load_model`; it takes the run's image size."""
-    import keras
-
-    model = trained.model
-    # Leaves out parts that the output does not use, for example the prior of a codec.
-    keras.Model(model.input, model.output, name=model.name).save(path)
+    trained.autoencoder.model.save(path)
 
 
 def _check_saved_model(output: str) -> None:
@@ -108,14 +113,15 @@ def _save_saved_model(trained: "TrainedModel", path: str) -> None:
     """
     import tensorflow as tf
 
-    images = tf.TensorSpec(trained.model.input_shape, tf.float32, name="images")
+    model = trained.autoencoder.model
+    images = tf.TensorSpec(model.input_shape, tf.float32, name="images")
 
     @tf.function(input_signature=[images], autograph=False)
     def serve(images: "tf.Tensor") -> "dict[str, tf.Tensor]":
-        return {"output": trained.model(images, training=False)}
+        return {"output": model(images, training=False)}
 
     module = tf.Module()
-    module.weights = [variable.value for variable in trained.model.variables]
+    module.weights = [variable.value for variable in model.variables]
     os.mkdir(path)
     try:
         tf.saved_model.save(module, path, signatures={"serving_default": serve})

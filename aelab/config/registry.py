@@ -120,4 +120,5 @@ def load(target: str, flag: str) -> Callable[..., Any]:
         raise UsageError(f"{flag}: {module} has no {name}") from None
     if not callable(function):
         raise UsageError(f"{flag}: {name} in {module} is not a function")
-    return function
+    found: Callable[..., Any] = function
+    return found

@@ -48,13 +48,13 @@ class Autoencoder(NamedTuple):
     @property
     def variables(self) -> list[Any]:
         """All variables, those of the prior last."""
-        return self.model.variables + (self.prior.variables if self.prior else [])
+        return [*self.model.variables, *(self.prior.variables if self.prior else [])]
 
     @property
     def trainable_variables(self) -> list[Any]:
         """The variables to train, those of the prior last."""
         prior = self.prior.trainable_variables if self.prior else []
-        return self.model.trainable_variables + prior
+        return [*self.model.trainable_variables, *prior]
 
 
 def glorot_uniform(seed: int) -> Iterator[Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import Batch, EvalBatch
+from aelab.data.pipeline import Batch, EvalBatch, distribute, make_train_dataset
+from aelab.data.sources import Source
 from aelab.distributed.reduce import (
     first_replica,
     sum_over_blocks,
@@ -23,6 +24,21 @@ from aelab.training.step import train_step
 TrainLoop = Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
 MetricsOf = Callable[[tf.Tensor, tf.Tensor], Values]
 Evaluate = Callable[..., dict[str, float]]
+
+
+def training_batches(
+    state: TrainState, config: Config, source: Source
+) -> Iterator[Batch]:
+    """The batches of a run from the step of `state` on, for the replicas of `state`."""
+    first_step, dither_size = int(state.step), state.autoencoder.dither_size
+    dataset = distribute(
+        state.strategy,
+        lambda share: make_train_dataset(
+            source, config, first_step, share, dither_size
+        ),
+    )
+    batches: Iterator[Batch] = iter(dataset)
+    return batches
 
 
 def build_train_loop(

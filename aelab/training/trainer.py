@@ -18,12 +18,7 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.config.registry import PANELS, load
 from aelab.data.permutation import example_indices
-from aelab.data.pipeline import (
-    distribute,
-    make_eval_dataset,
-    make_train_dataset,
-    num_eval_batches,
-)
+from aelab.data.pipeline import distribute, make_eval_dataset, num_eval_batches
 from aelab.data.sources import Splits
 from aelab.distributed.devices import Distribution
 from aelab.errors import Stopped, TrainingError, UsageError
@@ -35,7 +30,12 @@ from aelab.summaries.summaries import Summaries
 from aelab.system.console import Console, metrics_text
 from aelab.system.files import write_bytes
 from aelab.system.signals import StopRequest
-from aelab.training.loops import build_evaluate, build_train_loop, model_metrics
+from aelab.training.loops import (
+    build_evaluate,
+    build_train_loop,
+    model_metrics,
+    training_batches,
+)
 from aelab.training.messages import last_checkpoint_sentence
 from aelab.training.plan import Plan
 from aelab.training.samples import Sampler, first_codes
@@ -106,18 +106,11 @@ class Trainer:
 
     def _open_input(self, splits: Splits) -> None:
         """Makes the datasets, beginning at the step of the state."""
-        config, strategy = self._config, self._distribution.strategy
-        first_step, dither_size = self._first_step, self._state.autoencoder.dither_size
-        self._batches = iter(
-            distribute(
-                strategy,
-                lambda share: make_train_dataset(
-                    splits.train, config, first_step, share, dither_size
-                ),
-            )
-        )
+        config = self._config
+        self._batches = training_batches(self._state, config, splits.train)
         self._eval_dataset = distribute(
-            strategy, lambda share: make_eval_dataset(splits.eval, config, share)
+            self._distribution.strategy,
+            lambda share: make_eval_dataset(splits.eval, config, share),
         )
         self._num_eval_batches = num_eval_batches(splits.eval, config)
         self._sampler = Sampler(self._state.autoencoder, splits.eval, config)

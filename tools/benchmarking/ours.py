@@ -67,19 +67,13 @@ def _build(config: Config, source: Source, device: str) -> Callable[[int], None]
 
     import tensorflow as tf
 
-    from aelab.data.pipeline import distribute, make_train_dataset
     from aelab.distributed.devices import Distribution
+    from aelab.training.loops import build_train_loop, training_batches
     from aelab.training.state import TrainState
-    from aelab.training.step import build_train_loop
 
     distribution = Distribution(config)
     state = TrainState(config, source.image_shape, 1000, distribution.strategy)
-    batches = iter(
-        distribute(
-            distribution.strategy,
-            lambda share: make_train_dataset(source, config, 0, share),
-        )
-    )
+    batches = training_batches(state, config, source)
     train_loop = build_train_loop(
         state, config, distribution.use_xla, distribution.blocks
     )

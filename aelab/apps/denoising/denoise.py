@@ -26,6 +26,7 @@ def denoise_pictures(
     output: str,
     checkpoint: str = "best",
     compare: bool = False,
+    model: str = "",
 ) -> tuple[int, int]:
     """Denoises picture files into another folder; the originals stay as they are.
 
@@ -38,6 +39,7 @@ def denoise_pictures(
       output: the folder to write to; it is created if it does not exist.
       checkpoint: `best` or `latest`.
       compare: whether to write each picture before and after, side by side, as well.
+      model: the run's `--model`, if it is not built in.
 
     Returns:
       The number of pictures that were denoised, and the number that could not be.
@@ -48,7 +50,7 @@ def denoise_pictures(
       OSError: the disk is full or fails.
     """
     jobs = plan_jobs(inputs, output, compare)
-    denoiser = Denoiser(load_trained(RunDirectory(run_dir), checkpoint))
+    denoiser = Denoiser(load_trained(RunDirectory(run_dir), checkpoint, model))
     _create_output(output)
     failed = 0
     for job in tqdm(jobs, unit="picture", disable=None, dynamic_ncols=True):

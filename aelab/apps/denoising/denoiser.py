@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from aelab.errors import UsageError
-from aelab.models import SIZE_MULTIPLES, build_model
+from aelab.models import build_model
 from aelab.runs.trained_model import TrainedModel
 
 TILE = 1024  # side, in pixels
@@ -86,18 +86,18 @@ class Denoiser:
                 f"the run's images have {self._channels} channels; only a model of 1 "
                 "(gray) or 3 (color) channels can denoise pictures"
             )
-        if self._config.model not in SIZE_MULTIPLES:
+        self.multiple = trained.autoencoder.size_multiple
+        if not self.multiple:
             height, width, _ = trained.image_shape
             raise UsageError(
                 f"--model={self._config.model}, which the run trained, only takes "
                 f"pictures of {width} x {height} pixels; a convolutional model, for "
                 "example --model=conv, takes any size"
             )
-        self.multiple = SIZE_MULTIPLES[self._config.model]
         self._tile = tile // self.multiple * self.multiple
-        model = build_model(self._config, (None, None, self._channels))
+        model = build_model(self._config, (None, None, self._channels)).model
         self.margin = _round_up(self._measure_reach(model), self.multiple)
-        model.set_weights(trained.model.get_weights())
+        model.set_weights(trained.autoencoder.model.get_weights())
         self._restore_values = self._compile(model)
         if 2 * self.margin + self.multiple > self._tile:
             raise UsageError(

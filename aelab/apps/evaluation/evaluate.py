@@ -52,6 +52,7 @@ def evaluate_run(
     data_dir: str = "",
     noise_stddevs: Sequence[float] = (),
     baselines: bool = True,
+    model: str = "",
 ) -> Evaluation:
     """Evaluates a run's checkpoint; writes `evaluation.json` and pictures.
 
@@ -61,6 +62,7 @@ def evaluate_run(
       data_dir: the folder of the run's data files, if they were moved.
       noise_stddevs: further levels of noise, above 0, for a model with Gaussian noise.
       baselines: False skips the baselines.
+      model: the run's `--model`, if it is not built in.
 
     Returns:
       The content of `evaluation.json`.
@@ -69,16 +71,17 @@ def evaluate_run(
       UsageError: no such run or checkpoint, or the data can't be read or do not fit.
     """
     run = RunDirectory(run_dir)
-    config, model, image_shape, step = load_trained(run, checkpoint)
+    config, autoencoder, image_shape, step = load_trained(run, checkpoint, model)
     config = with_data_dir(config, data_dir)
     source = _load(config, "eval", image_shape)
-    model_step = build_evaluation_step(model, config)
+    model_step = build_evaluation_step(autoencoder, config)
     measured = measure(model_step, config, source, keep_worst=_NUM_WORST)
     images, input_metrics = measured.images, means(measured.input)
     wanted: Mapping[str, Baseline] = {}
     if baselines:
         is_clean = input_metrics["mse"] == 0
-        wanted = select_baselines(is_clean, model.encoder.output_shape, image_shape)
+        code_shape = autoencoder.encoder.output_shape
+        wanted = select_baselines(is_clean, code_shape, image_shape)
     comparison, missing, unlearned = _prepare(model_step, config, source, wanted)
     trained, sweep = compare_levels(comparison, config, noise_stddevs)
     worst = zip(images.position, images.psnr, strict=True)

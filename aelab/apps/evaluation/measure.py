@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,9 @@ from aelab.data.pipeline import (
     num_eval_batches,
 )
 from aelab.data.sources import Source
-from aelab.training.step import evaluate_output, image_metrics
+from aelab.metrics import image_metrics
+from aelab.models import Autoencoder
+from aelab.training.loops import evaluate_batch
 
 Values = dict[str, np.ndarray]
 
@@ -54,16 +56,16 @@ class Measurements(NamedTuple):
     output: Values
 
 
-def build_evaluation_step(model: Any, config: Config) -> EvaluationStep:
+def build_evaluation_step(model: Autoencoder, config: Config) -> EvaluationStep:
     """Compiles a model together with the metrics of its input and output."""
 
-    def evaluate_batch(
+    def step(
         corrupted: tf.Tensor, clean: tf.Tensor
     ) -> tuple[tf.Tensor, _Metrics, _Metrics]:
-        output, output_metrics = evaluate_output(model, config, corrupted, clean)
+        output, output_metrics = evaluate_batch(model, config, corrupted, clean)
         return output, image_metrics(clean, corrupted), output_metrics
 
-    compiled: EvaluationStep = tf.function(evaluate_batch, autograph=False)
+    compiled: EvaluationStep = tf.function(step, autograph=False)
     return compiled
 
 
