@@ -1,4 +1,4 @@
-"""PNG files, with the 16 bits and the metadata that Pillow does not keep."""
+"""Reads and writes PNG files with 16 bits and metadata, which Pillow does not keep."""
 
 import io
 import os
@@ -13,34 +13,34 @@ from PIL import Image
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_SIZE = 33  # signature and first chunk
-_BIT_DEPTH = 24  # where the header has it
-_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
-_PAETH = 4  # the filter's number
+_BIT_DEPTH = 24  # its position in the header
+_COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
+_PAETH = 4  # number of the filter
 _STRIP_BYTES = 2**18
-# Colour spaces, resolution, EXIF and texts; those that describe how pixels are stored
-# would be wrong for the new ones.
-_KEPT_CHUNKS = (
+# Color spaces, resolution, EXIF and texts. Chunks that describe how pixels are stored
+# would be wrong for the new pixels.
+_PORTABLE_CHUNKS = (
     *(b"cHRM", b"cICP", b"gAMA", b"iCCP", b"sRGB", b"mDCV", b"cLLI"),
     *(b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt"),
 )
 
 
-def read_png(path: str, has_transparent_colour: bool) -> tuple[np.ndarray, bytes]:
+def read_png(path: str, has_transparent_color: bool) -> tuple[np.ndarray, bytes]:
     """Reads a PNG file.
 
-    Palettes become colour, and fewer than 8 bits 8. A colour that is declared
-    transparent becomes an alpha channel, as it would not be the same after a change.
+    Palettes become color, and fewer than 8 bits become 8. A color that is declared
+    transparent becomes an alpha channel, because changed pixels no longer have it.
 
     Args:
       path: the file.
-      has_transparent_colour: whether it declares one.
+      has_transparent_color: whether the file declares one.
 
     Returns:
-      Its pixels, uint8 or uint16 [H, W, 1 to 4], and those of its chunks that are to be
-      kept when pixels change.
+      The pixels, uint8 or uint16 [H, W, 1 to 4], and the chunks that stay valid when
+      the pixels change.
 
     Raises:
-      ValueError: it is damaged.
+      ValueError: the file is damaged.
     """
     with open(path, "rb") as file:
         bits = file.read(_HEADER_SIZE)[_BIT_DEPTH]
@@ -49,7 +49,7 @@ def read_png(path: str, has_transparent_colour: bool) -> tuple[np.ndarray, bytes
         with tf.device("CPU:0"):
             pixels = tf.io.decode_png(
                 tf.io.read_file(os.fsencode(path)),
-                channels=4 if has_transparent_colour else 0,
+                channels=4 if has_transparent_color else 0,
                 dtype=tf.uint16 if bits == 16 else tf.uint8,
             )
     except tf.errors.InvalidArgumentError:
@@ -58,45 +58,45 @@ def read_png(path: str, has_transparent_colour: bool) -> tuple[np.ndarray, bytes
 
 
 def _read_chunks(file: BinaryIO) -> bytes:
-    """The chunks of a PNG file that are to be kept when pixels change."""
-    kept = []
+    """The chunks of a PNG file that stay valid when the pixels change."""
+    chunks = []
     file.seek(len(_SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        if kind in _KEPT_CHUNKS:
-            kept.append(head + file.read(length + 4))
+        if kind in _PORTABLE_CHUNKS:
+            chunks.append(head + file.read(length + 4))
         else:
             file.seek(length + 4, io.SEEK_CUR)
-    return b"".join(kept)
+    return b"".join(chunks)
 
 
 def make_chunks(metadata: dict[str, Any]) -> bytes:
-    """The chunks for what Pillow's `save` takes: `exif`, `icc_profile`, `dpi`."""
+    """The chunks for arguments of Pillow's `save`: `exif`, `icc_profile`, `dpi`."""
     with io.BytesIO() as file:
         Image.new("L", (1, 1)).save(file, "PNG", **metadata)
         return _read_chunks(file)
 
 
 def write_png(path: str, parts: Sequence[np.ndarray], chunks: bytes = b"") -> None:
-    """Writes pixels side by side as one PNG file (ISO/IEC 15948).
+    """Writes arrays of pixels, side by side, as one PNG file (ISO/IEC 15948).
 
-    In strips of rows, so that next to no memory is needed beside the pixels. All rows
-    have the Paeth filter: files are less than a tenth larger than those of libpng,
-    which chooses a filter row by row.
+    It works in strips of rows, so that it needs little memory besides the pixels. All
+    rows have the Paeth filter. Files are less than a tenth larger than those written by
+    libpng, which chooses a filter for each row.
 
     Args:
       path: the file.
       parts: uint8 or uint16 [H, W, C], from left to right; only W may differ. C is 1
-        for gray, 3 for colour, one more with alpha.
-      chunks: what else the file is to hold, see `read_png`.
+        for gray, 3 for color, one more with alpha.
+      chunks: further chunks to write, see `read_png`.
 
     Raises:
-      OSError: it can't be written.
+      OSError: the file can't be written.
     """
     height, _, channels = parts[0].shape
     width, size = sum(part.shape[1] for part in parts), parts[0].itemsize
     head = struct.pack(
-        ">IIBBBBB", width, height, 8 * size, _COLOUR_TYPES[channels], 0, 0, 0
+        ">IIBBBBB", width, height, 8 * size, _COLOR_TYPES[channels], 0, 0, 0
     )
     rows = max(1, _STRIP_BYTES // (width * channels * size))
     above = np.zeros(width * channels * size, np.uint8)
@@ -119,15 +119,15 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _paeth(lines: np.ndarray, above: np.ndarray, pixel: int) -> np.ndarray:
-    """Rows of bytes as a PNG file has them, filtered as its clause 9.4 says.
+    """Applies the Paeth filter (ISO/IEC 15948, clause 9.4) to rows of bytes.
 
     Args:
       lines: uint8 [rows, bytes].
-      above: uint8 [bytes], the row in front of them.
-      pixel: how many bytes a pixel has.
+      above: uint8 [bytes], the previous row.
+      pixel: number of bytes per pixel.
 
     Returns:
-      uint8 [rows, 1 + bytes].
+      uint8 [rows, 1 + bytes]; each row begins with the number of the filter.
     """
     up = np.concatenate([above[np.newaxis], lines[:-1]])
     left, corner = np.zeros_like(lines), np.zeros_like(lines)

@@ -1,10 +1,10 @@
-"""Drawing with signed distances: what the embedded data set is drawn with.
+"""Drawing with signed distances, for the embedded data set.
 
-A shape is its signed distance in pixels, negative inside, which becomes coverage and so
-has soft edges. There are only correctly rounded operations (+ - * / sqrt abs min max
-floor, comparisons) and no sums over arrays, so that the bytes are the same on every
-machine: NumPy's sin, exp, pow and matmul differ between CPUs in the last place, and the
-order of a sum does too.
+A shape is its signed distance in pixels, negative inside. The distance becomes the
+coverage of a pixel, so edges are soft. Only correctly rounded operations (+ - * / sqrt
+abs min max floor, comparisons) and no sums over arrays are used, so that the bytes are
+the same on every machine: NumPy's sin, exp, pow and matmul, and the order of its sums,
+differ between CPUs.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
-# A float, or float32 [n, 1, 1]. NumPy's stubs take the product of both for float64.
+# A float, or float32 [n, 1, 1]. In NumPy's stubs their product is float64.
 Real = Any
 Point = tuple[Real, Real]
 
 SIDE = 28  # pixels
-DICE = 48  # random numbers that the parameters of one image may take
+DICE = 48  # random numbers available for the parameters of one image
 
 
 def stroke(x: Array, y: Array, points: Sequence[Point]) -> Array:
@@ -38,9 +38,9 @@ def stroke(x: Array, y: Array, points: Sequence[Point]) -> Array:
 
 
 def outline(x: Array, y: Array, points: Sequence[Point]) -> Array:
-    """Signed distance to the shape that the line through `points` bounds.
+    """Signed distance to the shape bounded by the line through `points`.
 
-    A closed line repeats its first point. With x folded to |x|, a line from the axis
+    A closed line repeats its first point. If x is replaced by |x|, a line from the axis
     x = 0 back to the axis is half the outline of a symmetric shape.
     """
     inside = np.zeros(x.shape, np.bool_)
@@ -52,15 +52,15 @@ def outline(x: Array, y: Array, points: Sequence[Point]) -> Array:
     return np.where(inside, -distance, distance)
 
 
-def box(x: Array, y: Array, centre: Point, half: Point) -> Array:
-    """Signed distance to an upright box, `half` its width and height."""
-    across, down = abs(x - centre[0]) - half[0], abs(y - centre[1]) - half[1]
+def box(x: Array, y: Array, center: Point, half: Point) -> Array:
+    """Signed distance to an upright box of half-width and half-height `half`."""
+    across, down = abs(x - center[0]) - half[0], abs(y - center[1]) - half[1]
     distance: Array = np.maximum(across, down)
     return distance
 
 
 def soften(points: Sequence[Point], cut: Real = 0.3) -> list[Point]:
-    """The line through `points`, each corner cut by that fraction of its sides."""
+    """The line through `points`, with corners cut off by a fraction of their sides."""
     middle = [
         (b[0] + cut * (end[0] - b[0]), b[1] + cut * (end[1] - b[1]))
         for a, b, c in zip(points[:-2], points[1:-1], points[2:], strict=True)
@@ -70,22 +70,22 @@ def soften(points: Sequence[Point], cut: Real = 0.3) -> list[Point]:
 
 
 def wave(phase: Array, edge: Real) -> Array:
-    """Stripes in [0, 1] of period 1 whose edges are `edge` wide."""
+    """Stripes in [0, 1] with period 1 and edges of width `edge`."""
     triangle = abs(phase - np.floor(phase) - 0.5) - 0.25
     return np.clip(triangle / edge + 0.5, 0, 1, out=triangle)
 
 
 class Sketch:
-    """Pictures of one kind while they are drawn: their parameters and their layers.
+    """A batch of pictures of one kind while they are drawn.
 
     Attributes:
-        x: float32 [n, 28, 28], pixels to the right of the garment's middle.
-        y: float32 [n, 28, 28], pixels below it.
+        x: float32 [n, 28, 28], pixels to the right of the garment's center.
+        y: float32 [n, 28, 28], pixels below the center.
         grain: float32 [n, 28, 28] in [0, 1), noise.
-        tone: float32 [n, 1, 1] in [0, 1], the garment's grey.
-        accent: float32 [n, 1, 1] in [0, 1], the grey of its second colour.
-        cloth: float32 [n, 28, 28] in [0, 1], its fabric everywhere.
-        picture: float32 [n, 28, 28], what is drawn so far on black.
+        tone: float32 [n, 1, 1] in [0, 1], the garment's gray level.
+        accent: float32 [n, 1, 1] in [0, 1], the gray level of its second color.
+        cloth: float32 [n, 28, 28] in [0, 1], the fabric, for the whole picture.
+        picture: float32 [n, 28, 28], the drawing so far, on black.
     """
 
     def __init__(self, dice: Array, grain: Array) -> None:
@@ -107,7 +107,7 @@ class Sketch:
         return (next(self._dice) < probability).astype(np.float32)
 
     def _place(self) -> tuple[Array, Array]:
-        """Pixel coordinates after a small shift, turn, stretch, shear and bend."""
+        """Pixel coordinates after a small shift, rotation, scaling, shear and bend."""
         u, line = self.uniform, np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
         column, row = line + u(-0.8, 0.8), line[:, None] + u(-0.8, 0.8)
         t = u(-0.03, 0.03)  # tan(angle / 2): up to 3.4 degrees
@@ -117,7 +117,7 @@ class Sketch:
         return x + u(-0.04, 0.04) * y + u(-0.004, 0.004) * y * y, y
 
     def _weave(self) -> Array:
-        """Plain, striped, checked, printed or speckled fabric that falls in folds."""
+        """Plain, striped, checked, printed or speckled fabric with folds."""
         u, style, rare = self.uniform, self.uniform(0, 1), self.uniform(0, 1)
         period = 2.5 + 5 * rare + 20 * rare * rare * rare * rare
         rows = wave(self.y / period + u(0, 1), 1 / period)
@@ -140,7 +140,7 @@ class Sketch:
         self.picture += cover * (tone - self.picture)
 
     def fill(self, distance: Array, tone: Real) -> None:
-        """Covers a shape with `tone` that darkens to the edge, as on a round body."""
+        """Covers a shape with `tone`, darker towards the edge as on a round body."""
         self.paint(distance, tone * (1 - 0.22 * np.clip(1 + distance / 2, 0, 1)))
 
     def shade(self, distance: Array, amount: Real, width: float = 1.0) -> None:
@@ -148,9 +148,9 @@ class Sketch:
         self.picture *= 1 - amount * np.clip(1 - distance / width, 0, 1)
 
     def develop(self) -> Bytes:
-        """The pictures in their light, uint8 [n, 28, 28]."""
+        """Applies the light; returns the finished pictures, uint8 [n, 28, 28]."""
         u = self.uniform
         light = 1.08 + u(-0.012, 0.012) * self.x - u(0, 0.012) * self.y
         light -= u(0, 0.1) * self.grain
-        grey: Array = np.clip(self.picture * light, 0, 1)
-        return (grey * 255 + 0.5).astype(np.uint8)
+        gray: Array = np.clip(self.picture * light, 0, 1)
+        return (gray * 255 + 0.5).astype(np.uint8)

@@ -1,8 +1,8 @@
 """The embedded data set: pictures of ten kinds of garments, drawn with NumPy.
 
-A stand-in for Fashion-MNIST (Xiao et al. 2017) that needs no download: the same size,
-range and number of kinds, and about as hard. A garment is a few layers of distances,
-see `aelab.data.sketch`, and the same bytes on every machine.
+It replaces Fashion-MNIST (Xiao et al. 2017) without a download: the same size, range
+and number of kinds, of similar difficulty. A garment is a few layers of signed
+distances, see `aelab.data.sketch`. Every machine draws the same bytes.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from aelab.data.sketch import (
 
 BLOCK = 512  # images drawn from one generator
 
-# In what follows u draws the next parameter, lengths are pixels from the middle of the
-# picture, y points down, and x is folded to |x| where a garment is symmetric.
+# Below, u draws the next parameter, lengths are pixels from the center of the picture,
+# y points down, and x is replaced by |x| where a garment is symmetric.
 
 
 def _top(
@@ -34,7 +34,8 @@ def _top(
 ) -> tuple[list[Point], Array]:
     """Paints body and sleeves; returns half the neckline and the body's distance.
 
-    `throat` is the neckline's depth and `arm` a sleeve's end, seen from the shoulder.
+    `throat` is the depth of the neckline, `arm` the end of a sleeve relative to the
+    shoulder.
     """
     u, x, y = s.uniform, abs(s.x), s.y
     top, drop, armpit = -12.9, u(-12.3, -10.8), u(-6.6, -5.0)
@@ -54,7 +55,7 @@ def _top(
 
 
 def _badge(s: Sketch) -> None:
-    """Prints a panel of writing on some chests."""
+    """Prints a text panel on some chests."""
     u = s.uniform
     panel = box(s.x, s.y, (u(-1.0, 1.0), u(-5.0, 0.0)), (u(1.0, 4.5), u(0.6, 3.2)))
     s.paint(panel, s.accent * (0.4 + 0.6 * s.grain), s.chance(0.33))
@@ -131,7 +132,7 @@ def _coat(s: Sketch) -> None:
     s.shade(stroke(x, y, lapel), 0.55)
     front = stroke(s.x, y, [(0.0, throat), (u(-0.5, 0.5), 13.5)])
     s.shade(front - u(0.0, 0.5), u(0.4, 0.9), 0.9)
-    breast = s.x + s.chance(0.4) * (x - s.x)  # folded where it is double
+    breast = s.x + s.chance(0.4) * (x - s.x)  # both sides if double-breasted
     _buttons(s, breast - 1.6, throat + 1.5, s.chance(0.7))
     s.shade(box(x, y, (4.4, u(4.0, 7.5)), (1.6, u(0.3, 1.0))), u(0.0, 0.5))
     belt = np.maximum(abs(y - waist[1]) - 0.8, body)
@@ -168,7 +169,7 @@ def _sandal(s: Sketch) -> None:
         strap = [(toe, ground), (toe + u(2.0, 5.0), ground - tall)]
         strap += [(toe + u(6.0, 9.0), ground - 0.25 * rise), strap[0]]
         upper = outline(x, y, soften(strap))
-        bare = -band - upper - s.chance(0.35) * 99  # inside it, unless it is solid
+        bare = -band - upper - s.chance(0.35) * 99  # a hole, unless it is solid
         s.fill(np.maximum(upper, bare), s.cloth)
     back = ground - rise - u(3.5, 7.0)
     sling = [heel, (u(10.5, 12.5), back), (u(2.0, 6.0), back)]
@@ -264,10 +265,10 @@ KINDS = tuple(_DRAW)
 
 
 def _draw_block(seed: int, block: int, images: Bytes, kinds: Bytes) -> None:
-    """Writes the first pictures of a block, as many as `images` and `kinds` hold.
+    """Fills `images` and `kinds` with the first pictures of a block.
 
     It draws the random numbers of the whole block, so that a picture does not depend on
-    how many are asked for.
+    how many are requested.
     """
     count = len(kinds)
     rng = np.random.default_rng([seed, block])
@@ -275,24 +276,24 @@ def _draw_block(seed: int, block: int, images: Bytes, kinds: Bytes) -> None:
     dice = rng.random((BLOCK, DICE), np.float32)[:count]
     grain = rng.random((BLOCK, SIDE, SIDE), np.float32)[:count]
     for kind, draw in enumerate(_DRAW.values()):
-        chosen = np.flatnonzero(kinds == kind)
-        sketch = Sketch(dice[chosen], grain[chosen])
+        rows = np.flatnonzero(kinds == kind)
+        sketch = Sketch(dice[rows], grain[rows])
         draw(sketch)
-        images[chosen, ..., 0] = sketch.develop()
+        images[rows, ..., 0] = sketch.develop()
 
 
 def draw_images(count: int, seed: int) -> tuple[Bytes, Bytes]:
-    """Draws pictures of garments whose kinds are random and equally likely.
+    """Draws pictures of garments of random, equally likely kinds.
 
-    Picture i depends on `seed` and i alone, so fewer pictures are a prefix of more.
+    Picture i depends only on `seed` and i, so fewer pictures are a prefix of more.
 
     Args:
         count: number of pictures, at least 1.
-        seed: seed of all that is random, at least 0.
+        seed: seed of all randomness, at least 0.
 
     Returns:
         Images, uint8 [count, 28, 28, 1], bright on a background of 0; and their kinds,
-        uint8 [count], positions in `KINDS`.
+        uint8 [count], indices into `KINDS`.
 
     Raises:
         ValueError: `count` is below 1 or `seed` below 0.

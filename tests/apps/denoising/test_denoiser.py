@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from aelab.models import MODELS, SIZE_MULTIPLES, build_model
 from aelab.runs.trained_model import TrainedModel
 
 
+@functools.cache
 def trained(name="conv", channels=1, size=32):
     """A model whose output depends strongly on distant pixels and on borders."""
     config = Config(model=name)
@@ -21,16 +24,26 @@ def trained(name="conv", channels=1, size=32):
     return TrainedModel(config, model, (size, size, channels), 0)
 
 
+@functools.cache
+def denoiser_of(run, tile=64):
+    return Denoiser(run, tile)
+
+
+@functools.cache
+def stock_model(trained):
+    """The trained model for any size, built from stock Keras layers."""
+    shape = (None, None, trained.image_shape[2])
+    model = build_model(Config(model=trained.config.model, stock_layers="true"), shape)
+    model.set_weights(trained.model.get_weights())
+    return model
+
+
 def whole(trained, picture, multiple=4, margin=16):
-    """The output of the stock Keras model for a picture [H, W, C] in one piece."""
+    """The output of the stock model for a picture [H, W, C] in one piece."""
     height, width, _ = picture.shape
     missing = [(margin, margin + -size % multiple) for size in (height, width)]
     padded = np.pad(picture, [*missing, (0, 0)], mode="reflect")
-    model = build_model(
-        Config(model=trained.config.model, stock_layers="true"), padded.shape
-    )
-    model.set_weights(trained.model.get_weights())
-    output = model(padded[None]).numpy()[0]
+    output = stock_model(trained)(padded[None]).numpy()[0]
     return output[margin : margin + height, margin : margin + width]
 
 
@@ -57,7 +70,7 @@ def test_tiles_use_each_pixel_once(size, tile):
 def test_tiles_give_the_output_for_the_whole_picture(size):
     run = trained()
     picture = random_picture(*size, 1)
-    found = Denoiser(run, tile=64).denoise(picture)
+    found = denoiser_of(run).denoise(picture)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, whole(run, picture), rtol=0, atol=1e-6)
 
@@ -79,14 +92,14 @@ def test_padding_changes_only_pixels_near_the_border():
     run = trained(size=64)
     picture = random_picture(64, 64, 1)
     expected = run.model(picture[None]).numpy()[0]
-    found = Denoiser(run).denoise(picture)
+    found = denoiser_of(run, 1024).denoise(picture)
     inside = (slice(13, -13), slice(13, -13))
     np.testing.assert_allclose(found[inside], expected[inside], rtol=0, atol=1e-6)
     assert abs(found - expected).max() > 1e-3
 
 
 def test_conv_has_the_reach_of_its_layers():
-    denoiser = Denoiser(trained())
+    denoiser = denoiser_of(trained())
     assert denoiser.multiple == 4
     # The leftmost pixel that pixel 2 depends on: 1 -> half 0, up -1 -> quarter -1, -2
     # -> half -4, -5 -> pixels -10, -11. That is the largest distance, 13.
@@ -114,7 +127,7 @@ def test_a_model_with_unbounded_reach_is_refused(monkeypatch):
 
     monkeypatch.setitem(MODELS, "conv", build)
     with pytest.raises(UsageError, match="tiles of 1024 pixels"):
-        Denoiser(trained())
+        Denoiser(trained.__wrapped__())
 
 
 @pytest.mark.parametrize(
@@ -128,7 +141,7 @@ def test_gray_and_color_with_and_without_alpha(model_channels, channels, dtype):
     run = trained(channels=model_channels)
     picture = random_picture(70, 45, channels, dtype=dtype)
     before = picture.copy()
-    found = Denoiser(run, tile=64).denoise(picture)
+    found = denoiser_of(run).denoise(picture)
     assert (found.dtype, found.shape) == (picture.dtype, picture.shape)
     np.testing.assert_array_equal(picture, before)
     colors = 1 if channels < 3 else 3
@@ -146,7 +159,7 @@ def test_gray_and_color_with_and_without_alpha(model_channels, channels, dtype):
 
 def test_the_result_has_16_bits_of_precision():
     picture = random_picture(40, 40, 1, dtype="uint16")
-    found = Denoiser(trained()).denoise(picture)
+    found = denoiser_of(trained()).denoise(picture)
     assert len(np.unique(found % 257)) > 100  # all 0 if 8 bits were scaled up
 
 
@@ -157,7 +170,7 @@ def test_a_bfloat16_run_denoises_in_float32():
     model.set_weights(exact.model.get_weights())
     picture = random_picture(40, 40, 1)
     found = Denoiser(TrainedModel(config, model, exact.image_shape, 0)).denoise(picture)
-    np.testing.assert_array_equal(found, Denoiser(exact).denoise(picture))
+    np.testing.assert_array_equal(found, denoiser_of(exact, 1024).denoise(picture))
 
 
 def test_the_model_is_compiled_once_for_all_sizes():
