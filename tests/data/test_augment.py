@@ -28,7 +28,7 @@ def is_move(images, others, mirrored, down, right):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mirroring_and_shifts_are_uniform(channels):
     images = np.random.default_rng(0).random((4000, 5, 7, channels), np.float32)
-    others = moved(images, Config(mirror="true", max_shift=2))
+    others = moved(images, Config(mirror=True, max_shift=2))
     moves = list(itertools.product((False, True), range(-2, 3), range(-2, 3)))
     matches = np.array([is_move(images, others, *move) for move in moves])
     assert (matches.sum(axis=0) == 1).all()
@@ -41,7 +41,7 @@ def test_mirroring_and_shifts_are_uniform(channels):
 
 def test_nothing_but_the_position_changes():
     images = np.random.default_rng(0).random((50, 6, 6, 1), np.float32)
-    still = moved(images, Config(mirror="true"))
+    still = moved(images, Config(mirror=True))
     for image, other in zip(images, still, strict=True):
         assert np.array_equal(image, other) or np.array_equal(image[:, ::-1], other)
     np.testing.assert_array_equal(moved(images, Config()), images)

@@ -24,7 +24,7 @@ SEVERAL = dataclasses.replace(
     corruption="salt_and_pepper,masking,poisson,jpeg,gaussian",
     noise_stddev_max=0.8,
 )
-MOVED = dataclasses.replace(CONFIG, mirror="true", max_shift=1)
+MOVED = dataclasses.replace(CONFIG, mirror=True, max_shift=1)
 DITHER = {CONFIG: 0, SEVERAL: 0, MOVED: 6}  # number of values per example
 each = pytest.mark.parametrize("config", DITHER, ids=["1", "5", "moved"])
 

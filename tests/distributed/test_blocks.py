@@ -6,18 +6,20 @@ import pytest
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
+from aelab.config.registry import MODELS
+from aelab.data.pipeline import make_eval_dataset, num_eval_batches
 from aelab.data.sources import ArraySource
 from aelab.distributed.blocks import num_blocks, threads_per_op
 from aelab.distributed.devices import Distribution
-from aelab.models import MODELS, build_model
-from aelab.training.state import TrainState
-from aelab.training.step import (
+from aelab.distributed.reduce import sum_over_blocks
+from aelab.models import build_model
+from aelab.training.loops import (
     build_evaluate,
     build_train_loop,
     model_metrics,
-    sum_over_blocks,
+    training_batches,
 )
+from aelab.training.state import TrainState
 
 
 @pytest.mark.parametrize(
@@ -53,10 +55,12 @@ def test_operations_share_the_cores(
 def test_sums_over_blocks_are_sums_over_all_rows(blocks):
     rows = tf.reshape(tf.range(30.0), [10, 3])
 
-    def function(one, two):
+    def function(batch):
+        one, two, nothing = batch
+        assert nothing is None
         return {"sum": tf.reduce_sum(one * two, axis=0)}, [tf.reduce_sum(two)]
 
-    (named, (total,)) = sum_over_blocks(function, blocks, rows, rows + 1)
+    (named, (total,)) = sum_over_blocks(function, blocks, (rows, rows + 1, None))
     assert named["sum"].numpy().tolist() == [2700.0, 2990.0, 3300.0]
     assert float(total) == 465.0
 
@@ -71,7 +75,7 @@ def images(count, seed=0):
 
 def train(config, blocks, steps=5):
     state = TrainState(config, SHAPE, 100)
-    batches = iter(make_train_dataset(images(300), config, 0))
+    batches = training_batches(state, config, images(300))
     train_loop = build_train_loop(state, config, blocks=blocks)
     assert train_loop(batches, tf.constant(steps, tf.int64))
     return state
@@ -110,7 +114,9 @@ def test_training_in_blocks_is_equal_up_to_rounding(model, precision):
 
 
 def weights_of(state):
-    return np.concatenate([np.ravel(weight) for weight in state.model.get_weights()])
+    return np.concatenate(
+        [np.ravel(weight) for weight in state.autoencoder.model.get_weights()]
+    )
 
 
 def distance(one, two):
@@ -129,13 +135,13 @@ def test_an_overflow_in_one_block_skips_the_whole_step():
         model="dense", precision="mixed_float16", batch_size=128, optimizer="sgd"
     )
     state = TrainState(config, SHAPE, 100)
-    before = [w.copy() for w in state.model.get_weights()]
+    before = [w.copy() for w in state.autoencoder.model.get_weights()]
     bad = np.zeros([128, *SHAPE], np.float32)
     bad[100] = np.inf
     batches = iter(tf.data.Dataset.from_tensors((bad, np.zeros_like(bad))).repeat())
     assert build_train_loop(state, config, blocks=2)(batches, tf.constant(1, tf.int64))
     assert int(state.loss_scale.skipped_steps) == 1
-    for mine, start in zip(state.model.get_weights(), before, strict=True):
+    for mine, start in zip(state.autoencoder.model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, start)
 
 

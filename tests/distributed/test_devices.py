@@ -6,10 +6,11 @@ import tensorflow as tf
 from conftest import LOGICAL_CPUS, run_script
 
 from aelab.config import FIELDS, Config
+from aelab.config.registry import MODELS
 from aelab.distributed import devices
 from aelab.distributed.devices import STRATEGIES, Distribution
 from aelab.errors import UsageError
-from aelab.models import MODELS
+from aelab.models.dense import build_dense
 from aelab.runs.directory import RunDirectory
 from aelab.system.startup import start_tensorflow
 from aelab.training.run import train_and_evaluate
@@ -117,24 +118,22 @@ def test_a_run_resumes_on_other_devices(tmp_path, capsys):
     assert lines[0]["loss"] == pytest.approx(lines[1]["loss"], rel=1e-5)
 
 
+def build_with_numpy(config, image_shape):
+    """A model that XLA can't compile."""
+    dense = build_dense(config, image_shape)
+
+    def with_numpy(code, dither):
+        same = tf.numpy_function(lambda x: x, [code], tf.float32)
+        return code + 0 * tf.reshape(same, tf.shape(code))
+
+    return dense._replace(bottleneck=with_numpy)
+
+
 def test_a_model_that_xla_cannot_compile_is_refused_before_training(
     tmp_path, monkeypatch
 ):
-    build = MODELS["dense"]
-
-    def build_with_numpy(config, image_shape):
-        model = build(config, image_shape)
-        encoder = model.encoder
-
-        def encoder_with_numpy(images, training):
-            code = encoder(images, training=training)
-            same = tf.numpy_function(lambda x: x, [code], tf.float32)
-            return code + 0 * tf.reshape(same, tf.shape(code))
-
-        model.encoder = encoder_with_numpy
-        return model
-
-    monkeypatch.setitem(MODELS, "dense", build_with_numpy)
+    target = f"{__name__}:build_with_numpy"
+    monkeypatch.setitem(MODELS, "dense", target)
     with pytest.raises(UsageError, match="--jit_compile=true: XLA can't compile"):
         train(tmp_path / "run", jit_compile="true")
     run = RunDirectory(str(tmp_path / "run"))

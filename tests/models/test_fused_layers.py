@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.config.registry import MODELS
 from aelab.metrics import bce
-from aelab.models import MODELS, build_model
+from aelab.models import build_model
 from aelab.models import fused_layers as layers
 from aelab.models.fused_layers import Conv2DMaxPool, SameConv2D, UpSampleConv2D
 

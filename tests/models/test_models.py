@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from registries import SIZE_MULTIPLES
 
 from aelab.config import FIELDS, Config
 from aelab.config.registry import MODELS
@@ -17,13 +18,6 @@ PRECISIONS = FIELDS["precision"].metadata["choices"]
 
 def images(shape=SHAPE, count=3):
     return np.random.default_rng(0).random((count, *shape), np.float32)
-
-
-SIZE_MULTIPLES = {
-    name: multiple
-    for name in MODELS
-    if (multiple := build_model(Config(model=name), SHAPE).size_multiple)
-}
 
 
 @pytest.mark.parametrize(

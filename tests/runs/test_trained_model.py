@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from registries import SIZE_MULTIPLES
 
 from aelab.config import Config
+from aelab.config.registry import MODELS
 from aelab.errors import UsageError
-from aelab.models import MODELS, SIZE_MULTIPLES
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
@@ -37,19 +38,21 @@ def test_the_model_has_the_weights_of_the_checkpoint(run, checkpoint):
     path = checkpoints.newest(run.checkpoints(checkpoint))
     with np.load(path, allow_pickle=False) as arrays:
         assert trained.step == arrays["step"] == STEPS[checkpoint]
-        for variable in trained.model.variables:
+        for variable in trained.autoencoder.model.variables:
             np.testing.assert_array_equal(variable, arrays[f"model/{variable.path}"])
     assert trained.image_shape == SHAPE
 
 
 def test_a_model_for_any_size_is_the_same(run):
     """Convolutional networks take any size; others have the run's size."""
-    expected = load_trained(run, "best").model
+    expected = load_trained(run, "best").autoencoder.model
     trained = load_trained(run, "best", any_size=True)
     images = np.random.default_rng(0).random((2, *SHAPE), np.float32)
-    np.testing.assert_allclose(trained.model(images), expected(images), atol=1e-6)
+    np.testing.assert_allclose(
+        trained.autoencoder.model(images), expected(images), atol=1e-6
+    )
     takes_any_size = trained.config.model in SIZE_MULTIPLES
-    assert trained.model.input_shape == (
+    assert trained.autoencoder.model.input_shape == (
         (None, None, None, 1) if takes_any_size else (None, *SHAPE)
     )
     assert trained.image_shape == SHAPE

@@ -68,8 +68,8 @@ def pixels_of(path):
 def output_of_model(run_dir, picture):
     """The output of the best weights for a gray picture [28, 28]."""
     config, trained, *_ = load_trained(RunDirectory(run_dir), "best")
-    model = build_model(config, (60, 60, 1))
-    model.set_weights(trained.get_weights())
+    model = build_model(config, (60, 60, 1)).model
+    model.set_weights(trained.model.get_weights())
     padded = np.pad(picture, 16, mode="reflect")
     return model(padded[None, ..., None]).numpy()[0, 16:-16, 16:-16, 0]
 

@@ -3,12 +3,14 @@ import functools
 import keras
 import numpy as np
 import pytest
+from registries import SIZE_MULTIPLES
 from sample_pictures import FULL, random_picture
 
 from aelab.apps.denoising.denoiser import Denoiser, cut
 from aelab.config import Config
+from aelab.config.registry import MODELS
 from aelab.errors import UsageError
-from aelab.models import MODELS, SIZE_MULTIPLES, build_model
+from aelab.models import build_model
 from aelab.runs.trained_model import TrainedModel
 
 
@@ -18,7 +20,7 @@ def trained(name="conv", channels=1, size=32):
     config = Config(model=name)
     model = build_model(config, (size, size, channels))
     generator = np.random.default_rng(0)
-    for variable in model.trainable_variables:
+    for variable in model.variables:
         value = variable.numpy() + 0.05 * generator.normal(size=variable.shape)
         variable.assign(value)
     return TrainedModel(config, model, (size, size, channels), 0)
@@ -33,8 +35,9 @@ def denoiser_of(run, tile=64):
 def stock_model(trained):
     """The trained model for any size, built from stock Keras layers."""
     shape = (None, None, trained.image_shape[2])
-    model = build_model(Config(model=trained.config.model, stock_layers="true"), shape)
-    model.set_weights(trained.model.get_weights())
+    config = Config(model=trained.config.model, stock_layers=True)
+    model = build_model(config, shape).model
+    model.set_weights(trained.autoencoder.model.get_weights())
     return model
 
 
@@ -91,7 +94,7 @@ def test_every_model_gives_the_same_in_tiles(name, channels):
 def test_padding_changes_only_pixels_near_the_border():
     run = trained(size=64)
     picture = random_picture(64, 64, 1)
-    expected = run.model(picture[None]).numpy()[0]
+    expected = run.autoencoder.model(picture[None]).numpy()[0]
     found = denoiser_of(run, 1024).denoise(picture)
     inside = (slice(13, -13), slice(13, -13))
     np.testing.assert_allclose(found[inside], expected[inside], rtol=0, atol=1e-6)
@@ -167,7 +170,7 @@ def test_a_bfloat16_run_denoises_in_float32():
     exact = trained()
     config = Config(precision="mixed_bfloat16")
     model = build_model(config, exact.image_shape)
-    model.set_weights(exact.model.get_weights())
+    model.model.set_weights(exact.autoencoder.model.get_weights())
     picture = random_picture(40, 40, 1)
     found = Denoiser(TrainedModel(config, model, exact.image_shape, 0)).denoise(picture)
     np.testing.assert_array_equal(found, denoiser_of(exact, 1024).denoise(picture))

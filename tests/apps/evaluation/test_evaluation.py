@@ -75,7 +75,7 @@ def moved_data(trained, tmp_path):
 @cache
 def expected_images(run_dir, **fields):
     """(clean, corrupted, output), float32 [21, 12, 16, 1], by the latest weights."""
-    config, model, _, _ = load_trained(RunDirectory(str(run_dir)), "latest")
+    config, (model, *_), *_ = load_trained(RunDirectory(str(run_dir)), "latest")
     config = Config(**vars(config) | fields)
     source = load_split(config, "eval")
     dataset = make_eval_dataset(source, config).take(num_eval_batches(source, config))
