@@ -31,12 +31,7 @@ _AUGMENT_STREAM = 5 << 32
 
 
 class Batch(NamedTuple):
-    """The rows of a training batch for one replica.
-
-    Attributes:
-      corrupted: float32 [rows, H, W, C] in [0, 1], the model's input.
-      clean: float32 [rows, H, W, C] in [0, 1], the target.
-    """
+    """The model's input and target, float32 [n, H, W, C] in [0, 1]."""
 
     corrupted: tf.Tensor
     clean: tf.Tensor
@@ -44,13 +39,7 @@ class Batch(NamedTuple):
 
 # A class of its own, because `prefetch_to_device` refuses a component that is None.
 class DitheredBatch(NamedTuple):
-    """A `Batch` for a model that quantizes its code.
-
-    Attributes:
-      corrupted: float32 [rows, H, W, C] in [0, 1], the model's input.
-      clean: float32 [rows, H, W, C] in [0, 1], the target.
-      dither: float32 [rows, dither_size] in (-1/2, 1/2), the noise to add to the code.
-    """
+    """A `Batch` with noise for the model's code, float32 [n, size] in (-1/2, 1/2)."""
 
     corrupted: tf.Tensor
     clean: tf.Tensor
@@ -58,13 +47,7 @@ class DitheredBatch(NamedTuple):
 
 
 class EvalBatch(NamedTuple):
-    """The rows of an evaluation batch for one replica.
-
-    Attributes:
-      corrupted: float32 [rows, H, W, C] in [0, 1], the model's input.
-      clean: float32 [rows, H, W, C] in [0, 1], the target.
-      weights: float32 [rows], 1 for an image, 0 for a row that pads the last batch.
-    """
+    """A `Batch` with weights, float32 [n]: 1, or 0 for rows that pad the last batch."""
 
     corrupted: tf.Tensor
     clean: tf.Tensor
@@ -167,17 +150,10 @@ def make_train_dataset(
 ) -> tf.data.Dataset:
     """The batches from step `first_step` on, without end.
 
-    Args:
-      source: the training images.
-      config: batch size, seed, augmentations and corruptions.
-      first_step: step of the first batch.
-      share: the rows to make.
-      dither_size: number of dither values per example; 0 = none.
-
     Returns:
-      A dataset of `Batch`, or of `DitheredBatch` if `dither_size` is not 0, with
-      `batch_size / replicas` rows each: for every step, one element for each replica
-      of `share`.
+      A dataset of `Batch`, or with `dither_size` numbers per example of
+      `DitheredBatch`. For every step it has one element for each replica of `share`,
+      of `batch_size / replicas` rows.
     """
     rows = config.batch_size // share.replicas
 
@@ -204,16 +180,7 @@ def make_train_dataset(
 def corrupt_training(
     clean: tf.Tensor, first_example: tf.Tensor, config: Config
 ) -> tf.Tensor:
-    """Corrupts successive training examples.
-
-    Args:
-      clean: float32 [n, H, W, C] in [0, 1].
-      first_example: int64 scalar, number of the first example.
-      config: the corruptions and the seed.
-
-    Returns:
-      float32 [n, H, W, C] in [0, 1].
-    """
+    """Corrupts the training examples from `first_example` on, an int64 scalar."""
     stream = tf.constant(_TRAIN_NOISE_STREAM + config.seed, tf.int64)
     return corrupt(clean, Key(stream, first_example), config)
 
@@ -232,8 +199,8 @@ def make_eval_dataset(
     so that any two evaluations can be compared.
 
     Returns:
-      A dataset of `EvalBatch`, with `batch_size / replicas` rows each: for every global
-      batch, one element for each replica of `share`.
+      A dataset of `EvalBatch`. For every global batch it has one element for each
+      replica of `share`, of `batch_size / replicas` rows.
     """
     rows = config.batch_size // share.replicas
 
