@@ -12,18 +12,10 @@ from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, random_bits
 
 
 def augment(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
-    """Applies all augmentations in the order of the registry.
+    """Applies all augmentations, in the order of the registry.
 
     Each has its own stream of random numbers, selected by its position. The first one
     has the stream of `key`.
-
-    Args:
-      images: float32 [n, H, W, C] in [0, 1].
-      key: selects the random numbers.
-      config: the strength of each augmentation.
-
-    Returns:
-      float32 [n, H, W, C] in [0, 1].
     """
     for position, (name, target) in enumerate(AUGMENTATIONS.items()):
         function = load(target, f"augmentation {name}")
@@ -35,15 +27,8 @@ def move(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Mirrors and shifts images at random.
 
     With `mirror`, half of the images are mirrored left to right. Each image is shifted
-    down and right by whole pixels, uniform in [-max_shift, max_shift].
-
-    Args:
-      images: float32 [n, H, W, C].
-      key: selects the random numbers.
-      config: `mirror` and `max_shift`.
-
-    Returns:
-      float32 [n, H, W, C]. Pixels that a shift uncovers repeat the edge.
+    down and right by whole pixels, uniform in [-max_shift, max_shift]. Pixels that a
+    shift uncovers repeat the edge.
     """
     if not config.mirror and not config.max_shift:
         return images

@@ -196,14 +196,6 @@ def corrupt(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     Each has its own stream of random numbers, selected by its position. So corruptions
     are independent of each other, and of a repeat of the same one. The first one has
     the stream of `key`.
-
-    Args:
-      images: float32 [n, H, W, C] in [0, 1].
-      key: selects the random numbers.
-      config: names the corruptions and their levels.
-
-    Returns:
-      float32 [n, H, W, C] in [0, 1].
     """
     for position, name in enumerate(config.corruptions()):
         function = load(CORRUPTIONS[name], f"--corruption={name}")

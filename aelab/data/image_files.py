@@ -39,12 +39,8 @@ def walk(
 ) -> Iterator[str]:
     """Finds the files below a folder whose names end in one of `suffixes`.
 
-    Upper and lower case are equal. Names that begin with a dot are skipped.
-
-    Args:
-      folder: the folder.
-      suffixes: in lower case.
-      follow_links: whether to follow links to folders.
+    The case of a suffix does not matter. Names that begin with a dot are skipped, and
+    links to folders unless `follow_links` is True.
 
     Yields:
       Paths relative to `folder`, sorted within each folder.
@@ -146,14 +142,10 @@ def read_square(
 
 @contextlib.contextmanager
 def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
-    """Opens a picture and reads its header only.
+    """Opens a picture and reads only its header.
 
-    Args:
-      path: the file; its content determines the format, not its name.
-      size: minimum width and height, in pixels.
-
-    Yields:
-      Pillow's image.
+    Its content determines the format, not its name. It must have `size` pixels in each
+    direction.
 
     Raises:
       Exception: it can't be read, is too small, or is a TIFF file that Pillow can't

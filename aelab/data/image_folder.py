@@ -75,16 +75,13 @@ class ImageFolder:
         return self.crops(indices, np.full([len(indices), 2], _MIDDLE, np.uint32))
 
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Square crops of the pictures at `indices`.
+        """Square crops of the pictures at `indices`, see `SupportsCrops.crops`.
 
         Threads may call it at the same time: Pillow decodes without Python's lock.
 
         Args:
           indices: int64 [n].
           places: uint32 [n, 2], `down` and `right` of `read_square`.
-
-        Returns:
-          uint8 [n, image_size, image_size, image_channels].
 
         Raises:
           ImageError: more than `max_bad_files` pictures can't be used, or reading one

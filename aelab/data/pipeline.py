@@ -46,13 +46,7 @@ class Batch(NamedTuple):
 
 
 class EvalBatch(NamedTuple):
-    """The rows of an evaluation batch for one replica.
-
-    Attributes:
-      corrupted: float32 [rows, H, W, C] in [0, 1], the model's input.
-      clean: float32 [rows, H, W, C] in [0, 1], the target.
-      weights: float32 [rows], 1 for an image, 0 for a row that pads the last batch.
-    """
+    """A `Batch` with weights, float32 [n]: 1, or 0 for rows that pad the last batch."""
 
     corrupted: tf.Tensor
     clean: tf.Tensor
@@ -155,13 +149,6 @@ def make_train_dataset(
 ) -> tf.data.Dataset:
     """The batches from step `first_step` on, without end.
 
-    Args:
-      source: the training images.
-      config: batch size, seed, augmentations and corruptions.
-      first_step: step of the first batch.
-      share: the rows to make.
-      dither_size: number of dither values per example; 0 = none.
-
     Returns:
       A dataset of tuples, the parts of a `Batch` without those that are None, with
       `batch_size / replicas` rows each: for every step, one element for each replica
@@ -192,16 +179,7 @@ def make_train_dataset(
 def corrupt_training(
     clean: tf.Tensor, first_example: tf.Tensor, config: Config
 ) -> tf.Tensor:
-    """Corrupts successive training examples.
-
-    Args:
-      clean: float32 [n, H, W, C] in [0, 1].
-      first_example: int64 scalar, number of the first example.
-      config: the corruptions and the seed.
-
-    Returns:
-      float32 [n, H, W, C] in [0, 1].
-    """
+    """Corrupts the training examples from `first_example` on, an int64 scalar."""
     stream = tf.constant(_TRAIN_NOISE_STREAM + config.seed, tf.int64)
     return corrupt(clean, Key(stream, first_example), config)
 
@@ -220,8 +198,8 @@ def make_eval_dataset(
     so that any two evaluations can be compared.
 
     Returns:
-      A dataset of `EvalBatch`, with `batch_size / replicas` rows each: for every global
-      batch, one element for each replica of `share`.
+      A dataset of `EvalBatch`. For every global batch it has one element for each
+      replica of `share`, of `batch_size / replicas` rows.
     """
     rows = config.batch_size // share.replicas
 

@@ -252,7 +252,5 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
 
 def _find(folder: str, name: str) -> str | None:
     """The path of `name` or `name.gz` in `folder`; None if neither exists."""
-    for path in (os.path.join(folder, name), os.path.join(folder, f"{name}.gz")):
-        if os.path.exists(path):
-            return path
-    return None
+    paths = (os.path.join(folder, name + suffix) for suffix in ("", ".gz"))
+    return next(filter(os.path.exists, paths), None)

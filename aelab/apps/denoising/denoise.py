@@ -45,8 +45,8 @@ def denoise_pictures(
       The number of pictures that were denoised, and the number that could not be.
 
     Raises:
-      UsageError: `plan_jobs`, `load_trained` or `Denoiser` raise it, or the output
-        folder can't be created or written. No picture is written in these cases.
+      UsageError: `plan_jobs`, `load_trained` or `Denoiser` raises it, or the output
+        folder can't be created or written. No picture is written then.
       OSError: the disk is full or fails.
     """
     jobs = plan_jobs(inputs, output, compare)

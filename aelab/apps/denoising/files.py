@@ -142,9 +142,8 @@ def _read(image: Image.Image, path: str) -> Picture:
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint16)  # in the machine's byte order
-    return Picture(
-        pixels, "PNG" if kind == "GIF" else kind, _metadata(image, kind), b""
-    )
+    target = "PNG" if kind == "GIF" else kind
+    return Picture(pixels, target, _metadata(image, kind), b"")
 
 
 def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:

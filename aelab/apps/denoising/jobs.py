@@ -68,24 +68,20 @@ def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
         yield given, os.path.basename(given)
         return
     if not os.path.isdir(given):
-        raise UsageError(f"INPUT {given} does not exist")
-    written = os.path.relpath(os.path.realpath(output), os.path.realpath(given))
-    pictures: list[tuple[str, str]] = []
-    others: list[str] = []
+        raise UsageError(f"INPUT {given}: no such file or folder")
+    below = os.path.relpath(os.path.realpath(output), os.path.realpath(given)) + os.sep
     try:
-        for name in walk(given, SUFFIXES + _OTHER_SUFFIXES):
-            path = os.path.join(given, name)
-            if name.startswith(written + os.sep) or not _is_file_or_missing(path):
-                continue
-            if name.lower().endswith(SUFFIXES):
-                pictures.append((path, name))
-            else:
-                others.append(path)
+        names = [
+            name
+            for name in walk(given, SUFFIXES + _OTHER_SUFFIXES)
+            if not name.startswith(below) and _is_file_or_missing(given, name)
+        ]
     except OSError as error:
         raise UsageError(
             f"INPUT {error.filename} can't be read: {error.strerror}"
         ) from None
-    if others:
+    pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+    if others := sorted(set(names) - set(pictures)):
         warn(
             f"INPUT {given}: {len(others)} pictures are skipped, for example "
             f"{others[0]}; those in {', '.join(SUFFIXES)} can be denoised"
@@ -94,11 +90,13 @@ def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
         raise UsageError(
             f"INPUT {given} has no pictures, no files in {', '.join(SUFFIXES)}"
         )
-    yield from pictures
+    for name in pictures:
+        yield os.path.join(given, name), name
 
 
-def _is_file_or_missing(path: str) -> bool:
+def _is_file_or_missing(folder: str, name: str) -> bool:
     """True for a file, and for a link to a file that does not exist."""
+    path = os.path.join(folder, name)
     return os.path.isfile(path) or not os.path.exists(path)
 
 

@@ -87,7 +87,7 @@ def test_skipped_pictures_are_reported_in_one_line(tmp_path, capsys):
     assert line.startswith(
         f"warning: INPUT {folder}: 2 pictures are skipped, for example "
     )
-    assert str(folder / "b.AVIF") in line and ".jpg, .png" in line
+    assert "b.AVIF;" in line and ".jpg, .png" in line
 
 
 @pytest.mark.parametrize("prefix", ["", ".tmp-"])
@@ -125,7 +125,7 @@ def test_no_input_is_replaced_by_another_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("none.png", "none.png does not exist"), ("empty", "has no pictures")],
+    [("none.png", "none.png: no such file or folder"), ("empty", "has no pictures")],
 )
 def test_inputs_without_pictures_are_refused(given, message, tmp_path):
     (tmp_path / "empty").mkdir()
