@@ -118,12 +118,12 @@ def untrained(tmp_path):
     [
         ("keras", "model.h5", "must end in .keras"),
         ("keras", "model", "--format=saved_model"),
-        ("keras", "none/model.keras", "there is no folder"),
+        ("keras", "none/model.keras", "does not exist"),
         ("keras", "folder.keras", "is a folder"),
         ("saved_model", "model.keras", "writes a folder"),
-        ("saved_model", "none/model", "there is no folder"),
-        ("saved_model", "full", "there already"),
-        ("saved_model", "file", "there already"),
+        ("saved_model", "none/model", "does not exist"),
+        ("saved_model", "full", "exists already"),
+        ("saved_model", "file", "exists already"),
     ],
 )
 def test_a_bad_output_is_refused(untrained, tmp_path, format, output, message):

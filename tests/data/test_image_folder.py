@@ -77,7 +77,7 @@ def damage(path):
 def batches(source, config, first, last, share=Share()):  # noqa: B008
     dataset = make_train_dataset(source, config, first, share)
     taken = dataset.take((last - first) * share.local_replicas)
-    return np.concatenate([batch.clean.numpy() for batch in taken])
+    return np.concatenate([clean.numpy() for _, clean in taken])
 
 
 def places(images):
@@ -166,7 +166,7 @@ def test_crops_do_not_depend_on_threads(folder):
     options.threading.private_threadpool_size = 1
     dataset = make_train_dataset(source, config, 0).take(20).with_options(options)
     np.testing.assert_array_equal(
-        np.concatenate([batch.clean.numpy() for batch in dataset]),
+        np.concatenate([clean.numpy() for _, clean in dataset]),
         batches(source, config, 0, 20),
     )
 

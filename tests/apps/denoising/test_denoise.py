@@ -9,7 +9,7 @@ from conftest import run_script
 from PIL import Image
 
 from aelab.apps.denoising import denoise_pictures
-from aelab.cli import flags
+from aelab.cli import exit_code as exit_code_of
 from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.models import build_model
@@ -80,7 +80,7 @@ def exit_code(monkeypatch):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["denoise.py", *map(str, arguments)])
-        return flags.exit_code(importlib.import_module("denoise").main)
+        return exit_code_of(importlib.import_module("denoise").main)
 
     return call
 

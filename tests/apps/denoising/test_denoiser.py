@@ -10,7 +10,7 @@ from aelab.apps.denoising.denoiser import Denoiser, cut
 from aelab.config import Config
 from aelab.config.registry import MODELS
 from aelab.errors import UsageError
-from aelab.models import build_model
+from aelab.models import Autoencoder, build_model
 from aelab.runs.trained_model import TrainedModel
 
 
@@ -121,14 +121,17 @@ def test_a_model_of_two_channels_is_refused():
         Denoiser(trained(channels=2))
 
 
-def test_a_model_with_unbounded_reach_is_refused(monkeypatch):
-    def build(config, image_shape):
-        images = keras.Input(image_shape)
-        mean = keras.layers.GlobalAveragePooling2D(keepdims=True)(images)
-        output = keras.layers.Conv2D(1, 1, activation="sigmoid")(images + mean)
-        return keras.Model(images, output)
+def build_unbounded(config, image_shape):
+    """A model whose output depends on all of the image."""
+    images = keras.Input(image_shape)
+    mean = keras.layers.GlobalAveragePooling2D(keepdims=True)(images)
+    output = keras.layers.Conv2D(1, 1, activation="sigmoid")(images + mean)
+    model = keras.Model(images, output)
+    return Autoencoder(model, model, model, size_multiple=4)
 
-    monkeypatch.setitem(MODELS, "conv", build)
+
+def test_a_model_with_unbounded_reach_is_refused(monkeypatch):
+    monkeypatch.setitem(MODELS, "conv", f"{__name__}:build_unbounded")
     with pytest.raises(UsageError, match="tiles of 1024 pixels"):
         Denoiser(trained.__wrapped__())
 
