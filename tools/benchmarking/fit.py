@@ -46,15 +46,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times epochs of `Model.fit`, which shuffles arrays in memory.
 
     An epoch has all images, or the whole batches that fit into half of the time, but
-    at least 20 batches if there are so many. The first epoch does not count.
-
-    Args:
-      job: `device`, cpu or gpu; `config`, the fields of a `Config`; `images`, a .npy
-        file of uint8 [n, H, W, C]; `setting`, with steps_per_execution and jit_compile;
-        `seconds`.
-
-    Returns:
-      `ms`: milliseconds per step, the mean over the epochs; `steps`: number of steps.
+    at least 20 batches if there are so many. The first epoch does not count. See
+    `benchmarking.jobs` for the job and the result.
     """
     require_device(job["device"])
     config, setting = Config(**job["config"]), job["setting"]

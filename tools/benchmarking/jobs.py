@@ -1,4 +1,15 @@
-"""Runs each measurement in a process of its own."""
+"""Runs each measurement in a process of its own.
+
+A job is a dict for JSON. It always has:
+  kind: a key of `_MODULES`.
+  device: cpu or gpu.
+  seconds: duration of the measurement.
+Jobs of the kinds ours, fit and torch also have:
+  config: the fields of a `Config`.
+  images: a .npy file of uint8 [n, H, W, C].
+  setting: one of `recipes.SETTINGS`.
+Their result is `ms`, the mean milliseconds per step, and `steps`, the number of steps.
+"""
 
 import importlib
 import json
@@ -29,8 +40,7 @@ def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Runs a job in a new process.
 
     Args:
-      job: `kind`, a key of `_MODULES`; `device`, cpu or gpu; and the other arguments of
-        the measurement.
+      job: see above.
       folder: a cache that processes share.
 
     Returns:

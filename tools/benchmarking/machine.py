@@ -50,9 +50,7 @@ def describe(device: str) -> Machine:
 
 def num_cores() -> int:
     """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def require_device(device: str) -> None:

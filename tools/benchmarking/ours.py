@@ -17,16 +17,7 @@ _MIN_CALLS = 3  # of a measurement
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Times the whole loop on the images of a file.
-
-    Args:
-      job: `device`, cpu or gpu; `config`, the fields of a `Config`; `images`, a .npy
-        file of uint8 [n, H, W, C]; `setting`, fields to change; `seconds`, the
-        duration.
-
-    Returns:
-      The result of `time_loop`.
-    """
+    """Times the whole loop on the images of a file; see `benchmarking.jobs`."""
     source = ArraySource(np.load(job["images"]))
     config = Config(**job["config"] | job["setting"])
     return time_loop(config, source, job["seconds"], job["device"])

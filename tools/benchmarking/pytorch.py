@@ -22,16 +22,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Times training steps.
-
-    Args:
-      job: `config`, the fields of a `Config`; `images`, a .npy file of uint8
-        [n, H, W, C]; `device`, cpu or gpu; `setting`, from `SETTINGS`; `seconds`, the
-        duration.
-
-    Returns:
-      `ms`: milliseconds per step, the mean over the time; `steps`: number of steps.
-    """
+    """Times training steps; see `benchmarking.jobs`."""
     # TensorFlow does the same. Without it, products of numbers close to 0 take a third
     # of the time.
     torch.set_flush_denormal(True)

@@ -147,10 +147,7 @@ class Tally:
             print(f"LOSS  {self.losses[-1]}", flush=True)
 
     def compare(self, run: Run, reference: Run, code: int) -> bool:
-        """Compares a complete run, whose exit code is `code`; True if nothing is lost.
-
-        The run's processes are counted as well.
-        """
+        """Compares a complete run with exit code `code`; True if nothing is lost."""
         before = len(self.losses)
         if code:
             self.add_losses(run.path, [f"exit code {code} at the end: {run.errors()}"])
@@ -165,13 +162,7 @@ class Tally:
 
 
 def unexpected_output(code: int, expected: list[int], errors: str) -> list[str]:
-    """A sentence for a wrong exit code and one for a traceback.
-
-    Args:
-      code: exit code of a process, negative if a signal ended it.
-      expected: the exit codes that are right.
-      errors: the error output.
-    """
+    """Sentences for an exit code that is not expected, and for a traceback."""
     problems = []
     if code not in expected:
         problems.append(f"exit code {code}, not {expected}: {errors}")
