@@ -1,3 +1,3 @@
 """aelab: autoencoders with a training loop to read and change."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
