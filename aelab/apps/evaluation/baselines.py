@@ -261,7 +261,8 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 
 def _clamped(images: np.ndarray) -> np.ndarray:
-    return np.clip(images, 0.0, 1.0).astype(np.float32)
+    clamped: np.ndarray = np.clip(images, 0.0, 1.0).astype(np.float32)
+    return clamped
 
 
 class Baseline(NamedTuple):
