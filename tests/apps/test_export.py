@@ -10,40 +10,79 @@ import tensorflow as tf
 from registries import SIZE_MULTIPLES
 
 from aelab.apps.export import FORMATS, export
+from aelab.config import FIELDS, Config
 from aelab.errors import UsageError
 from aelab.models import build_model
+from aelab.runs import checkpoints
+from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
 
-# In a process that can't import aelab. Keras alone: nor can it load custom code.
-_OPEN_KERAS = """
-import sys
-sys.modules["aelab"] = None
-import keras, numpy as np
-model = keras.models.load_model(sys.argv[1], safe_mode=True)
-inputs = np.load(sys.argv[2])
-np.savez(sys.argv[3], **{name: model.predict(array, verbose=0)
-                         for name, array in inputs.items()})
-"""
-# TensorFlow alone: no Keras either.
-_OPEN_SAVED_MODEL = """
+MODELS = sorted(FIELDS["model"].metadata["choices"])
+SHAPE = (28, 28, 1)
+SUFFIXES = {"keras": ".keras", "saved_model": ""}
+STEPS = {"best": 3, "latest": 6}
+
+# Opens all exported models in a process that can't import aelab: first the SavedModels,
+# while Keras can't be imported either, and then the files for Keras, which loads no
+# custom code. Writes the outputs for the images in NAME.npz to NAME.out.npz.
+_OPEN = """
 import sys
 sys.modules["aelab"] = sys.modules["keras"] = None
 import numpy as np, tensorflow as tf
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-inputs = np.load(sys.argv[2])
-np.savez(sys.argv[3], **{name: serve(images=tf.constant(array))["output"]
-                         for name, array in inputs.items()})
+
+def write_outputs(name, function):
+    inputs = np.load(f"{name}.npz")
+    outputs = {key: function(images) for key, images in inputs.items()}
+    np.savez(f"{name}.out.npz", **outputs)
+
+def serve(model):
+    signature = tf.saved_model.load(model).signatures["serving_default"]
+    return lambda images: signature(images=tf.constant(images))["output"]
+
+for model in sys.argv[1:]:
+    write_outputs(f"{model}-saved_model", serve(f"{model}-saved_model"))
+del sys.modules["keras"]
+import keras
+
+for model in sys.argv[1:]:
+    loaded = keras.models.load_model(f"{model}-keras.keras", safe_mode=True)
+    write_outputs(f"{model}-keras", lambda images: loaded.predict(images, verbose=0))
 """
-_OPEN = {"keras": _OPEN_KERAS, "saved_model": _OPEN_SAVED_MODEL}
-SHAPE = (28, 28, 1)
 
 
-def name_of(format):
-    return "model.keras" if format == "keras" else "model"
+def write_run(path, model):
+    """Writes a run of a model with two checkpoints of random weights."""
+    run = RunDirectory(str(path))
+    config = Config(model=model)
+    run.write(config, {"image_shape": list(SHAPE)}, {})
+    variables = build_model(config, SHAPE).variables
+    generator = np.random.default_rng(0)
+    for checkpoint, step in STEPS.items():
+        arrays = {
+            f"model/{variable.path}": (
+                variable.numpy() + generator.normal(0, 0.01, variable.shape)
+            ).astype(variable.dtype)
+            for variable in variables
+        }
+        arrays["step"] = np.int64(step)
+        checkpoints.save(run.checkpoints(checkpoint), step, arrays)
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of each model. Read-only."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {model: write_run(folder / model, model) for model in MODELS}
+
+
+@pytest.fixture
+def run_dir(runs):
+    return runs["dense"].path
 
 
 def shapes_of(model, format):
-    """Batches of several sizes; of images of several where that is to work."""
+    """Batches of several sizes, and of images of several sizes where supported."""
     shapes = [(1, *SHAPE), (5, *SHAPE)]
     if format == "saved_model" and model in SIZE_MULTIPLES:
         multiple = SIZE_MULTIPLES[model]
@@ -52,64 +91,85 @@ def shapes_of(model, format):
     return shapes
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
-def test_an_exported_model_opens_without_aelab(any_run, tmp_path, format):
-    """And gives what the model gives that was trained."""
-    output, inputs, results = (
-        tmp_path / name for name in (name_of(format), "in.npz", "out.npz")
-    )
-    trained = load_trained(any_run, "latest")
-    assert export(any_run.path, str(output), "latest", format) == trained.step == 6
+@pytest.fixture(scope="module")
+def exported(runs, tmp_path_factory):
+    """A folder of all models in all formats, with inputs and another process' outputs.
+
+    It holds only what was exported and the arrays.
+    """
+    folder = tmp_path_factory.mktemp("exported")
     generator = np.random.default_rng(0)
-    shapes = shapes_of(trained.config.model, format)
-    images = [generator.random(shape, np.float32) for shape in shapes]
-    np.savez(inputs, *images)
-    subprocess.run(
-        [sys.executable, "-c", _OPEN[format], output, inputs, results],
-        check=True,
-        cwd=tmp_path,
-    )
-    with np.load(results) as found:
-        assert len(found) == len(images)
-        for array, result in zip(images, found.values(), strict=True):
-            model = build_model(trained.config, array.shape[1:]).model
-            model.set_weights(trained.autoencoder.model.get_weights())
-            np.testing.assert_allclose(result, model(array), atol=1e-6)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *(output.name, "in.npz", "out.npz")
-    }
+    names = set()
+    for model, run in runs.items():
+        for format in FORMATS:
+            name = f"{model}-{format}"
+            output = str(folder / name) + SUFFIXES[format]
+            assert export(run.path, output, "latest", format) == STEPS["latest"]
+            shapes = shapes_of(model, format)
+            images = [generator.random(shape, np.float32) for shape in shapes]
+            np.savez(folder / f"{name}.npz", *images)
+            names |= {os.path.basename(output), f"{name}.npz"}
+    assert {path.name for path in folder.iterdir()} == names
+    subprocess.run([sys.executable, "-c", _OPEN, *MODELS], check=True, cwd=folder)
+    return folder
 
 
-def test_a_keras_file_has_encoder_and_decoder(any_run, tmp_path):
-    export(any_run.path, str(tmp_path / "model.keras"))
-    model = keras.models.load_model(tmp_path / "model.keras")
+@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("model", MODELS)
+def test_an_exported_model_gives_the_same_output_without_aelab(
+    runs, exported, model, format
+):
+    trained = load_trained(runs[model], "latest")
+    models = {SHAPE: trained.autoencoder.model}
+    with (
+        np.load(exported / f"{model}-{format}.npz") as inputs,
+        np.load(exported / f"{model}-{format}.out.npz") as outputs,
+    ):
+        assert len(outputs) == len(inputs) == len(shapes_of(model, format))
+        for name, images in inputs.items():
+            shape = images.shape[1:]
+            if shape not in models:
+                models[shape] = build_model(trained.config, shape).model
+                weights = trained.autoencoder.model.get_weights()
+                models[shape].set_weights(weights)
+            expected = models[shape](images)
+            np.testing.assert_allclose(outputs[name], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_keras_file_has_encoder_and_decoder(runs, exported, model):
+    exported_model = keras.models.load_model(exported / f"{model}-keras.keras")
     images = np.random.default_rng(0).random((5, *SHAPE), np.float32)
-    code = model.get_layer("encoder")(images)
-    autoencoder = load_trained(any_run, "best").autoencoder
+    code = exported_model.get_layer("encoder")(images)
+    autoencoder = load_trained(runs[model], "latest").autoencoder
     expected = autoencoder.encoder(images)
-    for mine, right in zip(
+    for actual, right in zip(
         tf.nest.flatten(code), tf.nest.flatten(expected), strict=True
     ):
-        np.testing.assert_allclose(mine, right, atol=1e-5)
+        np.testing.assert_allclose(actual, right, atol=1e-5)
     if autoencoder.bottleneck:
         code = autoencoder.bottleneck(code, None)
     np.testing.assert_allclose(
-        model.get_layer("decoder")(code), model(images), atol=1e-6
+        exported_model.get_layer("decoder")(code), exported_model(images), atol=1e-6
     )
 
 
-def test_the_best_weights_unless_told(any_run, tmp_path):
-    export(any_run.path, str(tmp_path / "model"), format="saved_model")
-    serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+def test_the_best_weights_are_exported_by_default(runs, run_dir, tmp_path):
+    output = tmp_path / "model"
+    assert export(run_dir, str(output), format="saved_model") == STEPS["best"]
+    serve = tf.saved_model.load(str(output)).signatures["serving_default"]
     images = np.random.default_rng(0).random((5, *SHAPE), np.float32)
-    expected = load_trained(any_run, "best").autoencoder.model(images)
-    found = serve(images=tf.constant(images))["output"]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    best, latest = (
+        load_trained(runs["dense"], name).autoencoder.model(images) for name in STEPS
+    )
+    assert np.abs(best - latest).max() > 1e-3
+    result = serve(images=tf.constant(images))["output"]
+    np.testing.assert_allclose(result, best, atol=1e-6)
 
 
 @pytest.fixture
 def untrained(tmp_path):
-    """A run of which nothing is read before its output is refused."""
+    """A run directory that does not exist: the output is checked first."""
     return str(tmp_path / "none")
 
 
@@ -139,10 +199,10 @@ def test_a_bad_output_is_refused(untrained, tmp_path, format, output, message):
 
 
 @pytest.mark.parametrize("format", sorted(FORMATS))
-def test_what_fails_half_way_leaves_what_was_there(
-    any_run, tmp_path, monkeypatch, format
+def test_a_failed_export_leaves_the_existing_output(
+    run_dir, tmp_path, monkeypatch, format
 ):
-    output = tmp_path / name_of(format)
+    output = tmp_path / f"model{SUFFIXES[format]}"
     if format == "keras":
         output.write_text("old")
     else:
@@ -160,7 +220,7 @@ def test_what_fails_half_way_leaves_what_was_there(
     else:
         monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(OSError, match=r"error|No space left") as error:
-        export(any_run.path, str(output), format=format)
+        export(run_dir, str(output), format=format)
     assert error.value.filename == str(output)
     assert list(tmp_path.iterdir()) == [output]
     if format == "keras":
@@ -169,8 +229,8 @@ def test_what_fails_half_way_leaves_what_was_there(
         assert list(output.iterdir()) == []
 
 
-def test_a_folder_that_appears_meanwhile_is_not_replaced(
-    any_run, tmp_path, monkeypatch
+def test_a_folder_that_appears_during_the_export_is_not_replaced(
+    run_dir, tmp_path, monkeypatch
 ):
     output, save = tmp_path / "model", tf.saved_model.save
 
@@ -181,5 +241,5 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced(
 
     monkeypatch.setattr(tf.saved_model, "save", save_late)
     with pytest.raises(UsageError, match=r"can't be written: .*not empty"):
-        export(any_run.path, str(output), format="saved_model")
+        export(run_dir, str(output), format="saved_model")
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "mine"]

@@ -4,6 +4,7 @@ NumPy arrays in and out. The libraries that do the work are optional, so they ar
 imported where they are used; `BASELINES` names the library of each baseline.
 """
 
+import functools
 import importlib.util
 import math
 from collections.abc import Callable
@@ -255,8 +256,8 @@ def fit_pca(
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
-    flat: np.ndarray = images.reshape(len(images), -1).astype(np.float64)
-    return flat
+    rows: np.ndarray = images.reshape(len(images), -1).astype(np.float64)
+    return rows
 
 
 def _clamped(images: np.ndarray) -> np.ndarray:
@@ -265,13 +266,7 @@ def _clamped(images: np.ndarray) -> np.ndarray:
 
 
 class Baseline(NamedTuple):
-    """A baseline.
-
-    Attributes:
-      restore: the method.
-      library: the library that it needs, by the name that is imported.
-      learns: True if it learns from training images.
-    """
+    """A method, the module that it needs, and True if it learns from images."""
 
     restore: Callable[[Task], Restoration]
     library: str
@@ -287,13 +282,10 @@ BASELINES = {
 
 def code_baselines(encoding_dim: int) -> dict[str, Baseline]:
     """The baselines of a code of `encoding_dim` numbers per clean image."""
-
-    def restore(task: Task) -> Restoration:
-        return principal_components(task, encoding_dim)
-
+    restore = functools.partial(principal_components, number=encoding_dim)
     return {"principal_components": Baseline(restore, "sklearn", learns=True)}
 
 
 def is_installed(library: str) -> bool:
-    """True if `library`, by the name that is imported, can be found."""
+    """True if the module `library` can be found."""
     return importlib.util.find_spec(library) is not None

@@ -100,11 +100,11 @@ def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
     measured = measure(comparison.model_step, config, source)
     bar.update()
     level = Level(
-        corruption=describe(config),
-        noise_stddev=None if config.noise_stddev_max else config.noise_stddev,
-        images=len(source),
-        input=_summary(measured.input),
-        output=_summary(measured.output),
+        describe(config),
+        None if config.noise_stddev_max else config.noise_stddev,
+        len(source),
+        _summary(measured.input),
+        _summary(measured.output),
         baselines={},
     )
     if comparison.training is None:

@@ -1,7 +1,7 @@
 """Metrics of a model on each evaluation image, and the worst of the images."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,28 +69,6 @@ def build_evaluation_step(model: Autoencoder, config: Config) -> EvaluationStep:
     return compiled
 
 
-def measure_batches(
-    model_step: EvaluationStep, config: Config, source: Source
-) -> Iterator[Measurements]:
-    """Evaluates all images of `source` in order, batch by batch."""
-    first = 0
-    dataset = make_eval_dataset(source, config)
-    for corrupted, clean, weights in itertools.islice(
-        dataset, num_eval_batches(source, config)
-    ):
-        rows = int(np.count_nonzero(weights))
-        output, *metrics = model_step(corrupted, clean)
-        input_values, output_values = (
-            {name: value.numpy()[:rows] for name, value in values.items()}
-            for values in metrics
-        )
-        pictures = [part.numpy()[:rows] for part in (clean, corrupted, output)]
-        position = np.arange(first, first + rows)
-        images = Images(position, output_values["psnr"], *pictures)
-        yield Measurements(images, input_values, output_values)
-        first += rows
-
-
 def measure(
     model_step: EvaluationStep, config: Config, source: Source, keep_worst: int = 0
 ) -> Measurements:
@@ -105,12 +83,25 @@ def measure(
     """
     images: list[Images] = []
     inputs, outputs = [], []
-    for batch in measure_batches(model_step, config, source):
-        images.append(batch.images)
+    first = 0
+    dataset = make_eval_dataset(source, config)
+    for corrupted, clean, weights in itertools.islice(
+        dataset, num_eval_batches(source, config)
+    ):
+        rows = int(np.count_nonzero(weights))
+        output, *metrics = model_step(corrupted, clean)
+        batch_input, batch_output = (
+            {name: value.numpy()[:rows] for name, value in values.items()}
+            for values in metrics
+        )
+        pictures = [part.numpy()[:rows] for part in (clean, corrupted, output)]
+        position = np.arange(first, first + rows)
+        images.append(Images(position, batch_output["psnr"], *pictures))
         if keep_worst:
             images = [_concatenate(images).worst(keep_worst)]
-        inputs.append(batch.input)
-        outputs.append(batch.output)
+        inputs.append(batch_input)
+        outputs.append(batch_output)
+        first += rows
     return Measurements(
         _concatenate(images), _concatenate_values(inputs), _concatenate_values(outputs)
     )

@@ -18,10 +18,8 @@ class Level:
       input, output: mean of each metric, and the spread of the PSNR.
       baselines: the same for each baseline, with its setting: `sigma`, `weight` or
         `components`.
-      search_images: number of images on which sigma and weight were chosen; 0 without
-        baselines.
-      training_images: number of images that baselines learned from; 0 without
-        baselines.
+      search_images: number of images on which sigma and weight were chosen, or 0.
+      training_images: number of images that baselines learned from, or 0.
     """
 
     corruption: str
@@ -36,12 +34,7 @@ class Level:
 
 @dataclass(frozen=True)
 class EvaluatedData:
-    """The evaluation images.
-
-    Attributes:
-      fingerprint: of the images.
-      as_in_training: True if the run was evaluated on the same images in training.
-    """
+    """Fingerprint of the evaluation images; True if they are those of training."""
 
     fingerprint: str
     as_in_training: bool
@@ -92,5 +85,5 @@ class Evaluation:
         """The content of `evaluation.json`."""
         values = dataclasses.asdict(self)
         for level in (values["trained"], *values["sweep"]):
-            level["floors"] = level["baselines"]  # the name that readers may know
+            level["floors"] = level["baselines"]  # the file has both names
         return json.dumps(values, indent=2) + "\n"

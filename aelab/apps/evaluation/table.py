@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from aelab.apps.evaluation.result import Evaluation, Level, Means
 from aelab.metric_info import METRICS, format_value, heading
@@ -17,24 +16,19 @@ LABELS = {
     "output": "output",
 }
 
-_TEXT_WIDTH = 88
-_NAME_WIDTH = 21
-_MIN_WIDTH = 9
+_WIDTH = 88
 _PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 _SHORT = {"blur": "blur", "total_variation": "TV", "linear": "linear"}
 _NOT_COMPARED = ("mse", "bce")  # the PSNR compares the MSE already
 
 
 def table(result: Evaluation) -> str:
-    """The result of `evaluate_run` as a table of at most 88 columns.
-
-    More metrics than today's four make it wider.
-    """
+    """The result of `evaluate_run`; more than four metrics need over 88 columns."""
     blocks = [_head(result), _main_table(result), _results(result.trained)]
     if result.sweep:
         for metric in _compared(result.metrics):
             blocks.append(_sweep_table(result, metric))
-    notes = [textwrap.fill(note, _TEXT_WIDTH) for note in _notes(result)]
+    notes = [textwrap.fill(note, _WIDTH) for note in _notes(result)]
     return "\n\n".join([*blocks, "\n".join(notes)])
 
 
@@ -58,43 +52,29 @@ def _head(result: Evaluation) -> str:
     return text
 
 
-class _Column(NamedTuple):
-    """A column of the main table: a key of its rows, shown in the metric's digits."""
-
-    key: str
-    metric: str
-    title: str
-    width: int
-
-
-def _columns(values: Means) -> list[_Column]:
-    columns = []
-    others = [name for name in _NOT_COMPARED if name in values]
-    for name in (*_compared(values), *others):
-        title = heading(name)
-        columns.append(_Column(name, name, title, max(_MIN_WIDTH, len(title) + 1)))
-        if name == "psnr":
-            columns.append(_Column("psnr_median", name, "median", 8))
-            columns.append(_Column("psnr_worst_percent", name, "worst 1%", 10))
-    return columns
-
-
 def _main_table(result: Evaluation) -> str:
     """A row each for input, baselines and output, corrupted as in training."""
-    columns = _columns(result.metrics)
-    titles = "".join(f"{column.title:>{column.width}}" for column in columns)
-    lines = [" " * _NAME_WIDTH + titles]
+    columns = []  # (key of a row, metric whose digits it has, title, width)
+    others = [name for name in _NOT_COMPARED if name in result.metrics]
+    for name in (*_compared(result.metrics), *others):
+        title = heading(name)
+        columns.append((name, name, title, max(9, len(title) + 1)))
+        if name == "psnr":
+            columns.append(("psnr_median", name, "median", 8))
+            columns.append(("psnr_worst_percent", name, "worst 1%", 10))
     rows = {
         "input": result.input | result.spread["input"],
         **result.trained.baselines,
         "output": result.metrics | result.spread["output"],
     }
+    titles = "".join(f"{title:>{width}}" for *_, title, width in columns)
+    lines = [f"{'':<21}{titles}"]
     for name, row in rows.items():
-        cells = "".join(
-            f"{format_value(column.metric, row[column.key]):>{column.width}}"
-            for column in columns
-        )
-        lines.append(f"{LABELS[name]:<{_NAME_WIDTH}}{cells}{_setting(row)}")
+        cells = [
+            f"{format_value(metric, row[key]):>{width}}"
+            for key, metric, _, width in columns
+        ]
+        lines.append(f"{LABELS[name]:<21}{''.join(cells)}{_setting(row)}")
     return "\n".join(lines)
 
 

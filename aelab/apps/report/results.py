@@ -15,7 +15,7 @@ _FIRST = ("psnr", "ssim", "mse", "bce")
 
 
 def overview(runs: Sequence[Run], axis: str) -> str:
-    """How far each run is, its evaluation of lowest loss, and its damage."""
+    """Progress of each run, its evaluation of lowest loss, and notes on damage."""
     columns = [NAME, f"last {axis}", "lowest eval loss", f"at {axis}"]
     columns += [*map(heading, _FIRST[:2]), "images/s, median"]
     rows = []
