@@ -64,13 +64,18 @@ def build_trained(
     arrays: Mapping[str, np.ndarray],
     stock_layers: bool = False,
     any_size: bool = False,
+    config: Config | None = None,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> TrainedModel:
     """Builds a run's model with the weights in `arrays`, which were read from `path`.
+
+    `config` and `image_shape` describe the model; None means those of the run.
 
     Raises:
       UsageError: no run, or the arrays are of another model.
     """
-    config, image_shape = run.read_config(), run.read_image_shape()
+    config = config or run.read_config()
+    image_shape = image_shape or run.read_image_shape()
     if stock_layers:
         config = dataclasses.replace(config, stock_layers="true")
     is_open = any_size and config.model in SIZE_MULTIPLES

@@ -73,7 +73,7 @@ def test_only_the_flags_module_knows_absl():
 def test_the_core_does_not_know_its_applications():
     for application in ("evaluation", "denoising", "compression", "report"):
         for path, names in modules().items():
-            if not path.startswith(f"aelab/apps/{application}/"):
+            if not path.startswith("aelab/apps/"):
                 known = [n for n in names if n.startswith(f"aelab.apps.{application}")]
                 assert not known, path
 

@@ -210,6 +210,17 @@ def _fitted_components(images: np.ndarray, number: int) -> Any:
         return PCA(number, svd_solver=solver, random_state=0).fit(flat)
 
 
+def fit_pca(images: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of images, float32 [n, H, W, C].
+
+    Returns:
+      The mean, float64 [H * W * C], and the axes, float64 [k, H * W * C]. There are
+      `components` of them, or as many as the images allow.
+    """
+    pca = _fitted_components(images, components)
+    return pca.mean_, pca.components_
+
+
 def _flat(images: np.ndarray) -> np.ndarray:
     flat: np.ndarray = images.reshape(len(images), -1).astype(np.float64)
     return flat
