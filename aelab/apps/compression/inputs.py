@@ -19,9 +19,8 @@ from aelab.errors import UsageError
 
 _IDX_MAGIC = b"\0\0\x08"
 _GZIP_MAGIC = b"\x1f\x8b"
-# Pillow's modes, by the number of channels.
-_ACCEPTED_MODES = {1: ("1", "L"), 3: ("1", "L", "P", "RGB")}
-_MODES = {1: "L", 3: "RGB"}
+# Pillow's modes that are accepted, by the number of channels; the first one is used.
+_MODES = {1: ("L", "1"), 3: ("RGB", "1", "L", "P")}
 
 
 def list_members(paths: Sequence[str], shape: tuple[int, int, int]) -> list[Member]:
@@ -104,13 +103,11 @@ def _is_idx(path: str) -> bool:
     return start == _IDX_MAGIC or start[:2] == _GZIP_MAGIC or path.endswith(".gz")
 
 
-def _check_shape(
-    path: str, shape: Sequence[int], expected: tuple[int, int, int]
-) -> None:
-    if tuple(shape) != expected:
+def _check_shape(path: str, shape: Sequence[int], wanted: tuple[int, int, int]) -> None:
+    if tuple(shape) != wanted:
         raise UsageError(
             f"{path} has images of {' x '.join(map(str, shape))}, and the model takes "
-            f"{' x '.join(map(str, expected))} (height, width, channels)"
+            f"{' x '.join(map(str, wanted))} (height, width, channels)"
         )
 
 
@@ -123,7 +120,7 @@ def _parts(
         return
     with IdxFile(path, 3) as file:
         _check_shape(path, file.shape, (member.images, *shape[:2]))
-        # Even without images there is one read, which checks the end of the file.
+        # An empty file is read once too, which checks its end.
         for first in range(0, member.images or 1, size):
             images = file.read(min(size, member.images - first))
             yield images.reshape(-1, *shape)
@@ -144,10 +141,7 @@ def _read_picture(
                     f"it has {picture.width} x {picture.height} pixels, and the model "
                     f"takes {width} x {height}"
                 )
-            if (
-                picture.mode not in _ACCEPTED_MODES[channels]
-                or picture.has_transparency_data
-            ):
+            if picture.mode not in _MODES[channels] or picture.has_transparency_data:
                 kind = {1: "gray", 3: "RGB or gray"}[channels]
                 raise ValueError(
                     f"its pixels are {picture.mode}, and the model takes 8 bits, "
@@ -155,7 +149,7 @@ def _read_picture(
                 )
             if only_header:
                 return np.zeros(0, np.uint8)
-            pixels = np.asarray(picture.convert(_MODES[channels]))
+            pixels = np.asarray(picture.convert(_MODES[channels][0]))
             return pixels.reshape(shape)
     except Exception as error:  # damage may raise anything in a decoder
         raise UsageError(f"{path}: {failure_reason(error)}") from None

@@ -9,7 +9,7 @@ from aelab.data.sources import load_split
 
 def test_pca_points_match_scikit_learn_with_rounding():
     source = load_split(Config(train_examples=300), "train")
-    images = source.read(np.arange(300))
+    images = source.read(np.arange(300))[:, ::2, ::2]
     first = next(baselines.principal_components(images[:50], images[50:]))
     flat = images.reshape(300, -1) / 255
     pca = PCA(16, svd_solver="full").fit(flat[50:])
