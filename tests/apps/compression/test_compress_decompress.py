@@ -1,4 +1,4 @@
-"""What is compressed comes back, or an error says why not."""
+"""Compressed images come back, or an error says why not."""
 
 import importlib
 import os
