@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
         values.checkpoint,
         values.data_dir,
         values.quantiser_step,
+        values.model,
     )
     print(f"{values.output}: {done.images:,} images, {done.file_bytes:,} bytes")
     if done.images:

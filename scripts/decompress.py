@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     from aelab.apps.compression import decompress
 
     (path,) = command_line.inputs
-    done = decompress(values.run_dir, path, values.output, values.salvage)
+    done = decompress(values.run_dir, path, values.output, values.salvage, values.model)
     number = len(done.files)
     files = "1 file" if number == 1 else f"{number:,} files"
     print(f"{done.images:,} images, {files}, in {values.output}")

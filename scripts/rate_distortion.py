@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
         values.checkpoint,
         values.data_dir,
         values.rivals == "true",
+        values.model,
     )
     print(table(points))
 

@@ -70,28 +70,8 @@ class RunDirectory:
         return from_json(self._read_config_json(), self.config_json)
 
     def check_model(self, model: str) -> None:
-        """Checks that a run of a model outside of aelab is used on request only.
-
-        Building such a model imports its module, and so runs its code.
-
-        Args:
-          model: the value of `--model`; "" if it was not given.
-
-        Raises:
-          UsageError: the run's model is not built in and `model` is not the same, or
-            the run has another model than `model`.
-        """
-        trained = self.read_config().model
-        if is_function(trained) and model != trained:
-            raise UsageError(
-                f"--run_dir={self.path} has a model that is not a part of aelab, so "
-                f"its code runs only on request: give --model={trained}"
-            )
-        if model and model != trained:
-            raise UsageError(
-                f"--model={model} contradicts --run_dir={self.path}, a run of "
-                f"--model={trained}"
-            )
+        """Checks the value of `--model` against the run's, see `check_model`."""
+        check_model(self.read_config().model, model, f"--run_dir={self.path}")
 
     def read_image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of the run's images."""
@@ -227,6 +207,29 @@ class RunDirectory:
                 "another directory, or the same configuration. Differences:\n  "
                 + "\n  ".join(lines)
             )
+
+
+def check_model(trained: str, model: str, place: str) -> None:
+    """Checks that the code of a model outside of aelab runs on request only.
+
+    Building such a model imports its module, and so runs its code.
+
+    Args:
+      trained: the model that `place` names, for example a run directory.
+      model: the value of `--model`; "" if it was not given.
+      place: for the message.
+
+    Raises:
+      UsageError: `trained` is not built in and `model` is not the same, or `model` is
+        another one.
+    """
+    if is_function(trained) and model != trained:
+        raise UsageError(
+            f"{place} has a model that is not a part of aelab, so its code runs only "
+            f"on request: give --model={trained}"
+        )
+    if model and model != trained:
+        raise UsageError(f"--model={model} contradicts {place}: --model={trained}")
 
 
 def package_versions() -> dict[str, str]:

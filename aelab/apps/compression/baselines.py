@@ -1,7 +1,7 @@
-"""What learned compression must beat: real files of other codecs."""
+"""Baselines for learned compression: other codecs' real file sizes."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,33 +16,34 @@ from aelab.apps.compression.file_format import (
     pack_header,
 )
 from aelab.apps.compression.fit_tables import fit_tables
-from aelab.apps.compression.inputs import png_of
+from aelab.apps.compression.inputs import to_pillow
 from aelab.apps.compression.tables import Tables
-from aelab.errors import UsageError
+from aelab.apps.evaluation.baselines import fit_pca
+from aelab.data.pixels import to_bytes, to_unit
 
-NAME = "images-idx3-ubyte"  # that a file of many images has in its header
+NAME = "images-idx3-ubyte"  # the member's name in the header of a measured file
 
 _COMPONENTS = (16, 32, 64, 96)
 _STEPS = (0.35, 0.5, 0.7, 1.0)
-_QUALITIES = {
+_MOSAIC_QUALITIES = {
     "JPEG": (1, 5, 10, 20, 30, 50),
     "WEBP": (0, 1, 5, 10, 25, 50),
     "AVIF": (1, 10, 20, 30, 40, 55),
 }
-_ALONE_QUALITIES = {"JPEG": (5, 30), "WEBP": (5, 30), "AVIF": (10, 40)}
+_SINGLE_QUALITIES = {"JPEG": (5, 30), "WEBP": (5, 30), "AVIF": (10, 40)}
 
 
 class Point(NamedTuple):
-    """Images after compression, and how many bytes that took.
+    """Decoded images and the size of their compressed files.
 
     Attributes:
-      codec: its name, that of a curve.
-      setting: which point of the curve.
-      file_bytes: of all files, headers included.
+      codec: name of the codec, and of its curve.
+      setting: the codec's setting at this point of the curve.
+      file_bytes: size of all files, headers included.
       images: uint8 [n, H, W, C], decoded.
-      ideal_bytes: by the tables' probabilities, None if it has none.
-      model_bytes: of what the decoder needs besides, which is not counted, None if it
-        needs nothing.
+      ideal_bytes: size by the tables' probabilities, None without tables.
+      model_bytes: size of the model that decoding needs, which is not part of
+        `file_bytes`; None without a model.
     """
 
     codec: str
@@ -56,10 +57,10 @@ class Point(NamedTuple):
 def packed_bytes(
     symbols: np.ndarray, tables: Tables, shape: tuple[int, ...]
 ) -> tuple[int, float]:
-    """Length of the `.aelab` file of some images' symbols, int32 [n, places].
+    """The size of the `.aelab` file of images' symbols, int32 [n, places].
 
     Returns:
-      That, and how many bytes the symbols take by their probabilities.
+      The size in bytes, and the ideal size of the symbols by their probabilities.
     """
     height, width, channels = shape
     members = [Member(IDX, len(symbols), NAME)]
@@ -74,33 +75,24 @@ def packed_bytes(
 
 
 def principal_components(images: np.ndarray, training: np.ndarray) -> Iterator[Point]:
-    """Principal components of training images, rounded, by the same entropy coder.
+    """Rounded principal components, with the same entropy coder as our models.
 
     Args:
-      images: uint8 [n, H, W, C], which are compressed.
-      training: the same, which components and probabilities are learned from.
+      images: uint8 [n, H, W, C], the images to compress.
+      training: uint8 [m, H, W, C], the images to which components and tables are
+        fitted.
 
     Raises:
-      UsageError: scikit-learn is not installed.
+      UsageError: scikit-learn or constriction is not installed.
     """
-    try:
-        from sklearn.decomposition import PCA
-    except ImportError:
-        raise UsageError(
-            "principal components need scikit-learn: "
-            "pip install -c constraints.txt -e '.[eval]'"
-        ) from None
-    learned = _rows(training)
-    most = min(*learned.shape, max(_COMPONENTS))
-    pca = PCA(most, svd_solver="randomized", random_state=0).fit(learned)
-    codes, training_codes = pca.transform(_rows(images)), pca.transform(learned)
-    for count in sorted({min(count, most) for count in _COMPONENTS}):
+    mean, axes = pca = fit_pca(_rows(training), max(_COMPONENTS), max_exact=0)
+    codes, training_codes = pca.encode(_rows(images)), pca.encode(_rows(training))
+    for count in sorted({min(count, len(axes)) for count in _COMPONENTS}):
         for step in _STEPS:
-            known = np.rint(training_codes[:, :count] / step).astype(np.int32)
-            tables = fit_tables(known, step)
+            fitted = np.rint(training_codes[:, :count] / step).astype(np.int32)
+            tables = fit_tables(fitted, step)
             symbols = tables.clip(np.rint(codes[:, :count] / step))
-            rows = symbols * step @ pca.components_[:count] + pca.mean_
-            decoded = np.rint(255 * np.clip(rows, 0, 1)).astype(np.uint8)
+            decoded = to_bytes(symbols * step @ axes[:count] + mean)
             size, ideal_bytes = packed_bytes(symbols, tables, images.shape[1:])
             yield Point(
                 "PCA",
@@ -114,41 +106,39 @@ def principal_components(images: np.ndarray, training: np.ndarray) -> Iterator[P
 
 def _rows(images: np.ndarray) -> np.ndarray:
     """Images as float32 rows in [0, 1]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    return to_unit(images).reshape(len(images), -1)
 
 
-def picture_codecs(images: np.ndarray) -> Iterator[Point]:
-    """PNG, JPEG, WebP and AVIF by Pillow, one file an image and all in one mosaic.
+def image_codecs(images: np.ndarray) -> Iterator[Point]:
+    """PNG, JPEG, WebP and AVIF by Pillow: one file per image, and one mosaic of all.
 
-    AVIF is left out where Pillow comes without it.
+    AVIF is left out if Pillow lacks it.
 
     Args:
       images: uint8 [n, H, W, C].
     """
+    channels = images.shape[3]
     mosaic = _Mosaic(len(images), *images.shape[1:])
-    whole = mosaic.join(images)
-    yield Point("PNG, one file each", "lossless", _sizes(images, "PNG"), images)
-    yield Point("PNG mosaic", "lossless", len(_encode(whole, "PNG")), images)
-    for kind in _QUALITIES:
+    joined = mosaic.join(images)
+    size = sum(len(_encode(image, "PNG")) for image in images)
+    yield Point("PNG, one file each", "lossless", size, images)
+    yield Point("PNG mosaic", "lossless", len(_encode(joined, "PNG")), images)
+    for kind in _MOSAIC_QUALITIES:
         if kind == "AVIF" and not features.check("avif"):
             continue
-        for quality in _ALONE_QUALITIES[kind]:
+        for quality in _SINGLE_QUALITIES[kind]:
             files = [_encode(image, kind, quality) for image in images]
-            decoded = np.stack([_decode(file, images.shape[3]) for file in files])
+            decoded = np.stack([_decode(file, channels) for file in files])
             size = sum(map(len, files))
             yield Point(f"{kind}, one file each", f"quality {quality}", size, decoded)
-        for quality in _QUALITIES[kind]:
-            file = _encode(whole, kind, quality)
-            decoded = mosaic.split(_decode(file, images.shape[3]))
+        for quality in _MOSAIC_QUALITIES[kind]:
+            file = _encode(joined, kind, quality)
+            decoded = mosaic.split(_decode(file, channels))
             yield Point(f"{kind} mosaic", f"quality {quality}", len(file), decoded)
 
 
-def _sizes(images: np.ndarray, kind: str) -> int:
-    return sum(len(_encode(image, kind)) for image in images)
-
-
 def _encode(image: np.ndarray, kind: str, quality: int | None = None) -> bytes:
-    """A file of an image, uint8 [H, W, C], as small as its encoder makes it."""
+    """An image, uint8 [H, W, C], as a file as small as its encoder can make it."""
     options: dict[str, dict[str, Any]] = {
         "PNG": {"optimize": True},
         "JPEG": {"optimize": True, "quality": quality},
@@ -156,7 +146,7 @@ def _encode(image: np.ndarray, kind: str, quality: int | None = None) -> bytes:
         "AVIF": {"quality": quality},
     }
     file = io.BytesIO()
-    png_of(image).save(file, kind, **options[kind])
+    to_pillow(image).save(file, kind, **options[kind])
     return file.getvalue()
 
 
@@ -167,7 +157,7 @@ def _decode(file: bytes, channels: int) -> np.ndarray:
 
 
 class _Mosaic:
-    """Many images as one, in a grid that is as square as can be; the rest is black."""
+    """Images joined in a grid, nearly square; unused cells are black."""
 
     def __init__(self, count: int, height: int, width: int, channels: int):
         self._count = count
@@ -184,15 +174,9 @@ class _Mosaic:
         joined: np.ndarray = grid.swapaxes(1, 2)
         return joined.reshape(self._rows * height, self._columns * width, channels)
 
-    def split(self, whole: np.ndarray) -> np.ndarray:
-        """What `join` made, apart again."""
+    def split(self, joined: np.ndarray) -> np.ndarray:
+        """The inverse of `join`."""
         height, width, channels = self._shape
-        grid = whole.reshape(self._rows, height, self._columns, width, channels)
+        grid = joined.reshape(self._rows, height, self._columns, width, channels)
         cells: np.ndarray = grid.swapaxes(1, 2).reshape(-1, *self._shape)
         return cells[: self._count]
-
-
-BASELINES_OF_CODECS: dict[str, Callable[[np.ndarray, np.ndarray], Iterator[Point]]] = {
-    "principal components": principal_components,
-    "picture codecs": lambda images, training: picture_codecs(images),
-}

@@ -1,5 +1,6 @@
 """Compresses images into one file."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,21 +17,18 @@ from aelab.apps.compression.file_format import (
 )
 from aelab.apps.compression.inputs import list_members, read_blocks
 from aelab.apps.compression.tables import Tables, crc_of
-from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import atomic_write, writing
-
-_SUFFIX = ".aelab"
+from aelab.system.files import atomic_write, check_output_file, writing
 
 
 class Compressed(NamedTuple):
-    """What was written.
+    """Sizes before and after compression.
 
     Attributes:
-      images: how many.
-      pixel_bytes: of the images before.
-      file_bytes: of the file.
-      ideal_bytes: that the codes would take by the tables' probabilities.
+      images: number of images.
+      pixel_bytes: size of their pixels.
+      file_bytes: size of the compressed file.
+      ideal_bytes: size of the codes by the tables' probabilities.
     """
 
     images: int
@@ -46,45 +44,48 @@ def compress(
     checkpoint: str = "best",
     data_dir: str = "",
     quantiser_step: float = 0.0,
+    model: str = "",
 ) -> Compressed:
-    """Compresses IDX files and pictures into one file, which is written whole or not.
+    """Compresses IDX files and pictures into one file, written whole or not at all.
 
     Args:
       run_dir: the run whose model is used.
-      inputs: the files, which stay as they are.
+      inputs: the files, which are not changed.
       output: the file to write.
       checkpoint: `best` or `latest`.
-      data_dir: where the run's training images are now, if they were moved.
+      data_dir: the folder of the run's training images, if they were moved.
       quantiser_step: see `open_codec`.
+      model: the run's `--model`, if it is not built in.
 
     Raises:
       UsageError: what `open_codec`, `list_members` and `read_blocks` raise, or `output`
         can't be written.
       OSError: the disk is full or fails.
     """
-    _check(inputs, output)
-    codec = open_codec(RunDirectory(run_dir), checkpoint, data_dir, quantiser_step)
-    shape = codec.image_shape
-    members = list_members(inputs, shape)
-    header = Header(codec.key, codec.tables.crc, shape, members)
+    check_output_file(output, ".aelab", inputs)
+    run = RunDirectory(run_dir)
+    codec = open_codec(run, checkpoint, data_dir, quantiser_step, model)
+    members = list_members(inputs, codec.image_shape)
+    header = Header(codec.key, codec.tables.crc, codec.image_shape, members)
     ideal_bytes = 0.0
     with (
         writing(f"--output={output}"),
-        atomic_write(output) as aside,
-        open(aside, "wb") as file,
+        atomic_write(output) as temporary,
+        open(temporary, "wb") as file,
     ):
         file.write(pack_header(header))
         for content, ideal in _blocks(codec, header, inputs):
             file.write(content)
             ideal_bytes += ideal
-    pixels = header.images * shape[0] * shape[1] * shape[2]
-    return Compressed(header.images, pixels, os.path.getsize(output), ideal_bytes)
+    pixel_bytes = header.images * math.prod(codec.image_shape)
+    size = os.path.getsize(output)
+    return Compressed(header.images, pixel_bytes, size, ideal_bytes)
 
 
 def _blocks(
     codec: Codec, header: Header, inputs: Sequence[str]
 ) -> Iterator[tuple[bytes, float]]:
-    """Each block, and how many bytes its codes take by their probabilities."""
+    """Each block, and the ideal size of its codes in bytes."""
     size = block_images(codec.image_shape)
     parts = read_blocks(inputs, header.members, codec.image_shape, size)
     first = 0
@@ -99,26 +100,11 @@ def _blocks(
 
 
 def code_block(first: int, symbols: np.ndarray, tables: Tables) -> tuple[bytes, float]:
-    """The block of some images' symbols, int32 [n, places], `first` their first.
+    """Codes the block of symbols, int32 [n, places], whose first image is `first`.
 
     Returns:
-      Its content, and how many bytes the symbols take by their probabilities.
+      The block's bytes, and the ideal size of the symbols in bytes.
     """
     payload, ideal_bytes = tables.encode(symbols)
     block = pack_block(first, len(symbols), crc_of(symbols), payload)
     return block, ideal_bytes
-
-
-def _check(inputs: Sequence[str], output: str) -> None:
-    """Raises UsageError unless `output` may be written."""
-    if not output.endswith(_SUFFIX):
-        raise UsageError(f"--output={output} must end in {_SUFFIX}")
-    if os.path.isdir(output):
-        raise UsageError(f"--output={output} is a folder; a file is to be written")
-    folder = os.path.dirname(os.path.abspath(output))
-    if not os.path.isdir(folder):
-        raise UsageError(f"--output={output}: there is no folder {folder}")
-    for path in inputs:
-        both = os.path.exists(output) and os.path.exists(path)
-        if both and os.path.samefile(path, output):
-            raise UsageError(f"--output={output} would replace the input {path}")

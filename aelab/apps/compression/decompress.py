@@ -1,22 +1,25 @@
-"""Writes the images that a compressed file holds."""
+"""Writes the images of a compressed file."""
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from aelab.apps.compression import file_format as container
 from aelab.apps.compression.codec import Codec, find_codec
 from aelab.apps.compression.file_format import (
     IDX,
     Block,
+    Content,
     Header,
     block_images,
-    name_fault,
+    find_blocks,
+    map_file,
+    name_problem,
+    read_header,
 )
-from aelab.apps.compression.inputs import png_of
+from aelab.apps.compression.inputs import to_pillow
 from aelab.apps.compression.tables import crc_of
 from aelab.data.idx import idx_header
 from aelab.errors import UsageError
@@ -25,12 +28,12 @@ from aelab.system.files import atomic_write, writing
 
 
 class Decompressed(NamedTuple):
-    """What was written.
+    """The result of decompressing a file.
 
     Attributes:
-      files: their paths.
-      images: how many could be decoded.
-      damage: what is wrong with the compressed file, a text each.
+      files: paths of the files that were written.
+      images: number of images that were decoded.
+      damage: descriptions of the damaged parts of the compressed file.
     """
 
     files: list[str]
@@ -39,139 +42,146 @@ class Decompressed(NamedTuple):
 
 
 def decompress(
-    run_dir: str, path: str, output: str, salvage: bool = False
+    run_dir: str, path: str, output: str, salvage: bool = False, model: str = ""
 ) -> Decompressed:
-    """Writes the images of a compressed file: pictures as PNG, IDX files as such.
+    """Writes the images of a compressed file: pictures as PNG, IDX files as IDX files.
 
     Args:
       run_dir: the run whose model it was compressed with.
-      path: the file.
-      output: the folder to write to, which is made if it is not there; files of the
-        same names are replaced.
-      salvage: whether to write what is whole of a damaged file. Lost images are black
-        in IDX files, so that the others keep their places, and lost pictures are not
+      path: the compressed file.
+      output: the folder to write to, created if necessary; files of the same names are
+        replaced.
+      salvage: True to write the intact parts of a damaged file. Lost images are black
+        in IDX files, so that the others keep their positions. Lost pictures are not
         written.
+      model: the run's `--model`, if it is not built in.
 
     Raises:
-      UsageError: the file is none of aelab's, damaged or of another model, or `output`
-        can't be written. Nothing is written then; but if other symbols come out than
-        went in, which takes another version of the entropy coder, files before that.
+      UsageError: the file is not an `.aelab` file, or is damaged, or needs another
+        model; or `output` can't be written. No file is written then, except when the
+        entropy coder decodes different symbols, as another version of it may: then
+        earlier files have already been written.
       OSError: the disk is full or fails.
     """
-    with container.opened(path) as content:
-        header, place = container.read_header(content, path)
+    with map_file(path) as content:
+        header, place = read_header(content, path)
         blocks, damage = [], []
-        for part in container.find_blocks(content, place, header.images):
+        for part in find_blocks(content, place, header.images):
             if isinstance(part, Block):
                 blocks.append(part)
             elif salvage:
                 damage.append(part)
             else:
                 raise UsageError(
-                    f"{path} is damaged: {part}; --salvage writes what is whole"
+                    f"{path} is damaged: {part}; --salvage writes the intact parts"
                 )
         if damage and not blocks:
-            raise UsageError(f"{path} is damaged, and no part of it is whole")
-        codec = find_codec(RunDirectory(run_dir), header.key, header.tables_crc, path)
+            raise UsageError(f"{path} is damaged, and no part of it is intact")
+        run, crc = RunDirectory(run_dir), header.tables_crc
+        codec = find_codec(run, header.key, crc, path, model)
         if codec.image_shape != header.image_shape:
-            raise UsageError(f"{path} says that its images are {header.image_shape}")
-        images = _decoded(codec, content, blocks, header.images, path)
+            raise UsageError(
+                f"{path} has images of {header.image_shape}, and the model takes "
+                f"{codec.image_shape} (height, width, channels)"
+            )
+        parts = _decode(codec, content, blocks, header.images, path)
         with writing(f"--output={output}"):
             os.makedirs(output, exist_ok=True)
-            files = _write(header, _paths(header, path, output), _Images(images))
+            files = _write(header, _paths(header, path, output), _Images(parts))
     return Decompressed(files, sum(block.images for block in blocks), damage)
 
 
 def _paths(header: Header, path: str, output: str) -> list[str]:
-    """Where each member is to be written.
+    """The path to write each member to.
 
     Raises:
-      UsageError: a name is no plain name of a file, stands twice, or is that of `path`.
+      UsageError: a name is not a plain file name, or occurs twice, or would overwrite
+        `path`.
     """
     names = [member.name for member in header.members]
     for name in names:
-        if fault := name_fault(name):
-            raise UsageError(f"{path} has a file by the name {name!r}: {fault}")
+        if problem := name_problem(name):
+            raise UsageError(f"{path} has a file by the name {name!r}: {problem}")
     if len(set(names)) < len(names):
         raise UsageError(f"{path} has two files by one name")
     paths = [os.path.join(output, name) for name in names]
     for target in paths:
         if os.path.exists(target) and os.path.samefile(target, path):
             raise UsageError(
-                f"--output={output}: {target} would replace its own source"
+                f"--output={output}: {target} would overwrite the input file"
             )
     return paths
 
 
-# Some images, uint8 [n, H, W, C], and whether they are those that were compressed, and
-# not black ones in the place of what is lost.
-_Part = tuple[np.ndarray, bool]
+class _Part(NamedTuple):
+    """Consecutive images, uint8 [n, H, W, C]; `is_lost` if black ones replace them."""
+
+    images: np.ndarray
+    is_lost: bool
 
 
-def _decoded(
-    codec: Codec,
-    content: Any,
-    blocks: Sequence[Block],
-    total: int,
-    path: str,
+def _decode(
+    codec: Codec, content: Content, blocks: Sequence[Block], total: int, path: str
 ) -> Iterator[_Part]:
     """All images in order, with black ones in the gaps between blocks."""
-    last = Block(total, 0, 0, 0, 0)
-    done, gap = 0, block_images(codec.image_shape)
+    end = Block(total, 0, 0, 0, 0)
+    done, max_gap = 0, block_images(codec.image_shape)
     with tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as progress:
-        for block in [*blocks, last]:
+        for block in [*blocks, end]:
             while done < block.first:
-                size = min(gap, block.first - done)
+                size = min(max_gap, block.first - done)
                 done += size
                 progress.update(size)
-                yield np.zeros((size, *codec.image_shape), np.uint8), False
+                yield _Part(np.zeros((size, *codec.image_shape), np.uint8), True)
             if block.images:
                 done += block.images
                 progress.update(block.images)
-                yield codec.decode(_symbols(codec, content, block, path)), True
+                yield _Part(codec.decode(_symbols(codec, content, block, path)), False)
 
 
-def _symbols(codec: Codec, content: Any, block: Block, path: str) -> np.ndarray:
+def _symbols(codec: Codec, content: Content, block: Block, path: str) -> np.ndarray:
+    """The symbols of a block, int32 [n, places]."""
     payload = content[block.start : block.end]
     try:
         symbols = codec.tables.decode(payload, block.images)
         if crc_of(symbols) != block.symbols_crc:
-            raise ValueError("other symbols come out than went in")
+            raise ValueError("the decoded symbols differ from the encoded ones")
     except ValueError as error:
         raise UsageError(
-            f"{path} can't be decoded from its image {block.first} on: {error}; is it "
-            "another version of the library constriction?"
+            f"{path} can't be decoded from image {block.first} on: {error}; was it "
+            "written with another version of the library constriction?"
         ) from None
     return symbols
 
 
 class _Images:
-    """Takes images out of parts as many at a time as there are and are wanted."""
+    """Takes images from a sequence of parts."""
 
     def __init__(self, parts: Iterator[_Part]):
         self._parts = parts
-        self._images, self._is_whole = np.zeros((0,), np.uint8), True
+        self._rest = _Part(np.zeros((0,), np.uint8), False)
 
     def take(self, count: int) -> _Part:
         """The next images, at least 1 and at most `count`."""
-        if not len(self._images):
-            self._images, self._is_whole = next(self._parts)
-        images, self._images = self._images[:count], self._images[count:]
-        return images, self._is_whole
+        if not len(self._rest.images):
+            self._rest = next(self._parts)
+        images, is_lost = self._rest
+        self._rest = _Part(images[count:], is_lost)
+        return _Part(images[:count], is_lost)
 
 
 def _write(header: Header, paths: Sequence[str], images: _Images) -> list[str]:
-    """Writes all members; returns the paths of those that were written."""
+    """Writes all members; returns the paths of the files that were written."""
     written = []
     for member, path in zip(header.members, paths, strict=True):
         if member.kind == IDX:
             _write_idx(path, member.images, header.image_shape, images)
         else:
-            (image,), is_whole = images.take(1)
-            if not is_whole:
+            (image,), is_lost = images.take(1)
+            if is_lost:
                 continue
-            with atomic_write(path) as aside:
-                png_of(image).save(aside, "PNG", optimize=True)
+            with atomic_write(path) as temporary:
+                to_pillow(image).save(temporary, "PNG", optimize=True)
         written.append(path)
     return written
 
@@ -179,9 +189,10 @@ def _write(header: Header, paths: Sequence[str], images: _Images) -> list[str]:
 def _write_idx(
     path: str, count: int, shape: tuple[int, int, int], images: _Images
 ) -> None:
-    with atomic_write(path) as aside, open(aside, "wb") as file:
+    """Writes the next `count` images as an IDX file."""
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write(idx_header((count, *shape[:2])))
         while count:
-            part, _ = images.take(count)
+            part = images.take(count).images
             file.write(part.tobytes())
             count -= len(part)

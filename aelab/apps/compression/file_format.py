@@ -1,13 +1,17 @@
 """The `.aelab` file: a header, then blocks of coded images, each with checksums.
 
-All numbers are little-endian. Header: magic (8 bytes), version (u8), length of the body
-(u32), body, CRC-32 of all before it. Body: key of the weights (8 bytes), CRC-32 of the
-tables, height, width and channels, number of members, and of each member its kind (u8),
-number of images, length of its name, name in UTF-8; numbers without a size given are
-LEB128. Block: mark (4 bytes), number of its first image (u32), images (u16), length of
-the payload (u32), CRC-32 of the symbols, CRC-32 of all that and the payload, payload.
+All numbers are little-endian. Numbers without a size are LEB128.
 
-A block can be found and checked by itself, so one that is damaged costs no other.
+Header: magic number (8 bytes), version (u8), length of the body (u32), body, CRC-32 of
+everything before it. Body: key of the weights (8 bytes), CRC-32 of the tables, height,
+width, channels, number of members. For each member: kind (u8), number of images, length
+of its name, name in UTF-8.
+
+Block: marker (4 bytes), number of its first image (u32), number of images (u16), length
+of the payload (u32), CRC-32 of the symbols, CRC-32 of the block without this field,
+payload.
+
+A block can be found and checked by itself, so damage to one does not affect the others.
 """
 
 import contextlib
@@ -17,7 +21,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from aelab.errors import UsageError
 
@@ -29,15 +33,17 @@ _VERSION = 1
 _START = struct.Struct("<8sBI")
 _KEYS = struct.Struct("<8sI")
 _CRC = struct.Struct("<I")
-_MARK = b"\xae\x1a\xb0\x0c"
+_MARKER = b"\xae\x1a\xb0\x0c"
 _BLOCK = struct.Struct("<4sIHII")
 _BLOCK_SIZE = _BLOCK.size + _CRC.size
-_LEAST_MEMBER = 3  # bytes
-_BLOCK_VALUES = 2**24  # of the images of a block, if there is more than one
-_MOST_PASSES = 8
-_MOST_NAME = 255  # bytes
+_MIN_MEMBER_BYTES = 3
+_BLOCK_VALUES = 2**24  # pixel values in a block of more than one image, at most
+_MAX_PASSES = 8  # reads of each byte while searching for blocks, on average
+_MAX_NAME_BYTES = 255
 
 PICTURE, IDX = 0, 1
+
+Content: TypeAlias = "mmap.mmap | bytes"
 
 
 class Member(NamedTuple):
@@ -45,8 +51,8 @@ class Member(NamedTuple):
 
     Attributes:
       kind: `PICTURE` or `IDX`.
-      images: how many it holds, 1 for a picture.
-      name: of the file that is to be written.
+      images: number of its images, 1 for a picture.
+      name: name of the file to write when decompressing.
     """
 
     kind: int
@@ -55,10 +61,10 @@ class Member(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file says of itself.
+    """The header of a file.
 
     Attributes:
-      key: 8 bytes that tell the model's weights from others.
+      key: 8 bytes that identify the model's weights.
       tables_crc: CRC-32 of the tables of probabilities.
       image_shape: (height, width, channels).
       members: the input files in their order.
@@ -71,18 +77,18 @@ class Header(NamedTuple):
 
     @property
     def images(self) -> int:
-        """How many there are in all."""
+        """The number of images of all members."""
         return sum(member.images for member in self.members)
 
 
 class Block(NamedTuple):
-    """One block of a file, whose checksum is right.
+    """One block of a file.
 
     Attributes:
       first: number of its first image.
-      images: how many it holds.
-      symbols_crc: CRC-32 of what it must decode to.
-      start, end: where its payload is in the file.
+      images: number of its images.
+      symbols_crc: CRC-32 of the symbols that it must decode to.
+      start, end: position of its payload in the file.
     """
 
     first: int
@@ -93,25 +99,25 @@ class Block(NamedTuple):
 
 
 def block_images(image_shape: tuple[int, int, int]) -> int:
-    """How many images of this shape are coded together."""
+    """The number of images of this shape in a full block."""
     return max(1, min(BLOCK_IMAGES, _BLOCK_VALUES // math.prod(image_shape)))
 
 
-def name_fault(name: str) -> str:
-    """Why a file can't have this name, "" if it can."""
+def name_problem(name: str) -> str:
+    """The reason why `name` is not acceptable as a file name; "" if it is."""
     if name != os.path.basename(name) or name in ("", ".", "..") or "\0" in name:
-        return "it is not the plain name of a file"
+        return "it is not a plain file name"
     if name.startswith(".tmp-"):
-        return "names that begin with .tmp- are those of unfinished files"
+        return "names that begin with .tmp- are reserved for unfinished files"
     try:
-        too_long = len(name.encode()) > _MOST_NAME
+        too_long = len(name.encode()) > _MAX_NAME_BYTES
     except UnicodeEncodeError:
         return "it is not UTF-8"
     return "it is too long" if too_long else ""
 
 
 def pack_header(header: Header) -> bytes:
-    """The bytes that a file begins with."""
+    """The bytes of a header."""
     body = bytearray(_KEYS.pack(header.key, header.tables_crc))
     for number in (*header.image_shape, len(header.members)):
         body += _leb128(number)
@@ -125,21 +131,21 @@ def pack_header(header: Header) -> bytes:
 
 def pack_block(first: int, images: int, symbols_crc: int, payload: bytes) -> bytes:
     """The bytes of a block."""
-    start = _BLOCK.pack(_MARK, first, images, len(payload), symbols_crc)
+    start = _BLOCK.pack(_MARKER, first, images, len(payload), symbols_crc)
     crc = zlib.crc32(payload, zlib.crc32(start))
     return start + _CRC.pack(crc) + payload
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator["mmap.mmap | bytes"]:
-    """The content of a file, of which no more is in memory than is looked at.
+def map_file(path: str) -> Iterator[Content]:
+    """Maps a file into memory; only the parts that are accessed are read.
 
     Raises:
       UsageError: it can't be read.
     """
     try:
         with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:  # which can't be mapped
+            if not os.fstat(file.fileno()).st_size:  # an empty file can't be mapped
                 yield b""
                 return
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -149,32 +155,32 @@ def opened(path: str) -> Iterator["mmap.mmap | bytes"]:
         yield content
 
 
-def read_header(content: "mmap.mmap | bytes", path: str) -> tuple[Header, int]:
-    """The header of a file, and where its blocks begin.
+def read_header(content: Content, path: str) -> tuple[Header, int]:
+    """The header of a file, and the position of its first block.
 
     Raises:
-      UsageError: the file is none of aelab's, of a later version, cut or damaged. No
-        more memory is taken than the file is long.
+      UsageError: the file is not an `.aelab` file, is of another version, truncated or
+        damaged. It never takes more memory than the file is long.
     """
     if content[: len(_MAGIC)] != _MAGIC:
-        raise UsageError(f"{path} is no .aelab file: it begins otherwise")
+        raise UsageError(f"{path} is not an .aelab file (wrong magic number)")
     if len(content) < _START.size:
-        raise UsageError(f"{path} is cut within its header")
+        raise UsageError(f"{path} is truncated within its header")
     _, version, length = _START.unpack(content[: _START.size])
     if version != _VERSION:
         raise UsageError(
-            f"{path} is of version {version}; this aelab reads version {_VERSION}"
+            f"{path} has version {version}; this release reads version {_VERSION}"
         )
     end = _START.size + length
     if len(content) < end + _CRC.size:
-        raise UsageError(f"{path} is cut within its header, or that is damaged")
+        raise UsageError(f"{path} is truncated within its header, or it is damaged")
     (crc,) = _CRC.unpack(content[end : end + _CRC.size])
     if zlib.crc32(content[:end]) != crc:
-        raise UsageError(f"{path} has a damaged header, without which nothing is known")
+        raise UsageError(f"{path} has a damaged header and cannot be read")
     try:
         return _parse_body(content[_START.size : end]), end + _CRC.size
     except (ValueError, IndexError, struct.error) as error:
-        raise UsageError(f"{path} has a header that says nothing: {error}") from None
+        raise UsageError(f"{path} has an invalid header: {error}") from None
 
 
 def _parse_body(body: bytes) -> Header:
@@ -184,8 +190,8 @@ def _parse_body(body: bytes) -> Header:
         number, place = _number(body, place)
         numbers.append(number)
     height, width, channels, count = numbers
-    if count * _LEAST_MEMBER > len(body):
-        raise ValueError(f"it can't have {count} members")
+    if count * _MIN_MEMBER_BYTES > len(body):
+        raise ValueError(f"it is too short for {count} members")
     members = []
     for _ in range(count):
         kind = body[place]
@@ -193,38 +199,38 @@ def _parse_body(body: bytes) -> Header:
         length, place = _number(body, place)
         name, place = body[place : place + length], place + length
         if place > len(body) or kind not in (PICTURE, IDX):
-            raise ValueError("a member is not whole")
+            raise ValueError("a member is truncated or of unknown kind")
         members.append(Member(kind, images, name.decode()))
     header = Header(key, tables_crc, (height, width, channels), members)
     if place != len(body) or header.images > MAX_IMAGES:
-        raise ValueError("its members do not fit")
+        raise ValueError("its length or its number of images is wrong")
     return header
 
 
-def find_blocks(
-    content: "mmap.mmap | bytes", place: int, images: int
-) -> Iterator[Block | str]:
-    """All blocks from `place` on whose checksums are right, and what is wrong between.
+def find_blocks(content: Content, place: int, images: int) -> Iterator[Block | str]:
+    """Finds all blocks with correct checksums, and describes the gaps between them.
 
     Args:
-      content: of the file.
-      place: where its blocks begin.
-      images: how many the header says there are.
+      content: the file.
+      place: position of the first block.
+      images: number of images, from the header.
 
     Yields:
-      Blocks in the order of their images; and texts, each on one damaged part.
+      Blocks in the order of their images, and for each damaged part a text.
     """
     expected = 0
-    # What looks like a mark may be any bytes; a file made of marks is given up.
-    budget = _MOST_PASSES * len(content)
+    # A marker may also occur by chance. The budget bounds the work, so that a file full
+    # of markers cannot stall us.
+    budget = _MAX_PASSES * len(content)
     while place < len(content):
-        block, found = _block_at(content, place, expected, images), place
-        while (block is None or not _is_whole(content, block)) and place >= 0:
+        block, start = _block_at(content, place, expected, images), place
+        while (block is None or not _is_intact(content, block)) and place >= 0:
             budget -= block.end - block.start if block else 0
-            place = content.find(_MARK, place + 1) if budget > 0 else -1
+            place = content.find(_MARKER, place + 1) if budget > 0 else -1
             block = _block_at(content, place, expected, images) if place > 0 else None
-        if place != found:
-            yield f"the bytes from {found} on" + (f" to {place}" if block else "")
+        if place != start:
+            end = f"to {place}" if block else "to the end"
+            yield f"the bytes from {start} {end}"
         if block is None:
             break
         if block.first > expected:
@@ -235,23 +241,21 @@ def find_blocks(
         yield f"the images from {expected} to {images - 1} are missing"
 
 
-def _block_at(
-    content: "mmap.mmap | bytes", place: int, expected: int, images: int
-) -> Block | None:
-    """What says at `place` that it is a block, None if nothing does that can be one."""
+def _block_at(content: Content, place: int, expected: int, images: int) -> Block | None:
+    """The block whose header is at `place`, None if no plausible header is there."""
     if len(content) < place + _BLOCK_SIZE:
         return None
     start = content[place : place + _BLOCK.size]
-    mark, first, count, length, symbols_crc = _BLOCK.unpack(start)
+    marker, first, count, length, symbols_crc = _BLOCK.unpack(start)
     begin = place + _BLOCK_SIZE
     fits = expected <= first and 0 < count <= BLOCK_IMAGES and first + count <= images
-    if mark != _MARK or not fits or begin + length > len(content):
+    if marker != _MARKER or not fits or begin + length > len(content):
         return None
     return Block(first, count, symbols_crc, begin, begin + length)
 
 
-def _is_whole(content: "mmap.mmap | bytes", block: Block) -> bool:
-    """Whether the checksum in front of a block's payload is right."""
+def _is_intact(content: Content, block: Block) -> bool:
+    """True if the checksum of a block is correct."""
     begin = block.start - _CRC.size
     (crc,) = _CRC.unpack(content[begin : block.start])
     start = content[begin - _BLOCK.size : begin]
@@ -259,7 +263,7 @@ def _is_whole(content: "mmap.mmap | bytes", block: Block) -> bool:
 
 
 def _leb128(number: int) -> bytes:
-    """A number of at least 0, seven bits a byte, the lowest first."""
+    """LEB128 of a number of at least 0: seven bits per byte, the lowest first."""
     content = bytearray()
     while number >= 0x80:
         content.append(number & 0x7F | 0x80)
@@ -269,7 +273,7 @@ def _leb128(number: int) -> bytes:
 
 
 def _number(body: bytes, place: int) -> tuple[int, int]:
-    """The LEB128 number at `place`, of 5 bytes at most, and where it ends."""
+    """The LEB128 number at `place`, of at most 5 bytes, and the position after it."""
     number = 0
     for shift in range(0, 35, 7):
         byte = body[place]

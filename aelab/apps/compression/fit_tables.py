@@ -1,79 +1,79 @@
-"""Tables of probabilities, learned from training images."""
+"""Fits tables of probabilities to the codes of training images."""
 
 import numpy as np
 
 from aelab.apps.compression.tables import TOTAL, Tables
 from aelab.errors import UsageError
 
-_MARGIN = 32  # integers beyond those that training images have
-_SMOOTH_IMAGES = 16.0  # how many images the smooth distribution counts for,
-_OVERALL_IMAGES = 32.0  # and in a class the distribution over all classes
-_MOST_CLASSES = 32
-_IMAGES_PER_CLASS = 100  # at least, on average
-_TURNS = 15
-_MOST_INTEGERS = 2**12
+_MARGIN = 32  # integers on each side of those that occur in training images
+_SMOOTH_IMAGES = 16.0  # weight of the smooth distribution, in images
+_OVERALL_IMAGES = 32.0  # weight of the overall distribution in a class, in images
+_MAX_CLASSES = 32
+_IMAGES_PER_CLASS = 100  # on average, at least
+_ITERATIONS = 15
+_MAX_RANGE = 2**12  # steps
 
 
 def fit_tables(symbols: np.ndarray, step: float) -> Tables:
-    """Tables from the symbols of training images, int32 [n, places], and their step.
+    """Tables fitted to the symbols of training images, int32 [n, places].
 
-    Over all images, a probability is the share of them that have an integer, mixed with
-    a logistic distribution of the same mean and variance, which counts for 16 images.
-    Integers beyond those that occur, 32 on each side, have at least the least
-    frequency. Within a class, that distribution over all counts for 32 images.
+    The overall probability of an integer at a place is its share of the images, mixed
+    with a logistic distribution of the same mean and variance, which counts as 16
+    images. Each place has 32 integers more on either side than occur, with at least
+    the frequency 1. Within a class, the overall distribution counts as 32 images.
 
-    Classes are found by turns (Celeux and Govaert 1992, classification EM): tables from
-    the images of each class, then for each image the class in which it takes fewest
-    bits. The first ones are the images nearest to one of some that are picked at
-    random, always the same.
+    Classes are found by classification EM (Celeux and Govaert 1992), which alternates
+    between two steps: fit tables to the images of each class, then move each image to
+    the class in which it takes fewest bits. It starts from images that are picked with
+    a fixed seed; each image joins the nearest one.
 
     Raises:
-      UsageError: there would be more integers at a place than tables have room for.
+      UsageError: the range of integers at a place is larger than a table can hold.
     """
-    most = int((symbols.max(axis=0) - symbols.min(axis=0)).max())
-    if most > _MOST_INTEGERS:
+    widest = int((symbols.max(axis=0) - symbols.min(axis=0)).max())
+    if widest > _MAX_RANGE:
         raise UsageError(
-            f"the codes of training images lie over {most} steps of {step:g}, and "
-            f"tables have room for {_MOST_INTEGERS}: give a larger --quantiser_step"
+            f"the codes of training images range over {widest} steps of {step:g}, and "
+            f"tables hold at most {_MAX_RANGE}: give a larger --quantiser_step"
         )
     lowest = (symbols.min(axis=0) - _MARGIN).astype(np.int32)
     sizes = (symbols.max(axis=0) + _MARGIN + 1 - lowest).astype(np.int32)
-    count = min(_MOST_CLASSES, max(2, len(symbols) // _IMAGES_PER_CLASS))
+    count = min(_MAX_CLASSES, max(2, len(symbols) // _IMAGES_PER_CLASS))
     overall = _overall(symbols, lowest, sizes)
-    chosen = _nearest(symbols, count)
-    for _ in range(_TURNS):
-        tables = _tables_of(symbols, chosen, count, step, lowest, sizes, overall)
+    labels = _nearest(symbols, count)
+    for _ in range(_ITERATIONS):
+        tables = _class_tables(symbols, labels, count, step, lowest, sizes, overall)
         better = tables.bits(symbols).argmin(axis=0)
-        if (better == chosen).all():
+        if (better == labels).all():
             break
-        chosen = better
+        labels = better
     return tables
 
 
-def _tables_of(
+def _class_tables(
     symbols: np.ndarray,
-    chosen: np.ndarray,
+    labels: np.ndarray,
     count: int,
     step: float,
     lowest: np.ndarray,
     sizes: np.ndarray,
     overall: np.ndarray,
 ) -> Tables:
-    """Tables of classes, `chosen` [n] the class of each row of symbols."""
+    """Tables of `count` classes; `labels` [n] holds the class of each image."""
     starts = np.cumsum(sizes) - sizes
     indices = symbols - lowest + starts
     rows = []
-    for number in range(count):
-        own = indices[chosen == number].ravel()
+    for label in range(count):
+        own = indices[labels == label].ravel()
         weights = np.bincount(own, minlength=len(overall)) + _OVERALL_IMAGES * overall
-        parts = [_integers(part) for part in np.split(weights, starts[1:])]
+        parts = [_to_frequencies(part) for part in np.split(weights, starts[1:])]
         rows.append(np.concatenate(parts))
-    classes = _integers(np.bincount(chosen, minlength=count) + 1.0)
+    classes = _to_frequencies(np.bincount(labels, minlength=count) + 1.0)
     return Tables(step, lowest, sizes, classes, np.stack(rows))
 
 
 def _overall(symbols: np.ndarray, lowest: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Probabilities of each place over all images: float64 [sum of sizes]."""
+    """Probabilities at each place over all images: float64 [sum of sizes]."""
     parts = []
     for place, (low, size) in enumerate(zip(lowest, sizes, strict=True)):
         values = symbols[:, place]
@@ -85,25 +85,25 @@ def _overall(symbols: np.ndarray, lowest: np.ndarray, sizes: np.ndarray) -> np.n
 
 
 def _nearest(symbols: np.ndarray, count: int) -> np.ndarray:
-    """Which of `count` of the images, picked at random, is nearest to each: [n]."""
+    """For each image, the nearest of `count` images picked at random: int [n]."""
     points = symbols.astype(np.float32)
     picked = np.random.default_rng(0).choice(len(points), count)
-    centres = points[picked]
-    products = points @ centres.T
-    nearest: np.ndarray = ((centres**2).sum(axis=1) / 2 - products).argmin(axis=1)
+    centers = points[picked]
+    products = points @ centers.T
+    nearest: np.ndarray = ((centers**2).sum(axis=1) / 2 - products).argmin(axis=1)
     return nearest
 
 
 def _logistic(integers: np.ndarray, mean: float, stddev: float) -> np.ndarray:
-    """Probabilities of integers, float64 [n]: those of the intervals around them."""
+    """Logistic probabilities of the intervals around integers: float64 [n]."""
     slope = np.pi / np.sqrt(3) / max(stddev, 0.1)
     edges = np.append(integers - 0.5, integers[-1] + 0.5) - mean
     probabilities: np.ndarray = np.diff(np.tanh(edges * slope / 2)) / 2
     return probabilities
 
 
-def _integers(weights: np.ndarray) -> np.ndarray:
-    """Frequencies in proportion to `weights`, at least 1, that add up to 2**24."""
+def _to_frequencies(weights: np.ndarray) -> np.ndarray:
+    """Integers in proportion to `weights`, at least 1, with the sum 2**24."""
     room = TOTAL - len(weights)
     shares = np.floor(weights / weights.sum() * room)
     frequencies: np.ndarray = (1 + shares).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""What is to be compressed: IDX files and pictures, read a block at a time."""
+"""The files to compress, IDX files and pictures, read one block at a time."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from aelab.apps.compression.file_format import (
     MAX_IMAGES,
     PICTURE,
     Member,
-    name_fault,
+    name_problem,
 )
 from aelab.data.idx import IdxFile
 from aelab.data.image_files import failure_reason, opened
@@ -19,29 +19,30 @@ from aelab.errors import UsageError
 
 _IDX_MAGIC = b"\0\0\x08"
 _GZIP_MAGIC = b"\x1f\x8b"
-_MODES = {1: ("1", "L"), 3: ("1", "L", "P", "RGB")}
-_AS = {1: "L", 3: "RGB"}
+# Pillow's modes that are accepted, by the number of channels; the first one is used.
+_MODES = {1: ("L", "1"), 3: ("RGB", "1", "L", "P")}
 
 
 def list_members(paths: Sequence[str], shape: tuple[int, int, int]) -> list[Member]:
-    """Looks at every file's head.
+    """Reads the header of every file.
 
     Args:
-      paths: of IDX files, gzipped or not, and of pictures.
+      paths: IDX files, gzipped or not, and pictures.
       shape: (height, width, channels) that the images must have.
 
     Returns:
-      One member a file, in the same order, under the name that it will be written as.
+      One member per file, in the same order, with the name of the file that
+      decompressing will write.
 
     Raises:
-      UsageError: a file can't be read, its images have another shape, two would be
-        written as one name, or there are too many images.
+      UsageError: a file can't be read, its images have another shape, two files would
+        be written under one name, or there are too many images.
     """
     members = [_member(path, shape) for path in paths]
     seen: dict[str, str] = {}
     for path, member in zip(paths, members, strict=True):
-        if fault := name_fault(member.name):
-            raise UsageError(f"{path} can't be {member.name!r} later: {fault}")
+        if problem := name_problem(member.name):
+            raise UsageError(f"{path} can't be written as {member.name!r}: {problem}")
         if member.name in seen:
             raise UsageError(
                 f"{seen[member.name]} and {path} would both be written as "
@@ -59,10 +60,12 @@ def read_blocks(
     shape: tuple[int, int, int],
     size: int,
 ) -> Iterator[np.ndarray]:
-    """The images of all files, `size` at a time: uint8 [size or fewer, H, W, C].
+    """The images of all files, `size` at a time: uint8 [size, H, W, C].
+
+    The last block may have fewer.
 
     Raises:
-      UsageError: what `list_members` raises, or a file is damaged.
+      UsageError: a file is damaged, or has changed since `list_members`.
     """
     block: list[np.ndarray] = []
     room = size
@@ -82,7 +85,7 @@ def read_blocks(
 def _member(path: str, shape: tuple[int, int, int]) -> Member:
     name = os.path.basename(path)
     if not _is_idx(path):
-        _read_picture(path, shape, only_head=True)
+        _read_picture(path, shape, only_header=True)
         return Member(PICTURE, 1, os.path.splitext(name)[0] + ".png")
     with IdxFile(path, 3) as file:
         images = file.shape[0]
@@ -91,6 +94,7 @@ def _member(path: str, shape: tuple[int, int, int]) -> Member:
 
 
 def _is_idx(path: str) -> bool:
+    """True for an IDX file or a gzipped file, False for a picture."""
     try:
         with open(path, "rb") as file:
             start = file.read(3)
@@ -99,10 +103,10 @@ def _is_idx(path: str) -> bool:
     return start == _IDX_MAGIC or start[:2] == _GZIP_MAGIC or path.endswith(".gz")
 
 
-def _check_shape(path: str, found: Sequence[int], wanted: tuple[int, int, int]) -> None:
-    if tuple(found) != wanted:
+def _check_shape(path: str, shape: Sequence[int], wanted: tuple[int, int, int]) -> None:
+    if tuple(shape) != wanted:
         raise UsageError(
-            f"{path} has images of {' x '.join(map(str, found))}, and the model takes "
+            f"{path} has images of {' x '.join(map(str, shape))}, and the model takes "
             f"{' x '.join(map(str, wanted))} (height, width, channels)"
         )
 
@@ -110,26 +114,27 @@ def _check_shape(path: str, found: Sequence[int], wanted: tuple[int, int, int]) 
 def _parts(
     path: str, member: Member, shape: tuple[int, int, int], size: int
 ) -> Iterator[np.ndarray]:
-    """The images of a file, `size` at a time at most."""
+    """The images of a file, at most `size` at a time."""
     if member.kind == PICTURE:
         yield _read_picture(path, shape)[np.newaxis]
         return
     with IdxFile(path, 3) as file:
         _check_shape(path, file.shape, (member.images, *shape[:2]))
-        for first in range(0, member.images or 1, size):  # with none, to its end
+        # An empty file is read once too, which checks its end.
+        for first in range(0, member.images or 1, size):
             images = file.read(min(size, member.images - first))
             yield images.reshape(-1, *shape)
 
 
 def _read_picture(
-    path: str, shape: tuple[int, int, int], only_head: bool = False
+    path: str, shape: tuple[int, int, int], only_header: bool = False
 ) -> np.ndarray:
-    """A picture, uint8 [H, W, C]; if only its head counts, none of its pixels, [0]."""
+    """A picture, uint8 [H, W, C]; an empty array if only its header is checked."""
     height, width, channels = shape
     try:
         with opened(path, size=1) as file:
             if getattr(file, "n_frames", 1) > 1:
-                raise ValueError("it has several pictures")
+                raise ValueError("it has several frames")
             picture = ImageOps.exif_transpose(file)
             if (picture.height, picture.width) != (height, width):
                 raise ValueError(
@@ -142,14 +147,14 @@ def _read_picture(
                     f"its pixels are {picture.mode}, and the model takes 8 bits, "
                     f"{kind}, without transparency"
                 )
-            if only_head:
+            if only_header:
                 return np.zeros(0, np.uint8)
-            pixels = np.asarray(picture.convert(_AS[channels]))
+            pixels = np.asarray(picture.convert(_MODES[channels][0]))
             return pixels.reshape(shape)
-    except Exception as error:  # decoders raise whatever damage leads them to
+    except Exception as error:  # damage may raise anything in a decoder
         raise UsageError(f"{path}: {failure_reason(error)}") from None
 
 
-def png_of(image: np.ndarray) -> Image.Image:
-    """An image, uint8 [H, W, C], as Pillow has it."""
+def to_pillow(image: np.ndarray) -> Image.Image:
+    """Pillow's image of uint8 [H, W, C]."""
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)

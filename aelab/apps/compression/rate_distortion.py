@@ -1,26 +1,59 @@
-"""Bytes against quality: our models and what they must beat, in a table and a plot."""
+"""Bytes against quality: our models and the baselines, in a table and a plot."""
 
 import io
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from aelab.apps.compression.baselines import BASELINES_OF_CODECS, Point, packed_bytes
-from aelab.apps.compression.codec import codec_path, open_codec
+from aelab.apps.compression.baselines import (
+    Point,
+    image_codecs,
+    packed_bytes,
+    principal_components,
+)
+from aelab.apps.compression.codec import open_codec
+from aelab.apps.compression.codec_file import codec_path
 from aelab.config import Config
 from aelab.data.sources import load_split, with_data_dir
 from aelab.errors import ImageError, UsageError
 from aelab.metrics import psnr, ssim
 from aelab.runs.directory import RunDirectory
 from aelab.system.files import write_bytes
+from aelab.system.optional import require
 
 _DENSE_STEPS = (0.5, 1.0, 2.0, 4.0)
 _BATCH = 500
 _LEVELS = (20.0, 20.7, 22.0)  # dB, at which curves are compared
+_LOSSLESS = 100.0  # dB, the PSNR of an exact copy
+_OURS = "learned codec"
+
+
+class Measurement(NamedTuple):
+    """The rate and distortion of one codec with one setting, means over images.
+
+    Attributes:
+      codec: name of the codec.
+      setting: its setting.
+      bytes: size of the file, header included.
+      ideal_bytes: size by the tables' probabilities, None without tables.
+      model_bytes: size of the model that decoding needs, in total and not per image;
+        None without a model.
+      psnr: in dB.
+      ssim: at most 1.
+    """
+
+    codec: str
+    setting: str
+    bytes: float
+    ideal_bytes: float | None
+    model_bytes: int | None
+    psnr: float
+    ssim: float
 
 
 def rate_distortion(
@@ -28,9 +61,10 @@ def rate_distortion(
     output: str,
     checkpoint: str = "best",
     data_dir: str = "",
-    rivals: bool = True,
-) -> list[dict[str, Any]]:
-    """Compresses the evaluation images of some runs with their models and by rivals.
+    baselines: bool = True,
+    model: str = "",
+) -> list[Measurement]:
+    """Compresses the evaluation images of runs with their models and with baselines.
 
     Writes `rate_distortion.json` and `rate_distortion.png`.
 
@@ -38,38 +72,32 @@ def rate_distortion(
       run_dirs: the runs, which must have the same evaluation images.
       output: the folder to write to.
       checkpoint: `best` or `latest`.
-      data_dir: where the data files are now, if they were moved.
-      rivals: whether to measure other codecs as well, which takes a minute or two.
-
-    Returns:
-      For each point its codec and setting, and the means over images: bytes (of the
-      file, header included), ideal_bytes (by the probabilities), psnr in dB and ssim;
-      and model_bytes, what the decoder needs besides, in all.
+      data_dir: the folder of the data files, if they were moved.
+      baselines: True to measure other codecs as well, which takes a minute or two.
+      model: the `--model` of the runs, if it is not built in.
 
     Raises:
-      UsageError: no run, other images, or a library is missing.
+      UsageError: there is no run, evaluation images differ, or a library is missing.
     """
-    figure_of = _drawing()
+    plotting = require("matplotlib.figure", extra="report")
     try:
         os.makedirs(output, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--output={output} can't be made: {error}") from None
+        raise UsageError(f"--output={output} can't be created: {error}") from None
     runs = [RunDirectory(path) for path in run_dirs]
     config = _shared_config(runs, data_dir)
-    images = _all(config, "eval")
-    points: list[dict[str, Any]] = []
-    for run in runs:
-        points += [
-            _judge(p, images) for p in _of_run(run, checkpoint, data_dir, images)
-        ]
-    if rivals:
-        training = _all(config, "train")
-        for measure in BASELINES_OF_CODECS.values():
-            points += [_judge(point, images) for point in measure(images, training)]
-    content = json.dumps({"images": len(images), "points": points}, indent=2) + "\n"
-    write_bytes(os.path.join(output, "rate_distortion.json"), content.encode())
-    write_bytes(os.path.join(output, "rate_distortion.png"), _plot(points, figure_of))
-    return points
+    images = _read_all(config, "eval")
+    points = [_run_points(run, checkpoint, data_dir, images, model) for run in runs]
+    if baselines:
+        training = _read_all(config, "train")
+        points += [principal_components(images, training), image_codecs(images)]
+    results = [_measure(p, images) for p in itertools.chain.from_iterable(points)]
+    content = {"images": len(images), "points": [r._asdict() for r in results]}
+    text = json.dumps(content, indent=2) + "\n"
+    write_bytes(os.path.join(output, "rate_distortion.json"), text.encode())
+    plot = _plot(results, plotting.Figure)
+    write_bytes(os.path.join(output, "rate_distortion.png"), plot)
+    return results
 
 
 def _shared_config(runs: Sequence[RunDirectory], data_dir: str) -> Config:
@@ -78,12 +106,12 @@ def _shared_config(runs: Sequence[RunDirectory], data_dir: str) -> Config:
         run.path: (run.read_data().get("eval"), run.read_image_shape()) for run in runs
     }
     if len(set(prints.values())) > 1:
-        told = "; ".join(f"{path}: {text}" for path, text in prints.items())
-        raise UsageError(f"the runs must have the same evaluation images ({told})")
+        described = "; ".join(f"{path}: {text}" for path, text in prints.items())
+        raise UsageError(f"the runs must have the same evaluation images ({described})")
     return with_data_dir(runs[0].read_config(), data_dir)
 
 
-def _all(config: Config, split: str) -> np.ndarray:
+def _read_all(config: Config, split: str) -> np.ndarray:
     """All images of a split, uint8 [n, H, W, C]."""
     source = load_split(config, split)
     try:
@@ -92,21 +120,21 @@ def _all(config: Config, split: str) -> np.ndarray:
         raise UsageError(str(error)) from None
 
 
-def _of_run(
-    run: RunDirectory, checkpoint: str, data_dir: str, images: np.ndarray
+def _run_points(
+    run: RunDirectory, checkpoint: str, data_dir: str, images: np.ndarray, model: str
 ) -> Iterator[Point]:
-    """The points of a run: one of a codec, or one for each of some quantiser steps."""
-    is_codec = run.read_config().sends_integers()
-    automatic = open_codec(run, checkpoint, data_dir)
-    others = set() if is_codec else {*_DENSE_STEPS} - {automatic.tables.step}
-    coarser = (open_codec(run, checkpoint, data_dir, step) for step in sorted(others))
-    for codec in (automatic, *coarser):
+    """One point for a model that has a prior, else one per quantizer step."""
+    first = open_codec(run, checkpoint, data_dir, model=model)
+    has_prior = first.networks.has_prior
+    steps = [] if has_prior else sorted({*_DENSE_STEPS} - {first.tables.step})
+    others = (open_codec(run, checkpoint, data_dir, step, model) for step in steps)
+    name = os.path.basename(os.path.abspath(run.path))
+    for codec in itertools.chain([first], others):
         symbols = codec.encode(images)
-        name = os.path.basename(os.path.abspath(run.path))
         size, ideal_bytes = packed_bytes(symbols, codec.tables, images.shape[1:])
         yield Point(
-            "learned codec" if is_codec else f"{name}, rounded",
-            name if is_codec else f"step {codec.tables.step:.3g}",
+            _OURS if has_prior else f"{name}, rounded",
+            name if has_prior else f"step {codec.tables.step:.3g}",
             size,
             codec.decode(symbols),
             ideal_bytes,
@@ -114,88 +142,78 @@ def _of_run(
         )
 
 
-def _judge(point: Point, images: np.ndarray) -> dict[str, Any]:
-    """The figures of a point beside the images that it was made of."""
+def _measure(point: Point, images: np.ndarray) -> Measurement:
+    """Compares a point's images with the original `images`."""
     count = len(images)
-    figures: dict[str, Any] = {
-        "codec": point.codec,
-        "setting": point.setting,
-        "bytes": point.file_bytes / count,
-        "ideal_bytes": point.ideal_bytes and point.ideal_bytes / count,
-        "model_bytes": point.model_bytes,
-    }
     parts = [slice(first, first + _BATCH) for first in range(0, count, _BATCH)]
-    for name, metric in (("psnr", psnr), ("ssim", ssim)):
+
+    def mean(metric: Any) -> float:
         values = [metric(_floats(images[p]), _floats(point.images[p])) for p in parts]
-        figures[name] = float(np.mean(np.concatenate(values)))
-    return figures
+        return float(np.mean(np.concatenate(values)))
+
+    return Measurement(
+        point.codec,
+        point.setting,
+        point.file_bytes / count,
+        point.ideal_bytes and point.ideal_bytes / count,
+        point.model_bytes,
+        mean(psnr),
+        mean(ssim),
+    )
 
 
 def _floats(images: np.ndarray) -> tf.Tensor:
     return tf.constant(images, tf.float32) / 255.0
 
 
-def table(points: Sequence[dict[str, Any]]) -> str:
-    """All points, and at some levels of PSNR the bytes of each curve."""
+def table(points: Sequence[Measurement]) -> str:
+    """All points, and the bytes of each curve at some levels of PSNR."""
     lines = [f"{'codec':26} {'setting':26} {'bytes':>8} {'PSNR':>6} {'SSIM':>6}"]
     for point in points:
-        lossless = point["psnr"] >= 100
-        decibels = "exact" if lossless else f"{point['psnr']:.2f}"
+        decibels = "exact" if point.psnr >= _LOSSLESS else f"{point.psnr:.2f}"
         lines.append(
-            f"{point['codec']:26} {point['setting']:26} {point['bytes']:8.2f} "
-            f"{decibels:>6} {point['ssim']:6.3f}"
+            f"{point.codec:26} {point.setting:26} {point.bytes:8.2f} "
+            f"{decibels:>6} {point.ssim:6.3f}"
         )
-    wide = "".join(f"{f'{level:g} dB':>9}" for level in _LEVELS)
-    lines += ["", f"{'bytes an image at':26}{wide}"]
+    levels = "".join(f"{f'{level:g} dB':>9}" for level in _LEVELS)
+    lines += ["", f"{'bytes per image at':26}{levels}"]
     for name, curve in curves(points).items():
-        found = [bytes_at(curve, level) for level in _LEVELS]
-        if any(found):
-            row = "".join(f"{each:9.2f}" if each else f"{'':9}" for each in found)
+        sizes = [bytes_at(curve, level) for level in _LEVELS]
+        if any(sizes):
+            row = "".join(f"{size:9.2f}" if size else f"{'':9}" for size in sizes)
             lines.append(f"{name:26}{row}")
     return "\n".join(lines)
 
 
-def curves(points: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """By codec, (bytes, PSNR) of the points that no other of it beats, by bytes."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for point in sorted(points, key=lambda point: (point["bytes"], -point["psnr"])):
-        curve = found.setdefault(point["codec"], [])
-        if not curve or point["psnr"] > curve[-1][1]:
-            curve.append((point["bytes"], point["psnr"]))
-    return found
+def curves(points: Sequence[Measurement]) -> dict[str, list[tuple[float, float]]]:
+    """For each codec, (bytes, PSNR) of its Pareto-optimal points, sorted by bytes."""
+    by_codec: dict[str, list[tuple[float, float]]] = {}
+    for point in sorted(points, key=lambda point: (point.bytes, -point.psnr)):
+        curve = by_codec.setdefault(point.codec, [])
+        if not curve or point.psnr > curve[-1][1]:
+            curve.append((point.bytes, point.psnr))
+    return by_codec
 
 
 def bytes_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
-    """Bytes at a PSNR, straight between the points beside it; None outside them."""
-    if not curve[0][1] <= level <= curve[-1][1] < 100:
+    """Bytes at a PSNR, by linear interpolation; None outside the curve."""
+    if not curve[0][1] <= level <= curve[-1][1] < _LOSSLESS:
         return None
     sizes, decibels = zip(*curve, strict=True)
     return float(np.interp(level, decibels, sizes))
 
 
-def _drawing() -> Callable[..., Any]:
-    """Matplotlib's figure, which is asked for before anything is measured."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "the plot needs matplotlib: pip install -c constraints.txt -e '.[report]'"
-        ) from None
-    figure_of: Callable[..., Any] = Figure
-    return figure_of
-
-
-def _plot(points: Sequence[dict[str, Any]], figure_of: Callable[..., Any]) -> bytes:
-    """PSNR over bytes, a curve a codec, as PNG."""
-    figure = figure_of(figsize=(8, 5), layout="constrained")
+def _plot(points: Sequence[Measurement], figure_class: Any) -> bytes:
+    """PSNR over bytes, one curve per codec, as PNG."""
+    figure = figure_class(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves(points).items()):
-        shown = [(size, level) for size, level in curve if level < 100]
-        if not shown:
+        lossy = [(size, level) for size, level in curve if level < _LOSSLESS]
+        if not lossy:
             continue
-        is_ours = name == "learned codec"
+        is_ours = name == _OURS
         axes.plot(
-            *zip(*shown, strict=True),
+            *zip(*lossy, strict=True),
             marker="o",
             markersize=4,
             linewidth=2.5 if is_ours else 1.2,
@@ -203,10 +221,10 @@ def _plot(points: Sequence[dict[str, Any]], figure_of: Callable[..., Any]) -> by
             label=name,
         )
     axes.set_xscale("log")
-    ticks = [n for n in (2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)]
+    ticks = [2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000]
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("bytes an image, file headers included")
+    axes.set_xlabel("bytes per image, file headers included")
     axes.set_ylabel("PSNR, dB")
     axes.grid(True, color="0.9")
     axes.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""Tables of probabilities, and symbols coded by them."""
+"""Tables of probabilities, and entropy coding with them."""
 
 import math
 import zlib
@@ -7,27 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from aelab.errors import UsageError
+from aelab.system.optional import require
 
 PRECISION = 24  # bits of a frequency, as many as `constriction` computes with
-TOTAL = 1 << PRECISION  # what frequencies add up to
+TOTAL = 1 << PRECISION  # the sum of the frequencies of a distribution
 _NAMES = ("lowest", "sizes", "classes", "frequencies")
-_KINDS = (("i4", 1), ("i4", 1), ("u4", 1), ("u4", 2))
+_KINDS = (("i4", 1), ("i4", 1), ("u4", 1), ("u4", 2))  # dtype and rank
 
 
 class Tables:
-    """For each class of images: how often each integer occurs at each place of a code.
+    """The probability of each integer at each place of a code, by class of image.
 
-    The places of a code are independent only within a class, which is coded first: a
-    mixture, which takes fewer bytes than one table a place.
+    The places of a code are independent only within a class. The class of an image is
+    coded first. This mixture takes fewer bytes than one table per place.
 
     Attributes:
-      step: what a code is rounded to multiples of, float; the integers count them.
+      step: the step of the quantizer, float; integers count steps.
       lowest: int32 [places], the lowest integer of each place.
-      sizes: int32 [places], how many there are from that on.
-      classes: uint32 [classes], how often each class occurs; they add up to 2**24.
-      frequencies: uint32 [classes, sum of sizes], of one place after the other; those
-        of a class and a place add up to 2**24.
+      sizes: int32 [places], the number of integers of each place, from the lowest on.
+      classes: uint32 [classes], the frequency of each class; they sum to 2**24.
+      frequencies: uint32 [classes, sum of sizes], the frequency of each integer, one
+        place after another; within a class and a place they sum to 2**24.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Tables:
         classes: np.ndarray,
         frequencies: np.ndarray,
     ):
-        """Checks the tables, and prepares coding by them.
+        """Checks the tables and prepares the entropy coder.
 
         Raises:
           UsageError: `constriction` is not installed.
@@ -47,7 +47,7 @@ class Tables:
         self.step, self.lowest, self.sizes = step, lowest, sizes
         self.classes, self.frequencies = classes, frequencies
         self._check()
-        coding = _constriction()
+        coding = require("constriction", extra="codec").stream
         self._new_coder = coding.stack.AnsCoder
 
         # 24 bits are exact in float64, so every machine gets the same probabilities.
@@ -67,93 +67,93 @@ class Tables:
         arrays = (self.lowest, self.sizes, self.classes, self.frequencies)
         for array, (kind, rank) in zip(arrays, _KINDS, strict=True):
             if array.dtype != np.dtype(kind) or array.ndim != rank:
-                raise ValueError("tables of another type")
+                raise ValueError("a table has the wrong type or rank")
         if not 0 < self.step < math.inf:
-            raise ValueError(f"a step of {self.step}")
+            raise ValueError(f"the step of the tables is {self.step}")
         sizes, shape = self.sizes, self.frequencies.shape
         if len(sizes) != len(self.lowest) or not len(sizes) or (sizes < 2).any():
-            raise ValueError("tables of unequal length")
+            raise ValueError("the tables differ in length")
         if shape != (len(self.classes), sizes.sum(dtype=np.int64)) or shape[0] < 2:
-            raise ValueError("tables of another shape")
+            raise ValueError("the tables have the wrong shape")
         starts = np.cumsum(sizes) - sizes
         sums = np.add.reduceat(self.frequencies, starts, axis=1, dtype=np.int64)
         totals = [*sums.ravel(), self.classes.sum(dtype=np.int64)]
         if set(totals) != {TOTAL} or not self.frequencies.all():
-            raise ValueError("a table's frequencies do not add up")
+            raise ValueError("the frequencies of a table are zero or do not add up")
         if not self.classes.all():
-            raise ValueError("a class that never occurs")
+            raise ValueError("a class has the frequency zero")
 
     @property
     def crc(self) -> int:
-        """CRC-32 of step and tables: files of others can't be decoded by these."""
+        """CRC-32 of step and tables; a file decodes only with the tables it names."""
         arrays = self.arrays().values()
         content = [a.astype(a.dtype.newbyteorder("<")).tobytes() for a in arrays]
         return zlib.crc32(b"".join(content))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it as named arrays."""
+        """Step and tables as named arrays."""
         return {f"tables/{n}": np.asarray(getattr(self, n)) for n in ("step", *_NAMES)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Tables":
-        """The tables that `arrays()` returned, among others.
+        """Tables from the arrays that `arrays()` returned; others are ignored.
 
         Raises:
-          KeyError, ValueError: they are not there, or do not fit together.
+          KeyError, ValueError: arrays are missing, or do not fit together.
         """
         step = float(arrays["tables/step"])
         return cls(step, *(arrays[f"tables/{name}"] for name in _NAMES))
 
     def clip(self, integers: np.ndarray) -> np.ndarray:
-        """The nearest integers that the tables have: int32 [n, places]."""
+        """Integers clipped to the range of the tables: int32 [n, places]."""
         highest = self.lowest + self.sizes - 1
         clipped: np.ndarray = np.clip(integers, self.lowest, highest)
         return clipped.astype(np.int32, copy=False)
 
     def bits(self, symbols: np.ndarray) -> np.ndarray:
-        """What symbols, int32 [n, places], take in each class: float32 [classes, n]."""
+        """Bits of symbols, int32 [n, places], in each class: float32 [classes, n]."""
         indices = symbols - self.lowest + self._starts
         parts = [np.take(row, indices).sum(axis=1) for row in self._bits]
         return np.stack(parts) + self._class_bits[:, np.newaxis].astype(np.float32)
 
     def encode(self, symbols: np.ndarray) -> tuple[bytes, float]:
-        """Symbols, int32 [n, places], each within its table, as bytes.
+        """Codes symbols, int32 [n, places], each within the range of its table.
 
-        Asymmetric numeral systems (Duda 2013), by `constriction` (Bamler 2022): the
-        class of each image, the one that takes fewest bits; then class by class, place
-        by place the symbols of its images.
+        Asymmetric numeral systems (Duda 2013), by `constriction` (Bamler 2022). The
+        class of each image, the one in which it takes fewest bits, comes first. The
+        symbols follow, class by class and place by place.
 
         Returns:
-          The bytes, and how many it would be by the probabilities.
+          The bytes, and their ideal number by the probabilities.
         """
         coder = self._new_coder()
         bits = self.bits(symbols)
-        chosen = bits.argmin(axis=0).astype(np.int32)
+        labels = bits.argmin(axis=0).astype(np.int32)
         indices = symbols - self.lowest
-        # The coder is a stack: what is to come out first goes in last.
-        for number, models in reversed([*enumerate(self._models)]):
-            columns = np.ascontiguousarray(indices[chosen == number].T)
+        # The coder is a stack: what comes out first must go in last.
+        for label, models in reversed([*enumerate(self._models)]):
+            columns = np.ascontiguousarray(indices[labels == label].T)
             for column, model in zip(columns[::-1], models[::-1], strict=True):
                 coder.encode_reverse(column, model)
-        coder.encode_reverse(chosen, self._class_model)
+        coder.encode_reverse(labels, self._class_model)
         ideal_bytes = float(bits.min(axis=0).sum(dtype=np.float64)) / 8
         return coder.get_compressed().astype("<u4").tobytes(), ideal_bytes
 
     def decode(self, content: bytes, count: int) -> np.ndarray:
-        """What `encode` made of `count` images' symbols: int32 [count, places].
+        """Decodes the symbols of `count` images: int32 [count, places].
 
         Raises:
-          ValueError: `content` is not what `encode` gives for so many.
+          ValueError: `content` does not come from `encode` of so many images.
         """
         coder = self._new_coder(np.frombuffer(content, "<u4").astype(np.uint32))
-        chosen = coder.decode(self._class_model, count)
+        labels = coder.decode(self._class_model, count)
         symbols = np.empty((count, len(self.lowest)), np.int32)
-        for number, models in enumerate(self._models):
-            rows = np.flatnonzero(chosen == number)
+        for label, models in enumerate(self._models):
+            rows = np.flatnonzero(labels == label)
             for place, model in enumerate(models):
                 symbols[rows, place] = coder.decode(model, len(rows))
         if not coder.is_empty():
-            raise ValueError("it holds more than it should")
+            raise ValueError("bytes are left after the last symbol")
         symbols += self.lowest
         return symbols
 
@@ -161,14 +161,3 @@ class Tables:
 def crc_of(symbols: np.ndarray) -> int:
     """CRC-32 of symbols, int32 [n, places], the same on every machine."""
     return zlib.crc32(np.ascontiguousarray(symbols, "<i4").data)
-
-
-def _constriction() -> Any:
-    try:
-        import constriction
-    except ImportError:
-        raise UsageError(
-            "compressed files need the library constriction: "
-            "pip install -c constraints.txt -e '.[codec]'"
-        ) from None
-    return constriction.stream

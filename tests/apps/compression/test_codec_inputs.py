@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from conftest import write_idx
+from PIL import Image
+
+from aelab.apps.compression.inputs import list_members, read_blocks
+from aelab.errors import UsageError
+
+SHAPE = (28, 28, 1)
+
+
+def refusal(*paths):
+    """The message that refuses some files."""
+    names = [str(path) for path in paths]
+    with pytest.raises(UsageError) as caught:
+        list(read_blocks(names, list_members(names, SHAPE), SHAPE, 100))
+    return str(caught.value)
+
+
+def test_bad_pictures_are_named(tmp_path):
+    pixels = np.zeros((28, 28), np.uint8)
+    Image.fromarray(pixels[:14]).save(tmp_path / "small.png")
+    Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(tmp_path / "color.png")
+    Image.fromarray(np.zeros((28, 28, 2), np.uint8)).save(tmp_path / "alpha.png")
+    Image.fromarray(np.zeros((28, 28), np.uint16)).save(tmp_path / "deep.png")
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(pixels).save(tmp_path / "cut.png")
+    cut = (tmp_path / "cut.png").read_bytes()[:-30]
+    (tmp_path / "cut.png").write_bytes(cut)
+    frames = [Image.fromarray(pixels + level) for level in np.arange(3, dtype=np.uint8)]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    for name, words in {
+        "small.png": "28 x 14 pixels",
+        "color.png": "RGB",
+        "alpha.png": "LA",
+        "deep.png": "I;16",
+        "text.png": "picture",
+        "cut.png": "cut.png: ",
+        "none.png": "No such file",
+        "x.gif": "several",
+    }.items():
+        message = refusal(tmp_path / name)
+        assert str(tmp_path / name) in message and words in message
+
+
+def test_bad_idx_files_are_named(tmp_path):
+    write_idx(tmp_path / "small", np.zeros((3, 14, 28), np.uint8))
+    write_idx(tmp_path / "labels", np.zeros(3, np.uint8))
+    write_idx(tmp_path / "cut", np.zeros((3, 28, 28), np.uint8))
+    write_idx(tmp_path / "long", np.zeros((0, 28, 28), np.uint8))
+    (tmp_path / "long").write_bytes((tmp_path / "long").read_bytes() + b"x")
+    (tmp_path / "cut").write_bytes((tmp_path / "cut").read_bytes()[:-1])
+    for name, words in {
+        "long": "longer",
+        "small": "14 x 28 x 1",
+        "labels": "3-dimensional",
+        "cut": "cut short",
+        "": "directory",
+    }.items():
+        message = refusal(tmp_path / name)
+        assert str(tmp_path / name) in message and words in message
+
+
+def test_names_that_could_not_be_written_are_refused(tmp_path):
+    image = np.zeros((1, 28, 28), np.uint8)
+    Image.fromarray(image[0]).save(tmp_path / ("y" * 253), "PNG")
+    for name in (".gz", ".tmp-x"):
+        write_idx(tmp_path / name, image)
+    for name in (".gz", ".tmp-x", "y" * 253):
+        assert "can't be written as " in refusal(tmp_path / name)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_idx(tmp_path / name / "images", np.zeros((1, 28, 28), np.uint8))
+    paths = [tmp_path / "a" / "images", tmp_path / "b" / "images"]
+    message = refusal(*paths)
+    assert all(str(path) in message for path in paths)
+
+
+def test_the_orientation_of_a_picture_is_applied(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    exif = Image.Exif()
+    exif[274] = 3
+    Image.fromarray(image[::-1, ::-1]).save(tmp_path / "turned.png", exif=exif)
+    paths = [str(tmp_path / "turned.png")]
+    (block,) = read_blocks(paths, list_members(paths, SHAPE), SHAPE, 100)
+    np.testing.assert_array_equal(block, image.reshape(1, 28, 28, 1))
