@@ -8,6 +8,10 @@ class UsageError(ValueError):
     """
 
 
+class FormatError(UsageError):
+    """A file of a later release of aelab, which is not damaged: exit code 2."""
+
+
 class ImageError(RuntimeError):
     """An image that a source fails to read while it is in use.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from aelab.config import fields
 from aelab.config.config import FIELDS, Config
-from aelab.errors import UsageError
+from aelab.errors import FormatError, UsageError
 
 # The format of the files that this release writes. A file without a format has 1.
 FORMAT = 2
@@ -17,11 +17,14 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 def check_format(found: Any, path: str) -> None:
-    """Raises UsageError if `found`, the format of the file `path`, is a later one."""
+    """Raises FormatError if `found`, the format of the file `path`, is a later one.
+
+    Raises UsageError if it is not a format at all.
+    """
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise UsageError(f"{path} has the format {found!r}, which is not a number")
     if found > FORMAT:
-        raise UsageError(
+        raise FormatError(
             f"{path} has format {found}, and this release of aelab reads formats up to "
             f"{FORMAT}: use a later release"
         )

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from aelab.config import FORMAT, check_format
 from aelab.errors import TrainingError, UsageError
 from aelab.system.files import remove_leftovers, write_bytes
 
@@ -30,8 +31,6 @@ _DAMAGED = (
 # errno of OSErrors that mean damage: a bad seek, a bad sector, a folder in its place.
 _DAMAGE_ERRNOS = (None, errno.EINVAL, errno.EIO, errno.EISDIR)
 
-# Version of the file format, saved as the array `format`. Files without it have 1.
-_FORMAT = 2
 
 # Bytes before a member's name and content: the zip header, and the ZIP64 field that
 # `np.savez` always adds.
@@ -88,7 +87,7 @@ def save(folder: str, step: int, arrays: dict[str, np.ndarray], keep: int = 1) -
         if not is_metric and not np.isfinite(array).all():
             raise TrainingError(f"{name} is not finite at step {step}")
     content = io.BytesIO()
-    np.savez(content, format=np.int64(_FORMAT), **arrays)  # type: ignore[arg-type]
+    np.savez(content, format=np.int64(FORMAT), **arrays)  # type: ignore[arg-type]
     path = path_of(folder, step)
     os.makedirs(folder, exist_ok=True)
     remove_leftovers(folder)
@@ -103,7 +102,8 @@ def load(path: str) -> dict[str, np.ndarray]:
 
     Raises:
       OSError: the file can't be reached or does not exist (any more).
-      UsageError: the file is damaged, is not a checkpoint, or has a later format.
+      UsageError: the file is damaged or is not a checkpoint.
+      FormatError: it has a later format.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -125,11 +125,7 @@ def load(path: str) -> dict[str, np.ndarray]:
         if isinstance(error, OSError) and error.errno not in _DAMAGE_ERRNOS:
             raise  # the file may be good: no permission, a server that is down, ...
         raise UsageError(f"{path} is not a readable checkpoint: {error}") from None
-    if version > _FORMAT:
-        raise UsageError(
-            f"{path} has format {version}; this version of aelab reads formats up to "
-            f"{_FORMAT}"
-        )
+    check_format(int(version), path)
     return arrays
 
 

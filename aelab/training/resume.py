@@ -1,6 +1,6 @@
 """Restores the state of a run that was stopped."""
 
-from aelab.errors import UsageError
+from aelab.errors import FormatError, UsageError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.system.console import warn
@@ -14,12 +14,15 @@ def restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
     Raises:
       UsageError: there are results but no valid checkpoint, or the checkpoint belongs
         to another configuration or lies beyond the end of the plan.
+      FormatError: a later release has written the newest checkpoint.
     """
     damaged: list[tuple[str, str]] = []
     for path in checkpoints.all_of(run.latest):
         try:
             arrays = checkpoints.load(path)
             break
+        except FormatError:
+            raise
         except UsageError as error:
             damaged.append((path, str(error)))
     else:

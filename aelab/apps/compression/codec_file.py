@@ -18,7 +18,7 @@ from dataclasses import asdict
 import numpy as np
 
 from aelab.apps.compression.tables import Tables
-from aelab.config import FORMAT, check_format, from_json
+from aelab.config import FORMAT, from_json
 from aelab.errors import UsageError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory, check_model
@@ -83,11 +83,10 @@ def load_codec(path: str, key: bytes) -> tuple[dict[str, np.ndarray], Tables]:
     arrays = checkpoints.load(path)
     weights = {n: a for n, a in arrays.items() if n.startswith("model/")}
     try:
-        check_format(int(arrays.get("format", np.int64(1))), path)
         if codec_key(weights, arrays["quantiser"].item()) != key:
             raise ValueError("its weights do not match its name")
         return arrays, Tables.from_arrays(arrays)
-    except UsageError:
+    except UsageError:  # a library is missing
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is damaged: {error}") from None
@@ -107,7 +106,7 @@ def build_stored(
     Raises:
       UsageError: the description is damaged, or does not fit the weights.
     """
-    if "format" not in arrays:
+    if "config" not in arrays:
         config, shape = run.read_config(), run.read_image_shape()
         check_model(config.model, model, path)
         return build_trained(config, shape, path, arrays)

@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 
 import numpy as np
@@ -11,7 +12,7 @@ from aelab.apps.compression import decompress
 from aelab.apps.compression.codec import open_codec
 from aelab.config import FORMAT, from_json
 from aelab.data.idx import read_idx
-from aelab.errors import UsageError
+from aelab.errors import FormatError, UsageError
 from aelab.models import build_model
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
@@ -57,7 +58,8 @@ def example(tmp_path):
 
 
 def test_a_codec_describes_its_model(example):
-    arrays = checkpoints.load(example.path)
+    with np.load(example.path) as file:
+        arrays = dict(file)
     assert arrays["format"] == FORMAT == 2
     assert arrays["format"].dtype == arrays["image_shape"].dtype == np.int64
     assert arrays["image_shape"].tolist() == [28, 28, 1]
@@ -96,9 +98,9 @@ def test_a_file_of_format_1_is_read_with_the_configuration_of_the_run(example):
 
 def test_a_later_format_is_refused_with_both_numbers(example):
     example.change(format=np.asarray(3))
-    message = f"{example.path} has format 3; this release reads formats up to 2"
-    assert example.refusal() == message
-    with pytest.raises(UsageError, match="formats up to 2"):
+    message = f"{example.path} has format 3, .* reads formats up to 2"
+    assert re.match(message, example.refusal())
+    with pytest.raises(FormatError, match="formats up to 2"):
         open_codec(RunDirectory(example.run_dir))
 
 
@@ -106,12 +108,12 @@ def test_a_later_format_is_refused_with_both_numbers(example):
     ("change", "words"),
     [
         ({"model/code/bias": np.ones(4, np.float32)}, "weights do not match its name"),
-        ({"remove": ["config"]}, "config"),
+        ({"remove": ["image_shape"]}, "image_shape"),
         ({"config": np.frombuffer(b"{", np.uint8)}, "is not JSON"),
         ({"config": np.frombuffer(b"\xff", np.uint8)}, "utf-8"),
         ({"image_shape": np.asarray([28, 28])}, "is damaged"),
         ({"image_shape": np.asarray([14, 28, 1])}, "of another model"),
-        ({"format": np.asarray([2, 2])}, "is damaged"),
+        ({"format": np.asarray([2, 2])}, "not an integer"),
         ({"remove": ["tables/sizes"]}, "tables/sizes"),
     ],
 )

@@ -28,7 +28,7 @@ from aelab.apps.compression.file_format import (
     pack_header,
     read_header,
 )
-from aelab.cli import flags
+from aelab.cli import exit_code
 from aelab.data.idx import read_idx
 from aelab.data.sources import load_split
 from aelab.errors import UsageError
@@ -328,7 +328,7 @@ def test_the_scripts_compress_and_another_process_decodes_the_same(tmp_path, cod
     assert (done.returncode, done.stderr) == (0, "")
     size = os.path.getsize(file)
     assert f"300 images, {size:,} bytes" in done.stdout
-    assert f"{size / 300:.2f} bytes an image" in done.stdout
+    assert f"{size / 300:.2f} bytes per image" in done.stdout
     compress(codec_run, inputs, str(tmp_path / "here.aelab"))
     assert (tmp_path / "here.aelab").read_bytes() == (tmp_path / "x.aelab").read_bytes()
 
@@ -354,7 +354,7 @@ def script_here(monkeypatch, capsys):
     def script(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         capsys.readouterr()
-        code = flags.exit_code(importlib.import_module(name).main)
+        code = exit_code(importlib.import_module(name).main)
         return code, capsys.readouterr().err
 
     yield script
