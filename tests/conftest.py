@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
-def run_script(name, *arguments, env=None, timeout=300):
+def run_script(name, *arguments, env=None, timeout=300, cwd=None):
     """Runs NAME.py of scripts/ or tools/ in a process of its own, as a user would."""
     folder = "scripts" if (ROOT / "scripts" / f"{name}.py").exists() else "tools"
     command = [sys.executable, str(ROOT / folder / f"{name}.py"), *arguments]
@@ -65,6 +65,7 @@ def run_script(name, *arguments, env=None, timeout=300):
         capture_output=True,
         text=True,
         timeout=timeout,
+        cwd=cwd,
         env={**os.environ, **(env or {})},
     )
 

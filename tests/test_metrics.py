@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.config.registry import LOSSES, load
-from aelab.metric_info import METRICS, format_value
+from aelab.metric_info import METRICS
 from aelab.metrics import bce, image_metrics, mse, psnr, ssim
 
 FUNCTIONS = [load(row.function, n) for n, row in METRICS.items() if row.function]
@@ -38,12 +38,6 @@ def test_training_computes_only_the_metrics_marked_for_it():
     clean, output = map(tf.constant, pair())
     assert set(image_metrics(clean, output)) == {"bce", "mse", "psnr", "ssim"}
     assert set(image_metrics(clean, output, training=True)) == {"psnr"}
-
-
-def test_values_are_shown_in_the_digits_of_their_metric():
-    assert format_value("psnr", 18.766) == "18.77"
-    assert format_value("images_per_second", 12345.6) == "12,346"
-    assert format_value("nonesuch", 0.5) == "0.5000"
 
 
 @pytest.mark.parametrize("metric", FUNCTIONS)

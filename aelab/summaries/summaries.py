@@ -56,7 +56,7 @@ class Summaries:
             )
             for split in SPLITS
         }
-        self._has_warned = False
+        self._failed: set[str] = set()
 
     def __enter__(self) -> "Summaries":
         return self
@@ -166,8 +166,8 @@ class Summaries:
         try:
             write()
         except OSError as error:
-            if not self._has_warned:
-                self._has_warned = True
+            if what not in self._failed:
+                self._failed.add(what)
                 warn(f"can't write {what}: {error}; training continues")
 
 

@@ -27,7 +27,7 @@ from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.summaries.profile import Profile
 from aelab.summaries.summaries import Summaries
-from aelab.system.console import Console, metrics_text
+from aelab.system.console import Console, metrics_text, warn
 from aelab.system.files import write_bytes
 from aelab.system.signals import StopRequest
 from aelab.training.loops import (
@@ -254,9 +254,12 @@ class Trainer:
         """Writes the codes for TensorBoard's projector, if they are small enough."""
         if not self._summaries:
             return
-        codes = first_codes(
-            self._state.autoencoder, self._run.splits.eval, self._config
-        )
+        autoencoder, source = self._state.autoencoder, self._run.splits.eval
+        try:
+            codes = first_codes(autoencoder, source, self._config)
+        except tf.errors.OpError as error:  # the run is complete without them
+            warn(f"can't compute codes for the projector: {error.message}")
+            return
         if codes:
             self._summaries.projector(codes.codes, codes.thumbnails, codes.labels)
 

@@ -1,4 +1,4 @@
-"""The projector's files; what TensorBoard makes of them is in test_tensorboard.py."""
+"""The projector's files; test_tensorboard.py shows them to TensorBoard."""
 
 import dataclasses
 import errno
@@ -14,9 +14,11 @@ from tensorboard.plugins import projector as plugin
 from aelab.config import Config
 from aelab.data.pipeline import make_eval_dataset
 from aelab.data.sources import ArraySource
+from aelab.models import Autoencoder
 from aelab.summaries import projector
 from aelab.summaries.projector import draw_sprite, write_projector
 from aelab.system import files as writing
+from aelab.training.samples import first_codes
 
 CONFIG = Config(noise_stddev=0.3)
 FILES = ["code.tsv", "labels.tsv", "projector_config.pbtxt", "sprite.png"]
@@ -34,13 +36,20 @@ def encoder(image_shape, size=3):
     )
 
 
+def write_codes(folder, images, config, encoder):
+    """Writes the files for the codes of images, if they are short enough."""
+    codes = first_codes(Autoencoder(None, encoder, None), images, config)
+    if codes:
+        write_projector(str(folder), *codes)
+
+
 @pytest.fixture
 def write(tmp_path):
-    """Writes the files of images, and reads the configuration back."""
+    """Writes the files for images, and reads the configuration back."""
 
     def written(images, size=3):
         model = encoder(images.image_shape, size)
-        write_projector(str(tmp_path), images, CONFIG, model)
+        write_codes(tmp_path, images, CONFIG, model)
         assert sorted(os.listdir(tmp_path)) == FILES
         text = (tmp_path / "projector_config.pbtxt").read_text()
         (found,) = text_format.Parse(text, plugin.ProjectorConfig()).embeddings
@@ -50,8 +59,8 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
-def test_codes_are_those_of_an_evaluation(tmp_path, write, count):
-    """Whatever the number of images that are encoded at a time."""
+def test_codes_equal_the_codes_of_an_evaluation(tmp_path, write, count):
+    """For any number of images, in batches of up to 100."""
     images = source(count)
     found, model = write(images)
     codes = np.loadtxt(tmp_path / found.tensor_path, delimiter="\t", ndmin=2)
@@ -61,7 +70,7 @@ def test_codes_are_those_of_an_evaluation(tmp_path, write, count):
     np.testing.assert_allclose(codes, model(corrupted), rtol=1e-4, atol=1e-5)
 
 
-def test_no_more_images_are_encoded_at_a_time_than_a_batch_has(tmp_path):
+def test_images_are_encoded_in_batches_of_the_batch_size(tmp_path):
     sizes, model = [], encoder((8, 12, 1))
 
     class Counting:
@@ -72,7 +81,7 @@ def test_no_more_images_are_encoded_at_a_time_than_a_batch_has(tmp_path):
             return model(images)
 
     few = dataclasses.replace(CONFIG, batch_size=4)
-    write_projector(str(tmp_path), source(10), few, Counting())
+    write_codes(tmp_path, source(10), few, Counting())
     assert sizes == [4, 4, 4]
 
 
@@ -86,14 +95,14 @@ def test_the_first_thousand_images_are_enough(tmp_path, write):
         assert sprite.size == (128, 128)
 
 
-def test_labels_stand_beside_the_numbers_of_images(tmp_path, write):
+def test_labels_are_next_to_the_numbers_of_images(tmp_path, write):
     found, _ = write(source(3, labels=np.array([7, 0, 7], np.uint8)))
     table = (tmp_path / found.metadata_path).read_text()
     assert table == "label\timage\n7\t0\n0\t1\n7\t2\n"
 
 
-def test_without_labels_there_are_numbers_alone(tmp_path, write):
-    """And no line of names, which the plugin expects of several columns only."""
+def test_without_labels_there_are_only_numbers(tmp_path, write):
+    """And no header, which the plugin expects only with several columns."""
     found, _ = write(source(3))
     assert (tmp_path / found.metadata_path).read_text() == "0\n1\n2\n"
 
@@ -127,7 +136,7 @@ def test_thumbnails_of_large_images_are_means_of_pixels(
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 9, 10])
-def test_a_sprite_is_the_smallest_square_that_holds_all(count):
+def test_a_sprite_is_the_smallest_square_that_fits(count):
     thumbnails = np.full((count, 2, 3, 1), 255, np.uint8)
     sprite = draw_sprite(thumbnails)
     side = sprite.shape[0] // 2
@@ -139,12 +148,12 @@ def test_a_sprite_is_the_smallest_square_that_holds_all(count):
 @pytest.mark.parametrize(("size", "files"), [(512, FILES), (513, [])])
 def test_a_long_code_is_left_out(tmp_path, size, files):
     images = source(2)
-    write_projector(str(tmp_path), images, CONFIG, encoder(images.image_shape, size))
+    write_codes(tmp_path, images, CONFIG, encoder(images.image_shape, size))
     assert sorted(os.listdir(tmp_path)) == files
 
 
-def test_the_configuration_comes_last(tmp_path, monkeypatch):
-    """So that it names no file that is not there."""
+def test_the_configuration_is_written_last(tmp_path, monkeypatch):
+    """So that it names only files that exist."""
 
     def full_at_the_sprite(path, content):
         if path.endswith("sprite.png"):
@@ -154,5 +163,5 @@ def test_the_configuration_comes_last(tmp_path, monkeypatch):
     monkeypatch.setattr(projector, "write_bytes", full_at_the_sprite)
     images = source(2)
     with pytest.raises(OSError, match="No space left"):
-        write_projector(str(tmp_path), images, CONFIG, encoder(images.image_shape))
+        write_codes(tmp_path, images, CONFIG, encoder(images.image_shape))
     assert "projector_config.pbtxt" not in os.listdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The outer loop: early stopping, training lines, and what is not finite."""
+"""The outer loop: logging, early stopping, checkpoints, values that are not finite."""
 
 import errno
 import io
@@ -24,12 +24,12 @@ from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.summaries import metrics_log, summaries
 from aelab.system import files as writing
-from aelab.training import trainer
+from aelab.training import loops, trainer
 from aelab.training.loss_scale import LossScale
 
 
-def test_a_training_line_is_the_mean_since_the_line_before(tmp_path):
-    """And its learning rate that of its last step."""
+def test_a_log_entry_is_the_mean_since_the_entry_before(tmp_path):
+    """And its learning rate is the rate of its last step."""
     fields = {"warmup_steps": 20, "learning_rate": 0.02, "train_steps": 12}
     train(tmp_path / "each", log_every_steps=1, **fields)
     train(tmp_path / "some", log_every_steps=5, **fields)
@@ -48,8 +48,8 @@ def test_a_training_line_is_the_mean_since_the_line_before(tmp_path):
         first = line["step"]
 
 
-def test_speed_is_images_by_the_time_of_the_inner_loop(tmp_path, monkeypatch):
-    """By a clock that moves on a second each time that it is looked at."""
+def test_speed_is_images_per_time_of_the_inner_loop(tmp_path, monkeypatch):
+    """With a clock that advances by a second each time it is read."""
     clock = SimpleNamespace(monotonic=itertools.count(0.0).__next__)
     monkeypatch.setattr(trainer, "time", clock)
     train(tmp_path / "run", log_every_steps=5, steps_per_loop=2, train_steps=10)
@@ -59,8 +59,8 @@ def test_speed_is_images_by_the_time_of_the_inner_loop(tmp_path, monkeypatch):
     assert speeds == pytest.approx([5 * 16 / 3, 2 * 16 / 1, 3 * 16 / 2], abs=0.1)
 
 
-def test_float16_reports_its_loss_scale_and_what_it_skipped(tmp_path, monkeypatch):
-    """A scale that is too large at first: the gradient of step 1 overflows."""
+def test_float16_reports_its_loss_scale_and_skipped_steps(tmp_path, monkeypatch):
+    """The scale is too large at first, so the gradient of step 1 overflows."""
     monkeypatch.setattr(LossScale, "_INITIAL", 2.0**40)
     monkeypatch.setattr(LossScale, "_LARGEST", 2.0**40)
     train(tmp_path / "run", precision="mixed_float16", log_every_steps=1, epochs=9)
@@ -85,7 +85,7 @@ def test_early_stopping_waits_for_patience_epochs(tmp_path, capsys):
     assert train(tmp_path / "run", epochs=20, **fields) == {}
 
 
-def test_no_early_stopping_while_it_gets_better(tmp_path):
+def test_a_run_that_improves_is_not_stopped_early(tmp_path):
     train(tmp_path / "run", epochs=5, learning_rate=0.001, early_stopping_patience=1)
     assert read_lines(tmp_path / "run")[-1]["step"] == 32
 
@@ -116,22 +116,22 @@ def test_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
     train(run_dir, epochs=1)
     good = Path(checkpoints.newest(RunDirectory(str(run_dir)).latest))
     content = good.read_bytes()
-    dataset = trainer.make_train_dataset
+    dataset = loops.make_train_dataset
 
     def bad_dataset(*arguments):
         return dataset(*arguments).map(lambda x, y: (x, y * math.nan))
 
-    monkeypatch.setattr(trainer, "make_train_dataset", bad_dataset)
+    monkeypatch.setattr(loops, "make_train_dataset", bad_dataset)
     with pytest.raises(TrainingError) as error:
         train(run_dir)
     assert "not finite at step 8 (epoch 1.28)" in str(error.value)
     assert str(good) in str(error.value)
     assert good.read_bytes() == content
     assert read_lines(run_dir)[-1]["step"] == 7
-    told = run_dir / "not_finite.json"
-    assert str(told) in str(error.value)
+    report = run_dir / "not_finite.json"
+    assert str(report) in str(error.value)
     indices = example_indices(tf.constant(7 * 16, tf.int64), 16, 100, seed=0)
-    assert json.loads(told.read_text()) == {
+    assert json.loads(report.read_text()) == {
         "step": 8,
         "split": "train",
         "image_indices": indices.numpy().tolist(),
@@ -150,9 +150,9 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="evaluation loss is not finite at step 7"):
         train(tmp_path / "run")
     assert [line["split"] for line in read_lines(tmp_path / "run")] == ["train"] * 2
-    told = json.loads((tmp_path / "run" / "not_finite.json").read_text())
+    report = json.loads((tmp_path / "run" / "not_finite.json").read_text())
     expected = {"step": 7, "split": "eval", "image_indices": list(range(16, 30))}
-    assert told == expected
+    assert report == expected
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays(
     tmp_path, whole, monkeypatch, part, wanted
 ):
-    """Full within a checkpoint, or within a line of metrics.jsonl."""
+    """Full while writing a checkpoint, or a line of metrics.jsonl."""
     run_dir = tmp_path / "run"
     train(run_dir, epochs=1)
     good = Path(checkpoints.newest(RunDirectory(str(run_dir)).latest))
@@ -194,7 +194,7 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(
 
 
 def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, capsys):
-    """Stopped at step 5, which is no evaluation; then 5 steps are all that is asked."""
+    """The run is stopped at step 5, without evaluation; then 5 steps are the end."""
 
     class Stop(SimpleNamespace):
         signal_number = signal.SIGTERM
@@ -217,7 +217,7 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, 
 
 
 def test_pictures_and_event_files_may_fail(tmp_path, monkeypatch, capsys):
-    """Each warns once, and the run is the run."""
+    """Each warns once, and the results do not change."""
 
     def fail(*arguments, **options):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
@@ -284,7 +284,7 @@ DAMAGES = [damage_by_cut, damage_by_flip, damage_by_lost_index, damage_by_loss]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
+def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(
     tmp_path, whole, capsys, damage
 ):
     run_dir = tmp_path / "run"
@@ -297,16 +297,16 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     train(run_dir)
     output, errors = capsys.readouterr()
     (warning,) = errors.splitlines()
-    aside = path.with_name("damaged-" + path.name)
-    for words in (str(path), str(aside), "step-00000007.npz"):
+    renamed = path.with_name("damaged-" + path.name)
+    for words in (str(path), str(renamed), "step-00000007.npz"):
         assert words in warning
     assert "/run at step 7" in output
-    assert aside.read_bytes() == damaged
+    assert renamed.read_bytes() == damaged
     assert_same_state(run_dir, whole)
 
 
-def test_without_a_good_checkpoint_it_stops(tmp_path):
-    """Twice, and leaves all as it is."""
+def test_a_run_without_a_valid_checkpoint_is_refused(tmp_path):
+    """Every time, and changes nothing."""
     run_dir = tmp_path / "run"
     train(run_dir, epochs=2)
     paths = [Path(p) for p in checkpoints.all_of(RunDirectory(str(run_dir)).latest)]

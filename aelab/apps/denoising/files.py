@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from aelab.data import png
+from aelab.apps.denoising import png
 from aelab.data.image_files import failure_reason, opened
 from aelab.system.files import atomic_write
 
