@@ -15,9 +15,9 @@ from aelab.config import Config
 from aelab.config.fields import is_function
 from aelab.config.registry import MODELS, load
 from aelab.errors import UsageError
-from aelab.models.common import Autoencoder, ImageShape
+from aelab.models.common import Autoencoder, ImageShape, unique_names
 
-__all__ = ["Autoencoder", "ImageShape", "build_model"]
+__all__ = ["Autoencoder", "ImageShape", "build_model", "unique_names"]
 
 
 def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
@@ -39,8 +39,6 @@ def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
     if is_function(name) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     build = load(name if is_function(name) else MODELS[name], f"--model={name}")
-    # Layers without a name of their own get the same names in every build.
-    keras.backend.reset_uids()
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:

@@ -1,6 +1,8 @@
 """Shared building blocks of the models, and `Autoencoder`, the type they build."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -16,6 +18,20 @@ ImageShape = tuple[int | None, int | None, int]
 
 # `(encoded, dither) -> code`, see `Autoencoder`.
 Bottleneck = Callable[[Any, tf.Tensor | None], Any]
+
+
+# Keras numbers unnamed layers over the whole process: `conv2d_7/kernel`.
+_COUNT = re.compile(r"_\d+(?=[_/]|$)")
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Keras' names without the counts of the process; equal ones are numbered."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in (_COUNT.sub("", name) for name in names):
+        seen[name] += 1
+        unique.append(f"{name}#{seen[name]}" if seen[name] > 1 else name)
+    return unique
 
 
 class Autoencoder(NamedTuple):
@@ -49,6 +65,12 @@ class Autoencoder(NamedTuple):
     def variables(self) -> list[Any]:
         """All variables, those of the prior last."""
         return [*self.model.variables, *(self.prior.variables if self.prior else [])]
+
+    def named_variables(self) -> dict[str, Any]:
+        """All variables by names that are the same in every process and build."""
+        variables = self.variables
+        names = unique_names([variable.path for variable in variables])
+        return dict(zip(names, variables, strict=True))
 
     @property
     def trainable_variables(self) -> list[Any]:

@@ -80,12 +80,11 @@ def build_trained(
     autoencoder = build_model(config, image_shape)
     if any_size and autoencoder.size_multiple:
         autoencoder = build_model(config, (None, None, image_shape[2]))
-    for variable in autoencoder.variables:
-        array = arrays.get(f"model/{variable.path}")
+    for name, variable in autoencoder.named_variables().items():
+        array = arrays.get(f"model/{name}")
         if array is None or array.shape != tuple(variable.shape):
             raise UsageError(
-                f"{path} is of another model: {variable.path} is missing or has "
-                "another shape"
+                f"{path} is of another model: {name} is missing or has another shape"
             )
         variable.assign(array)
     if "step" not in arrays or arrays["step"].shape:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +11,9 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.metric_info import METRICS
 from aelab.metrics import Sum
-from aelab.models import build_model
+from aelab.models import build_model, unique_names
 from aelab.training.loss_scale import LossScale
 from aelab.training.optimizers import build_optimizer
-
-_UNNAMED = re.compile(r"^variable_\d+$")
 
 
 @dataclasses.dataclass
@@ -111,22 +107,14 @@ class TrainState:
         self.seconds_waited.assign(0.0)
 
     def _slots(self) -> dict[str, Any]:
-        """The optimizer's variables by unique names that do not depend on their order.
-
-        Keras gives several variables of some optimizers the same name, counts unnamed
-        variables over the process, and counts optimizers in the variables' paths.
-        """
-        seen: Counter[str] = Counter()
-        named = {}
-        for variable in self.optimizer.variables:
-            name = _UNNAMED.sub("variable", variable.name)
-            seen[name] += 1
-            named[f"{name}#{seen[name]}" if seen[name] > 1 else name] = variable
-        return named
+        """The optimizer's variables by names that are the same in every process."""
+        variables = self.optimizer.variables
+        names = unique_names([variable.name for variable in variables])
+        return dict(zip(names, variables, strict=True))
 
     def _variables(self) -> dict[str, Any]:
         groups = {
-            "model": {v.path: v for v in self.autoencoder.variables},
+            "model": self.autoencoder.named_variables(),
             "optimizer": self._slots(),
             "loss_scale": self.loss_scale.variables(),
             "totals": self.totals,

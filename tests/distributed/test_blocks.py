@@ -11,7 +11,6 @@ from aelab.data.pipeline import make_eval_dataset, num_eval_batches
 from aelab.data.sources import ArraySource
 from aelab.distributed.blocks import num_blocks, threads_per_op
 from aelab.distributed.devices import Distribution
-from aelab.distributed.reduce import sum_over_blocks
 from aelab.models import build_model
 from aelab.training.loops import (
     build_evaluate,
@@ -49,20 +48,6 @@ def test_operations_share_the_cores(
         virtual_cpus=virtual_cpus, batch_size=batch_size, strategy="mirrored"
     )
     assert threads_per_op(config) == threads
-
-
-@pytest.mark.parametrize("blocks", [1, 2, 5])
-def test_sums_over_blocks_are_sums_over_all_rows(blocks):
-    rows = tf.reshape(tf.range(30.0), [10, 3])
-
-    def function(batch):
-        one, two, nothing = batch
-        assert nothing is None
-        return {"sum": tf.reduce_sum(one * two, axis=0)}, [tf.reduce_sum(two)]
-
-    (named, (total,)) = sum_over_blocks(function, blocks, (rows, rows + 1, None))
-    assert named["sum"].numpy().tolist() == [2700.0, 2990.0, 3300.0]
-    assert float(total) == 465.0
 
 
 SHAPE = (8, 8, 1)

@@ -198,10 +198,14 @@ def test_models_can_be_built_of_stock_keras_alone():
 
 
 def test_a_function_that_returns_something_else_is_refused(monkeypatch, tmp_path):
-    (tmp_path / "mine.py").write_text("def build(config, shape):\n    return 'model'\n")
+    (tmp_path / "returns_text.py").write_text(
+        "def build(config, shape):\n    return 'model'\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UsageError, match=r"--model=mine:build must .*, not a str"):
-        build_model(Config(model="mine:build"), SHAPE)
+    with pytest.raises(
+        UsageError, match=r"--model=returns_text:build must .*, not a str"
+    ):
+        build_model(Config(model="returns_text:build"), SHAPE)
 
 
 @pytest.mark.parametrize(

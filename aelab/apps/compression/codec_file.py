@@ -33,7 +33,8 @@ def codec_path(run: RunDirectory, key: bytes) -> str:
 
 def weights_of(trained: TrainedModel) -> dict[str, np.ndarray]:
     """The model's weights as named arrays."""
-    return {f"model/{v.path}": v.numpy() for v in trained.autoencoder.variables}
+    named = trained.autoencoder.named_variables()
+    return {f"model/{name}": variable.numpy() for name, variable in named.items()}
 
 
 def codec_key(weights: Mapping[str, np.ndarray], quantiser_step: float) -> bytes:
