@@ -202,9 +202,7 @@ def test_a_function_that_returns_something_else_is_refused(monkeypatch, tmp_path
         "def build(config, shape):\n    return 'model'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(
-        UsageError, match=r"--model=returns_text:build must .*, not a str"
-    ):
+    with pytest.raises(UsageError, match=r"returns_text:build must .*, not a str"):
         build_model(Config(model="returns_text:build"), SHAPE)
 
 

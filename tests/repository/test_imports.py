@@ -144,13 +144,13 @@ def test_modules_that_answer_at_once_do_not_import_tensorflow():
 
 
 def test_every_module_has_its_test_file(modules):
-    """Of an application one test file per folder is enough."""
+    """Applications and models have one for their folder: they are tested together."""
     for path in modules:
         *folders, name = path.removesuffix(".py").split("/")
         if name.startswith("__") or path == "aelab/errors.py" or folders[0] != "aelab":
             continue
         tests = ROOT.joinpath("tests", *folders[1:])
-        if folders[1:2] == ["apps"]:
+        if folders[1:2] in (["apps"], ["models"]):
             assert list(tests.glob("test_*.py")), path
         else:
             assert (tests / f"test_{name}.py").exists(), path
