@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from aelab.config import fields
+from aelab.config.fields import field
 from aelab.config.registry import (
     CORRUPTIONS,
     LOSSES,
@@ -30,19 +31,15 @@ class Config:
         values that contradict each other.
     """
 
-    dataset: str = fields.field(
-        "synthetic",
-        "Where the images come from.",
-        choices=SOURCES,
-    )
-    data_dir: str = fields.field(
+    dataset: str = field("synthetic", "Where the images come from.", choices=SOURCES)
+    data_dir: str = field(
         "",
         "Folder of the IDX files (--dataset=idx) or of pictures, sub-folders included "
         "(--dataset=images).",
         only_with={"dataset": _FOLDER_SOURCES},
         changes_numbers=False,  # the fingerprint of the images is compared instead
     )
-    image_size: int = fields.field(
+    image_size: int = field(
         64,
         "Side length, in pixels, of the square crops taken from the pictures of "
         "--dataset=images: random crops for training, centered ones for evaluation.",
@@ -50,68 +47,57 @@ class Config:
         maximum=2**14,
         only_with={"dataset": ("images",)},
     )
-    image_channels: int = fields.field(
+    image_channels: int = field(
         3,
         "Channels of the pictures of --dataset=images: 1 for gray, 3 for color.",
         choices=(1, 3),
         only_with={"dataset": ("images",)},
     )
-    max_bad_files: int = fields.field(
+    max_bad_files: int = field(
         0,
         "Tolerate up to N unreadable or too small pictures in each of the training "
         "and evaluation splits of --dataset=images.",
-        minimum=0,
         only_with={"dataset": ("images",)},
         changes_numbers=False,  # a run in which it matters has ended
     )
-    train_examples: int = fields.field(
-        0,
-        "Use only the first N training images; 0 = all.",
-        minimum=0,
-        maximum=2**31 - 1,
+    train_examples: int = field(
+        0, "Use only the first N training images; 0 = all.", maximum=2**31 - 1
     )
-    eval_examples: int = fields.field(
-        0,
-        "Use only the first N evaluation images; 0 = all.",
-        minimum=0,
-        maximum=2**31 - 1,
+    eval_examples: int = field(
+        0, "Use only the first N evaluation images; 0 = all.", maximum=2**31 - 1
     )
-    corruption: str = fields.field(
+    corruption: str = field(
         "gaussian",
         "Corruptions of the model's input, applied from left to right.",
         choices=CORRUPTIONS,
         is_list=True,
     )
-    noise_stddev: float = fields.field(
+    noise_stddev: float = field(
         0.0,
         "Standard deviation of the Gaussian noise added to pixels in [0, 1]; 0 = none.",
-        minimum=0,
         maximum=100,
         only_with={"corruption": ("gaussian",)},
     )
-    noise_stddev_max: float = fields.field(
+    noise_stddev_max: float = field(
         0.0,
         "Draw the noise level of each image uniformly from --noise_stddev to this "
         "value; 0 = use --noise_stddev for all images.",
-        minimum=0,
         maximum=100,
         only_with={"corruption": ("gaussian",)},
     )
-    salt_and_pepper_rate: float = fields.field(
+    salt_and_pepper_rate: float = field(
         0.1,
         "Share of pixel values that --corruption=salt_and_pepper sets to 0 or 1.",
-        minimum=0,
         maximum=1,
         only_with={"corruption": ("salt_and_pepper",)},
     )
-    masking_rate: float = fields.field(
+    masking_rate: float = field(
         0.25,
         "Share of pixel values that --corruption=masking sets to 0.",
-        minimum=0,
         maximum=1,
         only_with={"corruption": ("masking",)},
     )
-    poisson_peak: float = fields.field(
+    poisson_peak: float = field(
         10.0,
         "Mean number of photons in a pixel of value 1 for --corruption=poisson; fewer "
         "photons mean more noise.",
@@ -119,25 +105,24 @@ class Config:
         maximum=1000,
         only_with={"corruption": ("poisson",)},
     )
-    jpeg_quality: int = fields.field(
+    jpeg_quality: int = field(
         10,
         "JPEG quality of --corruption=jpeg on libjpeg's scale, 1 to 100.",
         minimum=1,
         maximum=100,
         only_with={"corruption": ("jpeg",)},
     )
-    mirror: bool = fields.field(
+    mirror: bool = field(
         False,
         "Mirror a random half of the training images, left to right, in each epoch.",
     )
-    max_shift: int = fields.field(
+    max_shift: int = field(
         0,
         "Shift training images by up to N pixels in each direction, by a different "
         "amount in each epoch; border pixels are repeated.",
-        minimum=0,
         maximum=2**12,
     )
-    model: str = fields.field(
+    model: str = field(
         "conv",
         "Network to train: a name, or MODULE:FUNCTION of your own, importable from the "
         "current folder. The function is called as function(config, image_shape) and "
@@ -145,160 +130,138 @@ class Config:
         choices=MODELS,
         takes_function=True,
     )
-    encoding_dim: int = fields.field(
+    encoding_dim: int = field(
         32,
         "Size of the latent code.",
         minimum=1,
         maximum=2**20,
         only_with={"model": ("dense", "codec")},
     )
-    code_activation: str = fields.field(
+    code_activation: str = field(
         "relu",
         "Activation of the latent code.",
         choices=("relu", "linear"),
         only_with={"model": ("dense",)},
     )
-    stock_layers: bool = fields.field(
+    stock_layers: bool = field(
         False,
         "Build convolutional networks from stock Keras layers only: slower, and "
         "identical up to rounding.",
         changes_numbers=False,  # beyond rounding
     )
-    l1_activity: float = fields.field(
+    l1_activity: float = field(
         0.0, "Weight of the L1 penalty on the latent code.", minimum=0
     )
-    rate_weight: float = fields.field(
+    rate_weight: float = field(
         0.0,
         "Weight of the code's length in bytes per image in the loss.",
-        minimum=0,
         only_with={"model": ("codec",)},
     )
-    loss: str = fields.field("bce", "Reconstruction loss.", choices=LOSSES)
-    optimizer: str = fields.field(
-        "adam",
-        "Keras optimizer.",
-        choices=OPTIMIZERS,
-    )
-    optimizer_args: str = fields.field(
+    loss: str = field("bce", "Reconstruction loss.", choices=LOSSES)
+    optimizer: str = field("adam", "Keras optimizer.", choices=OPTIMIZERS)
+    optimizer_args: str = field(
         "",
         "Further arguments of the optimizer, as Keras names them, for example "
         "beta_1=0.9,epsilon=1e-6; empty = Keras' defaults.",
     )
-    learning_rate: float = fields.field(1e-3, "Peak learning rate.", above=0)
-    learning_rate_schedule: str = fields.field(
+    learning_rate: float = field(1e-3, "Peak learning rate.", above=0)
+    learning_rate_schedule: str = field(
         "constant",
         "Learning rate after the warm-up: constant, or decaying to 0 along a cosine.",
         choices=("constant", "cosine"),
     )
-    warmup_steps: int = fields.field(
-        0,
-        "Number of steps in which the learning rate rises linearly from 0.",
-        minimum=0,
+    warmup_steps: int = field(
+        0, "Number of steps in which the learning rate rises linearly from 0."
     )
-    weight_decay: float = fields.field(
+    weight_decay: float = field(
         0.004,
         "Weight decay of --optimizer=adamw, applied to biases too, multiplied by the "
         "learning rate.",
-        minimum=0,
         maximum=1e6,
         only_with={"optimizer": ("adamw",)},
     )
-    gradient_clip_norm: float = fields.field(
-        0.0,
-        "Clip the global gradient norm to this value; 0 = off.",
-        minimum=0,
+    gradient_clip_norm: float = field(
+        0.0, "Clip the global gradient norm to this value; 0 = off."
     )
-    batch_size: int = fields.field(
+    batch_size: int = field(
         128, "Images per training step, across all devices.", minimum=1, maximum=2**20
     )
-    epochs: int = fields.field(
+    epochs: int = field(
         10, "Number of passes over the training set.", minimum=1, maximum=2**30
     )
-    train_steps: int = fields.field(
-        0,
-        "Train this many steps instead of --epochs; 0 = use --epochs.",
-        minimum=0,
-        maximum=2**40,
+    train_steps: int = field(
+        0, "Train this many steps instead of --epochs; 0 = use --epochs.", maximum=2**40
     )
-    early_stopping_patience: int = fields.field(
+    early_stopping_patience: int = field(
         0,
         "Stop after this many epochs without a better evaluation loss; 0 = off.",
-        minimum=0,
         changes_numbers=False,
     )
-    early_stopping_min_delta: float = fields.field(
+    early_stopping_min_delta: float = field(
         0.0, "How much lower an evaluation loss must be to count as better.", minimum=0
     )
-    seed: int = fields.field(
-        0, "Seed for all randomness.", minimum=0, maximum=2**31 - 1
-    )
-    precision: str = fields.field(
+    seed: int = field(0, "Seed for all randomness.", minimum=0, maximum=2**31 - 1)
+    precision: str = field(
         "float32",
         "Arithmetic of the network; weights and loss are always float32.",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
-    strategy: str = fields.field(
+    strategy: str = field(
         "single",
         "Devices to train on: one, all of this machine, or all of several workers "
         "(from TF_CONFIG or Slurm).",
         choices=("single", "mirrored", "multi_worker"),
         changes_numbers=False,  # beyond rounding
     )
-    devices: str = fields.field(
+    devices: str = field(
         "",
         "Devices of --strategy=mirrored, for example GPU:0,GPU:1; empty = all GPUs, or "
         "all CPUs if there is no GPU.",
         only_with={"strategy": ("mirrored",)},
         changes_numbers=False,
     )
-    virtual_cpus: int = fields.field(
+    virtual_cpus: int = field(
         0,
         "Split the CPU into N logical devices and ignore GPUs, to rehearse "
         "--strategy=mirrored; 0 = off.",
-        minimum=0,
         maximum=64,
         changes_numbers=False,
     )
-    jit_compile: str = fields.field(
+    jit_compile: str = field(
         "auto",
         "Compile training with XLA; auto = where XLA was measured to be faster.",
         choices=("auto", "true", "false"),
         changes_numbers=False,
     )
-    steps_per_loop: int = fields.field(
+    steps_per_loop: int = field(
         20,
         "Training steps per compiled call.",
         minimum=1,
         maximum=2**31 - 1,
         changes_numbers=False,
     )
-    log_every_steps: int = fields.field(
+    log_every_steps: int = field(
         100,
         "Log training metrics every N steps; 0 = only at evaluations.",
-        minimum=0,
         changes_numbers=False,
     )
-    profile_steps: str = fields.field(
+    profile_steps: str = field(
         "",
         "Write a TensorBoard profile of steps A to B, given as A:B; empty = none.",
         changes_numbers=False,
     )
-    eval_every_epochs: int = fields.field(
+    eval_every_epochs: int = field(
         1, "Evaluate every N epochs, and at the end.", minimum=1, changes_numbers=False
     )
-    checkpoint_every_steps: int = fields.field(
+    checkpoint_every_steps: int = field(
         0,
         "Also save every N steps, in addition to evaluations; 0 = off.",
-        minimum=0,
         changes_numbers=False,
     )
-    checkpoint_every_minutes: float = fields.field(
-        10.0,
-        "Save at least every N minutes; 0 = off.",
-        minimum=0,
-        changes_numbers=False,
+    checkpoint_every_minutes: float = field(
+        10.0, "Save at least every N minutes; 0 = off.", changes_numbers=False
     )
-    keep_checkpoints: int = fields.field(
+    keep_checkpoints: int = field(
         3,
         "How many recent checkpoints to keep as a fallback if the newest is damaged.",
         minimum=1,
@@ -306,12 +269,12 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            fields.check(field, getattr(self, field.name))
+        for each in dataclasses.fields(self):
+            fields.check(each, getattr(self, each.name))
         self.profiled_steps()
         self.optimizer_arguments()
-        for field in dataclasses.fields(self):
-            self._check_is_used(field)
+        for each in dataclasses.fields(self):
+            self._check_is_used(each)
         if SOURCES[self.dataset].reads_data_dir and not self.data_dir:
             raise UsageError(
                 f"--dataset={self.dataset} needs --data_dir, the folder of its files"
@@ -323,21 +286,21 @@ class Config:
             )
         self._check_noise()
 
-    def _check_is_used(self, field: fields.Field) -> None:
+    def _check_is_used(self, declared: fields.Field) -> None:
         """Raises UsageError if a field is set that the other choices do not use."""
-        value = getattr(self, field.name)
-        if value != field.default and (owner := self._unused(field)):
-            users = field.metadata["only_with"][owner]
+        value = getattr(self, declared.name)
+        if value != declared.default and (owner := self._unused(declared)):
+            users = declared.metadata["only_with"][owner]
             names = " and ".join(f"--{owner}={user}" for user in users)
             verb = "use" if len(users) > 1 else "uses"
             raise UsageError(
-                f"--{field.name}={fields.to_text(value)} contradicts "
+                f"--{declared.name}={fields.to_text(value)} contradicts "
                 f"--{owner}={getattr(self, owner)}: only {names} {verb} it"
             )
 
-    def _unused(self, field: fields.Field) -> str:
-        """The field whose choice leaves `field` without effect, "" if it has one."""
-        for owner, users in field.metadata["only_with"].items():
+    def _unused(self, declared: fields.Field) -> str:
+        """The field whose choice leaves `declared` without effect, "" if it has one."""
+        for owner, users in declared.metadata["only_with"].items():
             choice = getattr(self, owner)
             if not fields.is_function(choice) and not set(choice.split(",")) & {*users}:
                 return str(owner)
@@ -431,7 +394,7 @@ def _number_or_boolean(text: str) -> bool | float:
     return int(text) if re.fullmatch("[+-]?[0-9]+", text) else number
 
 
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+FIELDS = {each.name: each for each in dataclasses.fields(Config)}
 
 
 def field_type(name: str) -> type:

@@ -31,7 +31,7 @@ def field(
     choices: Iterable[str | int] = (),
     is_list: bool = False,
     takes_function: bool = False,
-    minimum: float | None = None,
+    minimum: float = 0,
     above: float | None = None,
     maximum: float | None = None,
     new_maximum: float | None = None,
@@ -49,7 +49,7 @@ def field(
       choices: allowed values; empty allows all.
       is_list: whether several choices may be given, joined by commas.
       takes_function: whether `module:function` is allowed besides the choices.
-      minimum: smallest allowed number.
+      minimum: smallest allowed number; not used with `above`.
       above: the number must be larger than this.
       maximum: largest allowed number.
       new_maximum: largest number that a command line may give.
@@ -57,12 +57,13 @@ def field(
         another choice this field must have its default.
       changes_numbers: whether the trained weights or the logged metrics depend on it.
     """
+    choices = tuple(choices)
     metadata = {
         "help": help,
-        "choices": tuple(choices),
+        "choices": choices,
         "is_list": is_list,
         "takes_function": takes_function,
-        "minimum": minimum,
+        "minimum": None if choices or above is not None else minimum,
         "above": above,
         "maximum": maximum,
         "new_maximum": new_maximum,

@@ -8,7 +8,13 @@ from typing import Any
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import Batch, EvalBatch, distribute, make_train_dataset
+from aelab.data.pipeline import (
+    Batch,
+    EvalBatch,
+    distribute,
+    make_eval_dataset,
+    make_train_dataset,
+)
 from aelab.data.sources import Source
 from aelab.distributed.reduce import (
     first_replica,
@@ -29,16 +35,22 @@ Evaluate = Callable[..., dict[str, float]]
 def training_batches(
     state: TrainState, config: Config, source: Source
 ) -> Iterator[Batch]:
-    """The batches of a run from the step of `state` on, for the replicas of `state`."""
-    first_step, dither_size = int(state.step), state.autoencoder.dither_size
-    dataset = distribute(
-        state.strategy,
-        lambda share: make_train_dataset(
-            source, config, first_step, share, dither_size
-        ),
+    """The batches of a run from the step of `state` on, for its replicas."""
+    step, size = int(state.step), state.autoencoder.dither_size
+    batches: Iterator[Batch] = iter(
+        distribute(
+            state.strategy,
+            lambda share: make_train_dataset(source, config, step, share, size),
+        )
     )
-    batches: Iterator[Batch] = iter(dataset)
     return batches
+
+
+def eval_batches(state: TrainState, config: Config, source: Source) -> Any:
+    """A dataset of `EvalBatch` with all images of `source`, for the same replicas."""
+    return distribute(
+        state.strategy, lambda share: make_eval_dataset(source, config, share)
+    )
 
 
 def build_train_loop(

@@ -18,7 +18,7 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.config.registry import PANELS, load
 from aelab.data.permutation import example_indices
-from aelab.data.pipeline import distribute, make_eval_dataset, num_eval_batches
+from aelab.data.pipeline import num_eval_batches
 from aelab.data.sources import Splits
 from aelab.distributed.devices import Distribution
 from aelab.errors import Stopped, TrainingError, UsageError
@@ -33,6 +33,7 @@ from aelab.system.signals import StopRequest
 from aelab.training.loops import (
     build_evaluate,
     build_train_loop,
+    eval_batches,
     model_metrics,
     training_batches,
 )
@@ -45,16 +46,7 @@ from aelab.training.state import TrainState
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that a run consists of.
-
-    Attributes:
-      config: its configuration.
-      directory: where it writes.
-      distribution: its devices and workers.
-      splits: its images.
-      plan: its schedule.
-      state: the state that training changes.
-    """
+    """Everything that a run consists of; training changes only `state`."""
 
     config: Config
     directory: RunDirectory
@@ -70,50 +62,27 @@ class Trainer:
     def __init__(
         self, run: Run, summaries: Summaries | None, console: Console, stop: StopRequest
     ):
-        """Opens the input; compiles nothing yet.
-
-        Args:
-          run: the run; its state may be a restored one.
-          summaries: the logs; None on a worker that writes no files.
-          console: the terminal.
-          stop: knows whether a signal came.
-        """
-        self._run, self._config, self._plan = run, run.config, run.plan
-        self._state, self._directory = run.state, run.directory
-        self._distribution = run.distribution
+        """Opens the input; `summaries` is None on a worker that writes no files."""
+        self._run, self._plan, self._state = run, run.plan, run.state
+        self._directory, self._distribution = run.directory, run.distribution
         self._summaries, self._console, self._stop = summaries, console, stop
+        self._config, self._is_chief = run.config, run.distribution.is_chief
         self._learning_rate = LearningRate(run.config, run.plan.total_steps)
         self._first_step = self._step = int(run.state.step)
-        self._open_input(run.splits)
-        distribution, state = run.distribution, run.state
-        self._train_loop = build_train_loop(
-            state, run.config, distribution.use_xla, distribution.blocks
-        )
-        self._evaluate = build_evaluate(
-            model_metrics(state.autoencoder, run.config),
-            distribution.strategy,
-            distribution.blocks,
-        )
+        config, state, held_out = run.config, run.state, run.splits.eval
+        use_xla, blocks = run.distribution.use_xla, run.distribution.blocks
+        self._batches = training_batches(state, config, run.splits.train)
+        self._eval_batches = eval_batches(state, config, held_out)
+        self._num_eval_batches = num_eval_batches(held_out, config)
+        self._sampler = Sampler(state.autoencoder, held_out, config)
+        self._train_loop = build_train_loop(state, config, use_xla, blocks)
+        metrics_of = model_metrics(state.autoencoder, config)
+        self._evaluate = build_evaluate(metrics_of, state.strategy, blocks)
         self._profile = Profile(run.directory.tensorboard if self._is_chief else "")
         self._saved_at, self._saved_step = time.monotonic(), -1
         self._seconds, self._timed_steps = 0.0, 0
         self._train_text = ""
         self._metrics: dict[str, float] = {}
-
-    @property
-    def _is_chief(self) -> bool:
-        return self._distribution.is_chief
-
-    def _open_input(self, splits: Splits) -> None:
-        """Makes the datasets, beginning at the step of the state."""
-        config = self._config
-        self._batches = training_batches(self._state, config, splits.train)
-        self._eval_dataset = distribute(
-            self._distribution.strategy,
-            lambda share: make_eval_dataset(splits.eval, config, share),
-        )
-        self._num_eval_batches = num_eval_batches(splits.eval, config)
-        self._sampler = Sampler(self._state.autoencoder, splits.eval, config)
 
     def train(self) -> dict[str, float]:
         """Trains until the end of the plan or until early stopping.
@@ -222,7 +191,7 @@ class Trainer:
         if not self._plan.is_evaluation(step) or progress.evaluated_step == step:
             return
         metrics = self._evaluate(
-            self._eval_dataset, self._num_eval_batches, self._after_eval_batch
+            self._eval_batches, self._num_eval_batches, self._after_eval_batch
         )
         epoch = self._plan.epoch(step)
         if self._summaries:

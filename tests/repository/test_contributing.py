@@ -16,7 +16,7 @@ RECIPE = re.compile(
     r"[^`]*?:\n\n```python\n(?P<code>.*?)```",
     re.DOTALL | re.IGNORECASE,
 )
-FIRST_FIELD_AFTER = "    seed: int = fields.field("
+FIRST_FIELD_AFTER = "    seed: int = field("
 RUN = (
     *("--dataset=gradients", "--model=tiny", "--tiny_filters=4", "--train_steps=6"),
     *("--corruption=fading", "--fading_factor=0.7", "--flip", "--batch_size=20"),

@@ -139,14 +139,14 @@ def test_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
 
 
 def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
-    dataset = trainer.make_eval_dataset
+    dataset = loops.make_eval_dataset
 
     def bad_dataset(*arguments):
         bad = tf.data.Dataset.from_tensor_slices([1.0, math.nan])
         images = tf.data.Dataset.zip(dataset(*arguments), bad)
         return images.map(lambda batch, b: (batch[0], batch[1] * b, batch[2]))
 
-    monkeypatch.setattr(trainer, "make_eval_dataset", bad_dataset)
+    monkeypatch.setattr(loops, "make_eval_dataset", bad_dataset)
     with pytest.raises(TrainingError, match="evaluation loss is not finite at step 7"):
         train(tmp_path / "run")
     assert [line["split"] for line in read_lines(tmp_path / "run")] == ["train"] * 2
