@@ -45,7 +45,7 @@ LONGEST = ("test_resume.py", "test_multi_worker.py", "test_replicas.py")
 SMALL_RUN = [
     "--model=dense",
     "--batch_size=64",
-    "--train_examples=2000",
+    "--train_examples=400",
     "--eval_examples=300",
     "--noise_stddev=0.3",
 ]

@@ -1,5 +1,7 @@
 """Two processes train what one trains, and stop together. Real ones, over loopback."""
 
+import dataclasses
+import functools
 import json
 import os
 import signal
@@ -10,25 +12,32 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL_RUN
-from test_resume import assert_same_run, lines_of, wait_for_lines
+from conftest import ROOT, SMALL_RUN, metric_lines
+from patches import observe, stop_at
+from processes import Training
+from stepwise import Steps, assert_same_steps, compared, take_steps
+from test_resume import assert_same_run
 
-from aelab.cli.flags import CommandLine
+from aelab.apps.evaluation import evaluate_run
+from aelab.config import Config
+from aelab.data.pipeline import make_train_dataset
+from aelab.data.sources import load_split
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
-from aelab.training.run import train_and_evaluate
+from aelab.training.state import TrainState
+from aelab.training.step import build_train_loop
 
 FLAGS = [
     *SMALL_RUN,
-    "--steps_per_loop=5",
-    "--log_every_steps=1",
-    "--train_steps=50",
+    "--steps_per_loop=3",
+    "--log_every_steps=4",
+    "--train_steps=20",
 ]
 TIMEOUT_S = 120
 
 
 def free_ports(count):
-    """Ports of this machine that nobody listens at."""
+    """Ports of this machine at which nobody listens."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -36,14 +45,20 @@ def free_ports(count):
     return ports
 
 
-def start_worker(index, ports, command):
+def environment_of(index, ports):
+    """The variables that tell a worker of the others."""
     cluster = {"worker": [f"localhost:{port}" for port in ports]}
-    config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+    task = {"type": "worker", "index": index}
+    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+
+
+def start_worker(index, ports, command):
+    """Starts a command as a worker, in a new process."""
     return subprocess.Popen(
         command,
         # A shell starts background jobs with this signal ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        env={**os.environ, "TF_CONFIG": json.dumps(config)},
+        env={**os.environ, **environment_of(index, ports)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -51,26 +66,25 @@ def start_worker(index, ports, command):
 
 
 def elsewhere(run_dir):
-    """The second worker's --run_dir, as if on another machine: it stays away."""
+    """The second worker's --run_dir, as if on another machine: it writes nothing."""
     return run_dir.parent / "elsewhere" / "run"
 
 
-def start(run_dir, *flags, flags_of_second=()):
-    """Starts both workers."""
-    command = [
-        sys.executable,
-        ROOT / "scripts/train.py",
-        f"--run_dir={run_dir}",
-        "--strategy=multi_worker",
-        *FLAGS,
-        *flags,
-    ]
+def start(run_dir, *flags, flags_of_second=(), prepare=(None, None)):
+    """Starts scripts/train.py as two workers."""
     ports = free_ports(2)
+    flags = ["--strategy=multi_worker", *FLAGS, *flags]
+    each = [
+        [f"--run_dir={run_dir}", *flags],
+        [f"--run_dir={elsewhere(run_dir)}", *flags, *flags_of_second],
+    ]
     return [
-        start_worker(0, ports, command),
-        start_worker(
-            1, ports, [*command, f"--run_dir={elsewhere(run_dir)}", *flags_of_second]
-        ),
+        Training(
+            *each[index],
+            prepare=prepare[index],
+            environment=environment_of(index, ports),
+        )
+        for index in (0, 1)
     ]
 
 
@@ -86,163 +100,114 @@ def outcomes(workers):
     ]
 
 
+def finish(*arguments, **options):
+    """Starts two workers that train to the end."""
+    found = outcomes(start(*arguments, **options))
+    assert [code for code, _, _ in found] == [0, 0], found
+    return found
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """The run that nothing stops."""
+    """The directory of a run that nothing stops."""
     run_dir = tmp_path_factory.mktemp("workers") / "run"
-    found = outcomes(start(run_dir))
-    assert [code for code, _, _ in found] == [0, 0], found
-    chief, other = found
+    prepare = [functools.partial(observe, f"{run_dir}-{index}") for index in (0, 1)]
+    chief, other = finish(run_dir, prepare=prepare)
     assert chief[2] == ""
     assert "2 x CPU, multi worker, 2 workers, float32" in chief[1]
     assert other[1:] == ("", "")
     return run_dir
 
 
-def test_the_chief_alone_writes_the_run_and_the_others_their_log(run_dir):
+def test_only_the_chief_writes_the_run_and_the_others_write_their_log(run_dir):
     other = elsewhere(run_dir)
     log = (other.parent / "run.worker-1.log").read_text()
     assert "Worker     1 of 2" in log
-    assert "step 50/50" in log
+    assert "step 20/20" in log
     assert {p.name for p in other.parent.iterdir()} == {"run.worker-1.log"}
-    assert {p.name for p in run_dir.parent.iterdir()} == {"run", "elsewhere"}
+    folders = {p.name for p in run_dir.parent.iterdir() if p.is_dir()}
+    assert folders == {"run", "elsewhere"}
     machine = json.loads((run_dir / "config.json").read_text())["machine"]
     assert (machine["workers"], machine["replicas"]) == (2, 2)
 
 
-def assert_agrees_with_one_device(run_dir, alone, *flags):
-    """Trains the same in this process, and compares losses and weights."""
-    command_line = CommandLine("")
-    command_line.add_config()
-    command_line.parse(["train.py", *FLAGS, *flags])
-    train_and_evaluate(command_line.config(), str(alone))
-    mine, theirs = lines_of(run_dir), lines_of(alone)
-    assert len(mine) == len(theirs) == 50 + 2
-    assert theirs[-1]["loss"] < 0.9 * theirs[0]["loss"], "nothing was learnt"
-    for one, two in zip(mine, theirs, strict=True):
-        assert one["split"] == two["split"]
-        assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
-    arrays = [
-        checkpoints.load(checkpoints.newest(RunDirectory(str(path)).latest))
-        for path in (run_dir, alone)
-    ]
-    weights = [
-        np.concatenate([v.ravel() for n, v in a.items() if n.startswith("model/")])
-        for a in arrays
-    ]
-    difference = np.linalg.norm(weights[0] - weights[1])
-    assert difference <= 1e-4 * np.linalg.norm(weights[1])
+@pytest.mark.parametrize("worker", [0, 1])
+def test_a_worker_compiles_once(run_dir, worker):
+    """For all numbers of steps per call, and over several epochs."""
+    with open(f"{run_dir}-{worker}-traces") as file:
+        assert sorted(file.read().split()) == ["eval", "train"]
 
 
-def test_two_workers_agree_with_one_device(run_dir, tmp_path):
-    assert_agrees_with_one_device(run_dir, tmp_path / "alone")
-
-
-@pytest.mark.slow
-def test_two_workers_agree_with_one_device_on_conv(tmp_path):
-    run_dir = tmp_path / "run"
-    assert [code for code, _, _ in outcomes(start(run_dir, "--model=conv"))] == [0, 0]
-    assert_agrees_with_one_device(run_dir, tmp_path / "alone", "--model=conv")
-
-
-PROGRAM = """
-import sys
-from aelab.training import step as steps
-from aelab.config import Config
-from aelab.system.startup import start_tensorflow
-start_tensorflow(find_devices=False)
-from aelab.training import trainer
-from aelab.training.run import train_and_evaluate
-
-traced = {"train": 0, "eval": 0}
-gradients, metrics = steps.replica_gradients, steps.image_metrics
-
-def counted_gradients(*arguments):
-    traced["train"] += 1
-    return gradients(*arguments)
-
-def counted_metrics(*arguments):
-    traced["eval"] += 1
-    return metrics(*arguments)
-
-steps.replica_gradients, steps.image_metrics = counted_gradients, counted_metrics
-dataset = trainer.make_train_dataset
-
-def written_dataset(source, config, first_step, share):
-    parts = dataset(source, config, first_step, share)
-    for number, (corrupted, clean) in enumerate(parts.take(3)):
-        name = f"{sys.argv[1]}-{share.first_replica}-{number}"
-        corrupted.numpy().tofile(name)
-    return parts
-
-trainer.make_train_dataset = written_dataset
-config = Config(
-    strategy="multi_worker", model="dense", batch_size=32, train_examples=100,
-    eval_examples=50, epochs=3, noise_stddev=0.3, steps_per_loop=3,
-)
-train_and_evaluate(config, sys.argv[1])
-sys.stderr.write(repr(traced))
-"""
-
-
-def test_compiled_once_and_each_worker_makes_its_own_rows(tmp_path):
-    run_dir, ports = tmp_path / "run", free_ports(2)
-    command = [sys.executable, "-c", PROGRAM, run_dir]
-    found = outcomes([start_worker(index, ports, command) for index in (0, 1)])
-    for code, _, errors in found:
-        assert code == 0, errors
-        assert errors.endswith("{'train': 1, 'eval': 1}")  # TensorFlow may talk before
-
-    from aelab.config import Config
-    from aelab.data.pipeline import make_train_dataset
-    from aelab.data.sources import load_split
-
-    config = Config(batch_size=32, train_examples=100, noise_stddev=0.3)
+def test_each_worker_makes_its_own_rows(run_dir):
+    config = RunDirectory(str(run_dir)).read_config()
     whole = make_train_dataset(load_split(config, "train"), config, 0)
     for number, (corrupted, _) in enumerate(whole.take(3)):
         parts = [
-            np.fromfile(f"{run_dir}-{worker}-{number}", np.float32) for worker in (0, 1)
+            np.fromfile(f"{run_dir}-{worker}-rows-{number}", np.float32)
+            for worker in (0, 1)
         ]
         np.testing.assert_array_equal(np.concatenate(parts), corrupted.numpy().ravel())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_ends_the_other_and_the_same_commands_go_on(
-    tmp_path, run_dir, victim
-):
-    """With the figures and weights, bit for bit, of the run that nothing stopped."""
-    mine = tmp_path / "run"
-    workers = start(mine)
-    wait_for_lines(mine, 38)
-    workers[victim].kill()
-    killed = time.monotonic()
-    code, _, message = outcomes(workers)[1 - victim]
-    assert time.monotonic() - killed < 60
-    assert code == 1
-    assert "another worker is gone" in message
-    assert "step" in message
-    assert "Traceback" not in message
-    saved = checkpoints.path_of(RunDirectory(str(mine)).latest, 32)
-    assert checkpoints.newest(RunDirectory(str(mine)).latest) == saved
-    safe = f"The last good checkpoint is {saved}" if victim == 1 else "with worker 0"
-    assert safe in message
-    assert [code for code, _, _ in outcomes(start(mine))] == [0, 0]
-    assert_same_run(mine, run_dir)
+def test_two_workers_agree_with_one_device(tmp_path):
+    """Each step from checkpoint to checkpoint, and the evaluation of the last one."""
+    run = RunDirectory(str(tmp_path / "run"))
+    flags = ["--model=conv", "--train_steps=7", "--log_every_steps=1"]
+    flags += ["--checkpoint_every_steps=1", "--keep_checkpoints=8"]
+    finish(tmp_path / "run", *flags)
+    paths = reversed(checkpoints.all_of(run.latest))
+    states = [compared(checkpoints.load(path)) for path in paths]
+    losses = [line["loss"] for line in metric_lines(tmp_path / "run", "train")]
+    found = Steps(states[:-1], states[1:], losses)
+    assert len(losses) == 7
+
+    config = dataclasses.replace(run.read_config(), strategy=Config().strategy)
+    images = load_split(config, "train")
+    state = TrainState(config, images.image_shape, 7)
+    batches = iter(make_train_dataset(images, config, 0))
+    loop = build_train_loop(state, config)
+    assert_same_steps(found, take_steps(state, loop, batches, 7, found.starts))
+
+    evaluation = evaluate_run(run.path, "latest", floors=False)["metrics"]
+    line = metric_lines(tmp_path / "run", "eval")[-1]
+    assert line["step"] == 7
+    assert {name: line[name] for name in evaluation} == pytest.approx(
+        evaluation, rel=1e-6, abs=1e-7
+    )
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_worker_stops_both_after_saving(tmp_path, run_dir):
-    """To the one that saves nothing."""
+def test_a_run_whose_workers_are_killed_and_stopped_is_resumed(tmp_path, run_dir):
+    """With the metrics and weights, bit for bit, of the run that nothing stopped."""
     mine = tmp_path / "run"
-    workers = start(mine)
-    wait_for_lines(mine, 5)
-    workers[1].send_signal(signal.SIGTERM)
-    found = outcomes(workers)
+    latest = RunDirectory(str(mine)).latest
+
+    def stop(victim, moment, number):
+        prepare = [None, None]
+        prepare[victim] = functools.partial(stop_at, moment, number)
+        return outcomes(start(mine, prepare=prepare))
+
+    for victim, step, safe in [
+        (1, 7, f"The last good checkpoint is {checkpoints.path_of(latest, 7)}"),
+        (0, 13, "with worker 0"),
+    ]:
+        started = time.monotonic()
+        found = stop(victim, "sixth advance", signal.SIGKILL)
+        assert time.monotonic() - started < 60
+        code, _, message = found[1 - victim]
+        assert (found[victim][0], code) == (-signal.SIGKILL, 1)
+        assert "another worker is gone" in message
+        assert "step" in message
+        assert "Traceback" not in message
+        assert safe in message
+        assert checkpoints.newest(latest) == checkpoints.path_of(latest, step)
+    # To the worker that saves nothing.
+    found = stop(1, "second advance", signal.SIGTERM)
     assert [code for code, _, _ in found] == [128 + signal.SIGTERM] * 2, found
-    assert "SIGTERM: stopped at step" in found[0][2]
-    assert checkpoints.newest(RunDirectory(str(mine)).latest)
-    assert [code for code, _, _ in outcomes(start(mine))] == [0, 0]
+    assert "SIGTERM: stopped at step 19" in found[0][2]
+    assert checkpoints.newest(latest) == checkpoints.path_of(latest, 19)
+    finish(mine)
     assert_same_run(mine, run_dir)
 
 
