@@ -39,7 +39,7 @@ REAL_DATA = Path(
 TIMES = {"images_per_second", "input_wait"}
 
 # These take longest, so they come first: else one process would end alone with them.
-LONGEST = ("test_resume.py", "test_multi_worker.py", "test_replicas.py")
+LONGEST = ("test_killed_runs.py", "test_multi_worker.py", "test_contributing.py")
 
 # A run of seconds, for what needs processes of its own.
 SMALL_RUN = [

@@ -4,18 +4,16 @@ import builtins
 import functools
 import io
 import os
-import signal
 import time
 
-from aelab.summaries import summaries
+from aelab.summaries import metrics_log
 from aelab.system import files
-from aelab.training import step as steps
-from aelab.training import trainer
+from aelab.training import loops, objective, step
 from aelab.training.trainer import Trainer
 
 
 def stop_at(moment, *signals):
-    """Sends this process the signals at one of `MOMENTS`, with time to react to each."""
+    """Sends this process the signals at one of `MOMENTS`, half a second apart."""
     MOMENTS[moment](functools.partial(_send, signals))
 
 
@@ -69,11 +67,11 @@ def _before(owner, name, occurrence=1):
 def _within_line(stop):
     """When half of a line of metrics.jsonl is written."""
 
-    def write_half(self, line):
-        self._metrics.write(line[: len(line) // 2])
+    def write_half(self, split, step, epoch, values):
+        self._file.write(b'{"step": 1, "split"')
         stop()
 
-    summaries.Summaries._write_line = write_half
+    metrics_log.MetricsLog.write = write_half
 
 
 def _before_old_checkpoints_are_removed(stop):
@@ -94,8 +92,8 @@ def observe(path):
     That is `train` or `eval` into `PATH-traces` each time that training or evaluation
     is traced, and the corrupted images into `PATH-rows-BATCH`.
     """
-    gradients, metrics = steps.replica_gradients, steps.image_metrics
-    make_dataset = trainer.make_train_dataset
+    gradients, metrics = step.loss_gradient, objective.image_metrics
+    make_dataset = loops.make_train_dataset
 
     def write_trace(name):
         with open(f"{path}-traces", "a") as file:
@@ -105,9 +103,10 @@ def observe(path):
         write_trace("train")
         return gradients(*arguments)
 
-    def traced_metrics(*arguments):
-        write_trace("eval")
-        return metrics(*arguments)
+    def traced_metrics(clean, output, training):
+        if not training:
+            write_trace("eval")
+        return metrics(clean, output, training)
 
     def written_dataset(*arguments):
         dataset = make_dataset(*arguments)
@@ -115,8 +114,8 @@ def observe(path):
             corrupted.numpy().tofile(f"{path}-rows-{number}")
         return dataset
 
-    steps.replica_gradients, steps.image_metrics = traced_gradients, traced_metrics
-    trainer.make_train_dataset = written_dataset
+    step.loss_gradient, objective.image_metrics = traced_gradients, traced_metrics
+    loops.make_train_dataset = written_dataset
 
 
 MOMENTS = {

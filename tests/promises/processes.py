@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 with buffered_stderr():
     import train
 
-    from aelab.cli import flags
-    from aelab.training import run as run  # and with it all that a run needs
+    import aelab.training.run  # noqa: F401  (and with it all that a run needs)
+    from aelab.cli import run as run_script
 
 _IMPORTED_IN = os.getpid()
 
@@ -37,7 +37,7 @@ class Training:
     def __init__(self, *arguments, prepare=None, environment=None):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
-        self._files = [tempfile.NamedTemporaryFile() for _ in range(2)]
+        self._files = [tempfile.NamedTemporaryFile() for _ in range(2)]  # noqa: SIM115
         names = [file.name for file in self._files]
         self._process = context.Process(
             target=_run,
@@ -85,4 +85,4 @@ def _run(names, arguments, prepare, environment):
     sys.argv = ["train.py", *arguments]
     if prepare:
         prepare()
-    flags.run(train.main)
+    run_script(train.main)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aelab.training.step import means
+from aelab.metrics import means
 
 _COMPARED = ("model/", "optimizer/")
 # Rarely, rounding tips a ReLU or the choice of a pooling layer over to the other side,

@@ -13,8 +13,8 @@ from aelab.config import Config
 from aelab.data import synthetic
 from aelab.data.pipeline import make_train_dataset
 from aelab.data.sources import ArraySource
+from aelab.training.loops import build_train_loop
 from aelab.training.state import TrainState
-from aelab.training.step import build_train_loop
 
 STEPS = 12
 IMAGES = 72  # so that the steps are of several epochs, which end within batches
@@ -38,7 +38,7 @@ RUNS = {
     # With plain gradient descent an update shows the scale of the gradient.
     "conv-stock-layers-sgd": Config(
         model="conv",
-        stock_layers="true",
+        stock_layers=True,
         noise_stddev=0.5,
         batch_size=16,
         optimizer="sgd",

@@ -169,6 +169,7 @@ def good_values(name):
     if choices:
         return st.sampled_from(choices)
     numbers = {
+        bool: st.booleans(),
         int: st.integers(0, 64) | st.integers(0, 2**30),
         float: st.floats(min_value=0, allow_nan=False, allow_infinity=False),
     }
@@ -245,8 +246,6 @@ def test_any_command_line(folder, words):
 def with_levels_that_fit(values):
     """Levels of the corruptions that are used, and of Gaussian noise one above 0."""
     used = values.get("corruption", "gaussian").split(",")
-    users = {name: FIELDS[name].metadata["level_of"] for name in values}
-    values = {name: v for name, v in values.items() if users[name] in ("", *used)}
     lowest, highest = (values.get(f"noise_stddev{end}", 0.0) for end in ("", "_max"))
     if 0 < highest < lowest:
         values |= {"noise_stddev": highest, "noise_stddev_max": lowest}
@@ -255,36 +254,37 @@ def with_levels_that_fit(values):
     return values
 
 
+def is_used(name, values):
+    """True if the other choices use this field."""
+    return all(
+        set(values.get(owner, FIELDS[owner].default).split(",")) & set(users)
+        for owner, users in FIELDS[name].metadata["only_with"].items()
+    )
+
+
 @st.composite
 def configs(draw):
     """A configuration that is allowed, fields and combinations."""
     values = {
         name: draw(good_values(name))
         for name in draw(st.sets(st.sampled_from(sorted(FIELDS))))
-        if name not in ("data_dir", "devices", "profile_steps")
+        if name not in ("data_dir", "devices", "profile_steps", "optimizer_args")
     }
     if draw(st.booleans()):
         first = draw(st.integers(1, 10**9))
         values["profile_steps"] = f"{first}:{first + draw(st.integers(1, 10**9))}"
-    if values.get("dataset") != "images":
-        for name in ("image_size", "image_channels", "max_bad_files"):
-            values.pop(name, None)
+    values["optimizer_args"] = draw(st.sampled_from(["", "epsilon=1e-6,amsgrad=true"]))
     if values.get("dataset") in ("idx", "images"):
         values["data_dir"] = draw(st.sampled_from(["/a", "/a b", "/ä/-- =#", "/~"]))
     if values.get("strategy") == "mirrored":
         values["devices"] = draw(st.sampled_from(["", "GPU:0,GPU:1", "--seed=1"]))
     if values.get("strategy") == "multi_worker":
         values.pop("virtual_cpus", None)
-    if values.get("model") not in ("dense", "codec"):
-        values.pop("encoding_dim", None)
-    if values.get("model") != "dense":
-        values.pop("code_activation", None)
-    if values.get("model") != "codec":
-        values.pop("rate_weight", None)
-    if values.get("optimizer") != "adamw":
-        values.pop("weight_decay", None)
+    values = {name: v for name, v in values.items() if is_used(name, values)}
     for name, value in values.items():
         limits = FIELDS[name].metadata
+        if isinstance(value, bool | str):
+            continue
         if limits["minimum"] is not None:
             values[name] = value = max(value, type(value)(limits["minimum"]))
         if limits["maximum"] is not None:

@@ -100,7 +100,7 @@ def stop(run_dir, moment, *signals):
     return process.returncode, errors
 
 
-def finish(run_dir, status="Goes on"):
+def finish(run_dir, status="Resuming"):
     """Runs the same command to its end."""
     process = Training(f"--run_dir={run_dir}", *FLAGS)
     output, errors = process.communicate(timeout=TIMEOUT_S)
@@ -158,7 +158,7 @@ def test_a_run_that_is_asked_to_stop_at_any_moment(tmp_path, reference):
         code, errors = stop(run_dir, moment, number)
         assert code == 128 + number, (moment, errors)
         assert f"stopped at step {step}, which is saved" in errors
-        assert "the same command goes on" in errors
+        assert "the same command resumes" in errors
         assert len(errors.splitlines()) == 1
         assert saved_step(run_dir) == step
     found = stop(run_dir, "latest checkpoint", signal.SIGTERM, signal.SIGTERM)

@@ -16,7 +16,7 @@ from conftest import ROOT, SMALL_RUN, metric_lines
 from patches import observe, stop_at
 from processes import Training
 from stepwise import Steps, assert_same_steps, compared, take_steps
-from test_resume import assert_same_run
+from test_killed_runs import assert_same_run
 
 from aelab.apps.evaluation import evaluate_run
 from aelab.config import Config
@@ -24,8 +24,8 @@ from aelab.data.pipeline import make_train_dataset
 from aelab.data.sources import load_split
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
+from aelab.training.loops import build_train_loop
 from aelab.training.state import TrainState
-from aelab.training.step import build_train_loop
 
 FLAGS = [
     *SMALL_RUN,
@@ -169,7 +169,7 @@ def test_two_workers_agree_with_one_device(tmp_path):
     loop = build_train_loop(state, config)
     assert_same_steps(found, take_steps(state, loop, batches, 7, found.starts))
 
-    evaluation = evaluate_run(run.path, "latest", floors=False)["metrics"]
+    evaluation = evaluate_run(run.path, "latest", baselines=False).metrics
     line = metric_lines(tmp_path / "run", "eval")[-1]
     assert line["step"] == 7
     assert {name: line[name] for name in evaluation} == pytest.approx(

@@ -12,6 +12,7 @@ from stepwise import assert_same_steps, take_steps, updates
 from test_optimizers import FAULTY
 
 from aelab.config import Config
+from aelab.config.registry import MODELS
 from aelab.data.corruptions import CORRUPTIONS
 from aelab.data.pipeline import (
     distribute,
@@ -21,10 +22,15 @@ from aelab.data.pipeline import (
 )
 from aelab.data.sources import ArraySource
 from aelab.distributed.devices import STRATEGIES
-from aelab.models import MODELS
-from aelab.training import step as steps_module
+from aelab.metrics import means
+from aelab.training import objective
+from aelab.training.loops import (
+    build_evaluate,
+    build_train_loop,
+    model_metrics,
+    training_batches,
+)
 from aelab.training.state import TrainState
-from aelab.training.step import build_evaluate, build_train_loop, means, model_metrics
 
 SHAPE = (12, 16, 1)
 STEPS = 5
@@ -46,7 +52,7 @@ CONFIGS = {
         model="codec",
         encoding_dim=8,
         rate_weight=0.05,
-        mirror="true",
+        mirror=True,
         max_shift=1,
         batch_size=16,
         loss="log_mse",
@@ -83,11 +89,7 @@ class Run:
     def restart(self):
         """Goes back to the first step, without compiling again."""
         self.state.assign(self._initial)
-        dataset = distribute(
-            self.strategy,
-            lambda share: make_train_dataset(source(), self.config, 0, share),
-        )
-        self.batches = iter(dataset)
+        self.batches = training_batches(self.state, self.config, source())
         return self
 
     def take_steps(self, count=STEPS, starts=None):
@@ -103,11 +105,11 @@ class Run:
 
     def weights(self):
         """All trained numbers in a row."""
-        return np.concatenate([w.ravel() for w in self.state.model.get_weights()])
+        return np.concatenate([np.ravel(v) for v in self.state.autoencoder.variables])
 
     def copies(self):
         """The values on all replicas of each variable of model and optimizer."""
-        variables = self.state.model.variables + self.state.optimizer.variables
+        variables = [*self.state.autoencoder.variables, *self.state.optimizer.variables]
         local = self.strategy.experimental_local_results
         return [[copy.numpy() for copy in local(v.value)] for v in variables]
 
@@ -238,7 +240,7 @@ class InfiniteGradient:
 
     def __init__(self, monkeypatch):
         self.replica, self.run = tf.Variable(0), None
-        losses = steps_module.example_losses
+        losses = objective.image_losses
 
         @tf.custom_gradient
         def explode(values, addend):
@@ -249,7 +251,7 @@ class InfiniteGradient:
             hit = (self.run.state.step == 3) & (here == self.replica)
             return explode(losses(*inputs), tf.where(hit, math.inf, 0.0))
 
-        monkeypatch.setattr(steps_module, "example_losses", exploding_losses)
+        monkeypatch.setattr(objective, "image_losses", exploding_losses)
 
     def on_each_replica(self, config, replicas):
         """Yields the run at step 3, once for each replica that will be hit."""
@@ -284,11 +286,11 @@ def test_an_infinite_gradient_skips_the_step_everywhere(
         assert math.isnan(loss), "a skipped step must not count"
         np.testing.assert_array_equal(run.weights(), before)
         skipped = {"loss_scale": 2**14, "skipped_steps": 1}
-        assert run.state.loss_scale.figures() == skipped
+        assert run.state.loss_scale.metrics() == skipped
         loss, went_well = run.train(4)
         assert went_well
         assert math.isfinite(loss)
-        assert run.state.loss_scale.figures() == skipped
+        assert run.state.loss_scale.metrics() == skipped
         assert (run.weights() != before).any()
         assert all(
             np.isfinite(copy).all() for copies in run.copies() for copy in copies
@@ -317,9 +319,9 @@ def test_an_infinite_gradient_without_a_loss_scale_stops_the_run(infinite_gradie
 
 def test_a_gradient_that_is_never_finite_ends_at_the_smallest_scale(monkeypatch):
     """The scale is halved fifteen times from 2**15; then the run stops."""
-    losses = steps_module.example_losses
+    losses = objective.image_losses
     monkeypatch.setattr(
-        steps_module, "example_losses", lambda *inputs: losses(*inputs) * math.nan
+        objective, "image_losses", lambda *inputs: losses(*inputs) * math.nan
     )
     run = Run(dataclasses.replace(CONFIGS["dense"], precision="mixed_float16"), 2)
     _, went_well = run.train(30)
@@ -356,6 +358,8 @@ def test_a_short_gradient_is_not_clipped(shared_run):
 @pytest.mark.parametrize("count", [1, 19, 50])
 def test_evaluation_on_four_replicas_is_exact_for_any_number_of_images(count):
     config, images = CONFIGS["dense"], source(count)
+    for replicas in (1, 4):  # other tests may have trained them
+        _compiled_run("dense", replicas).restart()
     expected, found = (
         evaluate(
             distribute(
@@ -373,7 +377,7 @@ def test_evaluation_on_four_replicas_is_exact_for_any_number_of_images(count):
 def _evaluation(replicas):
     """A strategy, and the compiled evaluation of an untrained model on it."""
     run = _compiled_run("dense", replicas)
-    metrics = model_metrics(run.state.model, run.config)
+    metrics = model_metrics(run.state.autoencoder, run.config)
     return run.strategy, build_evaluate(metrics, run.strategy)
 
 
@@ -385,7 +389,7 @@ def test_training_and_evaluation_are_compiled_once(shared_run, replicas):
         run.train(num_steps)
     assert run.loop.experimental_get_tracing_count() == 1
     traced = []
-    metrics = model_metrics(run.state.model, run.config)
+    metrics = model_metrics(run.state.autoencoder, run.config)
 
     def counted(corrupted, clean):
         traced.append(clean.shape)
