@@ -80,7 +80,7 @@ def test_every_field_has_help():
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_refuses_values_of_another_type(name):
+def test_a_value_of_another_type_is_refused_by_each_field(name):
     others = [None, 1 if name in BOOLEANS else True, []]
     others += [1] if name in TEXTS else ["1"]
     for value in others + ([1.0] if name in INTEGERS else []):
@@ -88,13 +88,13 @@ def test_refuses_values_of_another_type(name):
 
 
 @pytest.mark.parametrize("name", FLOATS)
-def test_takes_an_integer_for_a_float(name):
+def test_an_integer_is_accepted_for_a_float(name):
     config = Config(**users(name), **{name: 1})
     assert getattr(config, name) == 1
 
 
 @pytest.mark.parametrize("name", limited("minimum"))
-def test_refuses_what_is_below_the_minimum(name):
+def test_a_number_below_the_minimum_is_refused(name):
     minimum = FIELDS[name].metadata["minimum"]
     below = minimum - 1 if name in INTEGERS else math.nextafter(minimum, -math.inf)
     assert parse_field(name, str(minimum)) == minimum
@@ -102,7 +102,7 @@ def test_refuses_what_is_below_the_minimum(name):
 
 
 @pytest.mark.parametrize("name", limited("above"))
-def test_refuses_what_is_not_above_an_exclusive_limit(name):
+def test_a_number_at_an_exclusive_limit_is_refused(name):
     limit = FIELDS[name].metadata["above"]
     assert parse_field(name, repr(math.nextafter(limit, math.inf))) > limit
     for value in (float(limit), limit - 1.0):
@@ -110,7 +110,7 @@ def test_refuses_what_is_not_above_an_exclusive_limit(name):
 
 
 @pytest.mark.parametrize("name", limited("maximum"))
-def test_refuses_what_is_above_the_maximum(name):
+def test_a_number_above_the_maximum_is_refused(name):
     maximum = FIELDS[name].metadata["maximum"]
     assert parse_field(name, str(maximum)) == maximum
     assert f"at most {maximum}" in refusal(name, maximum + 1)
@@ -118,21 +118,21 @@ def test_refuses_what_is_above_the_maximum(name):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", FLOATS)
-def test_refuses_what_is_not_finite(name, value):
+def test_a_number_that_is_not_finite_is_refused(name, value):
     assert "finite" in refusal(name, value)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_refuses_integers_that_no_float_holds(name):
+def test_an_integer_too_large_for_a_float_is_refused(name):
     refusal(name, 10**400)
 
 
 @pytest.mark.parametrize("value", [0, 2, 4, -1])
-def test_refuses_other_numbers_of_channels(value):
+def test_another_number_of_channels_is_refused(value):
     assert f"one of 1, 3; not {value}" in refusal("image_channels", value)
 
 
-def test_refuses_more_steps_than_tensorflow_can_count():
+def test_more_steps_than_tensorflow_can_count_are_refused():
     refusal("train_steps", 2**63)
 
 
@@ -168,7 +168,7 @@ def test_every_user_of_a_field_is_a_choice():
 @pytest.mark.parametrize(
     "name", [n for n in FIELDS if "corruption" in FIELDS[n].metadata["only_with"]]
 )
-def test_refuses_a_level_of_a_corruption_that_is_not_used(name):
+def test_a_level_of_an_unused_corruption_is_refused(name):
     """The default may be given, for example by the flagfile of a run."""
     field = FIELDS[name]
     (user,) = field.metadata["only_with"]["corruption"]
@@ -184,7 +184,7 @@ def test_refuses_a_level_of_a_corruption_that_is_not_used(name):
 
 
 @pytest.mark.parametrize("text", ["/a\n--epochs=3", "/a\r--epochs=3", " /a", "/a "])
-def test_refuses_text_that_a_flagfile_cannot_hold(text):
+def test_text_that_a_flagfile_cannot_hold_is_refused(text):
     with pytest.raises(UsageError, match=r"^--data_dir must be"):
         Config(dataset="idx", data_dir=text)
 
@@ -226,7 +226,7 @@ def test_refuses_text_that_a_flagfile_cannot_hold(text):
         ),
     ],
 )
-def test_refuses_contradictions(values, names):
+def test_contradictions_are_refused(values, names):
     with pytest.raises(UsageError) as caught:
         Config(**values)
     assert all(name in str(caught.value) for name in names)
@@ -325,7 +325,7 @@ def test_a_model_of_ones_own_may_use_every_parameter_of_models():
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_differences_list_what_changes_the_numbers(name):
+def test_differences_list_the_fields_that_change_the_numbers(name):
     other = with_other(FULL, name)
     values = (to_text(getattr(config, name)) for config in (FULL, other))
     line = f"--{name}: {' -> '.join(values)}"
@@ -349,7 +349,7 @@ def test_differences_are_all_listed():
     assert differences(new, new) == []
 
 
-def test_imports_the_standard_library_only():
+def test_config_imports_only_the_standard_library():
     code = (
         "import sys; before = set(sys.modules); import aelab.config; "
         "print(*set(sys.modules) - before)"

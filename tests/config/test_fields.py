@@ -51,7 +51,7 @@ def test_a_text_becomes_a_value_of_the_fields_type(field, text, value):
         (COOK, "you", "--cook must be one of me, or MODULE:FUNCTION; not 'you'"),
     ],
 )
-def test_what_is_wrong_is_said(field, text, words):
+def test_the_message_names_the_field_and_the_limit(field, text, words):
     with pytest.raises(UsageError) as error:
         fields.parse(field, text)
     assert words in str(error.value)

@@ -21,7 +21,7 @@ def stock(filters, dtype, activation, before=(), after=(), size=3, strides=1):
 
 
 def pair(kind, filters, dtype, activation="relu"):
-    """Our layer, and the stock layers that it equals."""
+    """Our layer, and the equivalent stock layers."""
     arguments = {"activation": activation, "dtype": dtype, "name": "conv"}
     if kind == "same":
         return SameConv2D(filters, 3, **arguments), stock(filters, dtype, activation)
@@ -55,7 +55,7 @@ def value_and_gradients(layer, inputs, upstream):
 @pytest.mark.parametrize("kind", ["same", "strided", "pool", "up"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-12), ("float32", 1e-5)])
-def test_values_and_gradients_are_those_of_stock_layers(kind, shape, dtype, rtol):
+def test_values_and_gradients_equal_stock_layers(kind, shape, dtype, rtol):
     """Within `rtol` of the largest element, of output, input, kernel and bias."""
     height, width, channels, filters = shape
     generator = np.random.default_rng(0)
@@ -85,8 +85,8 @@ def test_the_batch_may_be_of_any_size(kind):
     assert len(model(np.ones([5, 8, 8, 2]))) == 5
 
 
-def test_equal_values_in_a_window_give_the_gradient_to_one_as_in_stock_layers():
-    """As in flat parts of a picture: the first of them, whatever the layer."""
+def test_equal_values_in_a_window_pass_the_gradient_to_one_like_stock_layers():
+    """Flat parts of a picture have them: the first one gets the gradient."""
     ours, theirs = pair("pool", 8, "float64")
     inputs = tf.fill([2, 8, 8, 1], tf.constant(0.5, tf.float64))
     theirs(inputs), ours(inputs)
@@ -100,7 +100,7 @@ def test_equal_values_in_a_window_give_the_gradient_to_one_as_in_stock_layers():
 
 
 def both(name, **fields):
-    """A network of our layers, and the same of stock layers."""
+    """A network of our layers, and the same network of stock layers."""
     return (
         build_model(Config(model=name, stock_layers=choice, **fields), (28, 28, 1))
         for choice in (False, True)
@@ -116,7 +116,7 @@ def test_stock_layers_has_the_same_variables_and_first_values(name):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_a_networks_gradient_is_that_of_stock_layers(name):
+def test_the_gradient_of_a_network_equals_stock_layers(name):
     ours, theirs = both(name)
     generator = np.random.default_rng(1)
     images = generator.random((4, 28, 28, 1), np.float32)
@@ -140,8 +140,8 @@ def test_a_networks_gradient_is_that_of_stock_layers(name):
 
 
 @pytest.mark.parametrize("kind", ["same", "pool", "up"])
-def test_bfloat16_without_arithmetic_for_it_rounds_exact_sums(kind, monkeypatch):
-    """The sum of products of bfloat16 factors, rounded once, then the rest as it is."""
+def test_bfloat16_without_hardware_rounds_exact_sums(kind, monkeypatch):
+    """The sum of products of bfloat16 factors is rounded once."""
     monkeypatch.setattr(layers, "_has_bfloat16", lambda: False)
     rounded, _ = pair(kind, 6, "mixed_bfloat16", activation="linear")
     exact, _ = pair(kind, 6, "float32", activation="linear")

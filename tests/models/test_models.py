@@ -56,7 +56,7 @@ def test_encoder_and_decoder_are_the_model(name):
     assert model.get_layer("decoder") is decoder
 
 
-def test_code_of_dense_has_the_numbers_asked_for():
+def test_the_code_of_dense_has_the_requested_size():
     model = build_model(Config(model="dense", encoding_dim=768), SHAPE)
     assert model.encoder(images()).shape == (3, 768)
 
@@ -70,7 +70,7 @@ def test_code_activation():
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_initial_weights_follow_from_the_seed(name):
+def test_the_seed_determines_the_initial_weights(name):
     config = Config(model=name)
     first = build_model(config, SHAPE).model.get_weights()
     again = build_model(config, SHAPE).model.get_weights()
@@ -82,7 +82,7 @@ def test_initial_weights_follow_from_the_seed(name):
         assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.2
 
 
-def test_layers_of_one_shape_begin_different():
+def test_layers_of_the_same_shape_start_out_different():
     model = build_model(Config(model="conv"), SHAPE)
     paths = {v.path: v.numpy() for v in model.variables}
     assert not np.array_equal(
@@ -91,7 +91,7 @@ def test_layers_of_one_shape_begin_different():
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_variables_have_names_of_their_own_in_every_build(name):
+def test_variables_have_unique_names_in_every_build(name):
     paths = [
         [v.path for v in build_model(Config(model=name), SHAPE).variables] for _ in "ab"
     ]
@@ -101,8 +101,8 @@ def test_variables_have_names_of_their_own_in_every_build(name):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_16_bits_are_for_arithmetic_alone(name, precision):
-    """Weights are float32, output too; and nothing outside the model notices."""
+def test_only_the_arithmetic_is_in_16_bits(name, precision):
+    """Weights and output are float32, and Keras' global policy does not change."""
     model = build_model(Config(model=name, precision=precision), SHAPE).model
     assert keras.config.dtype_policy().name == "float32"
     computed = precision.removeprefix("mixed_")
@@ -118,7 +118,7 @@ def test_16_bits_are_for_arithmetic_alone(name, precision):
         assert not np.array_equal(model(images()), exact(images()))
 
 
-def test_the_policy_is_put_back_when_a_model_cannot_be_built():
+def test_the_dtype_policy_is_restored_if_a_model_cannot_be_built():
     with pytest.raises(UsageError):
         build_model(Config(model="conv", precision="mixed_float16"), (27, 28, 1))
     assert keras.config.dtype_policy().name == "float32"
@@ -145,7 +145,7 @@ def test_gradient_survives_a_saturated_output(name, precision):
 
 @pytest.mark.parametrize("name", sorted(SIZE_MULTIPLES))
 @pytest.mark.parametrize("change", [(0, 1), (-1, 0), (1, 2)])
-def test_a_size_that_cannot_be_halved_is_answered_with_one_that_can(name, change):
+def test_a_size_that_cannot_be_halved_is_refused_with_a_size_that_can(name, change):
     multiple = SIZE_MULTIPLES[name]
     height, width = (3 * multiple + added for added in change)
     near = " x ".join(str(-(-n // multiple) * multiple) for n in (height, width))
@@ -164,7 +164,7 @@ def test_dense_takes_images_of_one_size():
 @pytest.mark.parametrize("stock_layers", [False, True])
 @pytest.mark.parametrize("name", sorted(SIZE_MULTIPLES))
 def test_one_network_for_images_of_any_size(name, stock_layers):
-    """It gives what one built for the size gives."""
+    """Its output equals the output of a network built for the size."""
     config = Config(model=name, stock_layers=stock_layers)
     multiple = SIZE_MULTIPLES[name]
     model = build_model(config, (None, None, 3)).model
@@ -190,7 +190,7 @@ def test_the_unet_has_the_parameters_of_its_blocks():
         assert float(tf.reduce_max(tf.abs(decoder(other) - output))) > 1e-3
 
 
-def test_models_can_be_built_of_stock_keras_alone():
+def test_models_can_be_built_from_stock_keras_layers_only():
     for name in MODELS:
         model = build_model(Config(model=name, stock_layers=True), SHAPE).model
         for layer in model._flatten_layers():

@@ -16,7 +16,7 @@ def read(path, *flags):
     return command_line.config()
 
 
-def test_the_contracts_configs_are_there():
+def test_the_configs_of_the_contract_exist():
     names = {path.stem for path in CONFIGS}
     assert names >= {"quickstart", "dense", "denoise", "dense_best", "denoise_best"}
     assert names >= {"denoise_unet", "codec_low", "codec_mid", "codec_high"}
@@ -31,7 +31,7 @@ def test_a_config_trains(path, tmp_path, idx_folder):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_header_says_what_it_is_and_what_was_measured(path):
+def test_a_header_has_the_command_and_the_measured_result(path):
     lines = path.read_text().splitlines()
     header = "\n".join(line for line in lines if line.startswith("#"))
     assert f"scripts/train.py --flagfile=configs/{path.name}" in header
@@ -51,7 +51,7 @@ def test_textbook_recipes_are_the_textbooks():
     assert denoise.noise_stddev == 0.5
 
 
-def test_the_best_have_the_textbooks_networks():
+def test_the_best_recipes_have_the_textbooks_networks():
     dense, denoise = (
         read(ROOT / f"configs/{n}.flags") for n in ("dense_best", "denoise_best")
     )

@@ -22,7 +22,7 @@ def write(events, steps):
 
 
 def served(folder):
-    """The steps that TensorBoard's own reader finds."""
+    """The steps that TensorBoard's reader finds."""
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
     if "a" not in accumulator.Tags()["tensors"]:
@@ -30,7 +30,7 @@ def served(folder):
     return [event.step for event in accumulator.Tensors("a")]
 
 
-def test_what_is_written_is_there_at_once(tmp_path, warnings):
+def test_a_summary_is_in_the_file_at_once(tmp_path, warnings):
     events = EventFile(str(tmp_path), 0, warnings.append)
     write(events, [1, 2])
     assert served(tmp_path) == [1, 2]
@@ -42,15 +42,15 @@ def test_nothing_written_leaves_no_file(tmp_path, warnings):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_steps_that_are_done_again_count_once(tmp_path, warnings):
-    """A run that was killed had written further than what it had saved."""
+def test_repeated_steps_count_once(tmp_path, warnings):
+    """A killed run had written more than it had saved."""
     killed = EventFile(str(tmp_path), 0, warnings.append)
     write(killed, [10, 20, 30])
     write(EventFile(str(tmp_path), 21, warnings.append), [30, 40])
     assert served(tmp_path) == [10, 20, 30, 40]
 
 
-def test_files_are_read_in_the_order_in_which_they_were_begun(tmp_path, warnings):
+def test_files_are_read_in_the_order_of_their_creation(tmp_path, warnings):
     """Within a second TensorFlow counts files, and 10 is sorted before 9."""
     begun = []
     for step in range(3):
@@ -62,7 +62,7 @@ def test_files_are_read_in_the_order_in_which_they_were_begun(tmp_path, warnings
     assert served(tmp_path) == [0, 1, 2]
 
 
-def test_a_folder_that_is_gone_is_made_again_with_one_warning(tmp_path, warnings):
+def test_a_missing_folder_is_created_again_with_one_warning(tmp_path, warnings):
     folder = tmp_path / "train"
     events = EventFile(str(folder), 0, warnings.append)
     write(events, [1])
@@ -91,7 +91,7 @@ def test_summaries_that_fail_warn_once(tmp_path, warnings):
     write(events, range(10, 20))
     assert warnings == [
         f"can't write event files in {tmp_path}: No space left on device; TensorBoard "
-        "will lack something, training goes on"
+        "will be incomplete, training continues"
     ]
     assert served(tmp_path) == [1, *range(12, 20)]
     assert len(list(tmp_path.iterdir())) < 6

@@ -14,7 +14,7 @@ def written(folder):
     return list(folder.rglob("plugins/profile/*/*.xplane.pb"))
 
 
-def test_a_run_writes_a_profile_of_the_steps_asked_for(tmp_path):
+def test_a_run_writes_a_profile_of_the_requested_steps(tmp_path):
     plain = Config(**CONFIG, batch_size=20, steps_per_loop=4)
     profiled = Config(**CONFIG, batch_size=20, steps_per_loop=4, profile_steps="3:5")
     expected = train_and_evaluate(plain, str(tmp_path / "plain"))
@@ -23,13 +23,13 @@ def test_a_run_writes_a_profile_of_the_steps_asked_for(tmp_path):
     assert not written(tmp_path / "plain")
 
 
-def test_a_profile_that_begins_in_the_last_steps_is_written_all_the_same(tmp_path):
+def test_a_profile_that_begins_in_the_last_steps_is_written(tmp_path):
     config = Config(**CONFIG, batch_size=20, profile_steps="9:1000")
     train_and_evaluate(config, str(tmp_path / "run"))
     assert written(tmp_path / "run")
 
 
-def test_a_profile_that_cannot_be_taken_is_warned_of(tmp_path, capsys):
+def test_a_profile_that_fails_gives_a_warning(tmp_path, capsys):
     tf.profiler.experimental.start(str(tmp_path / "other"))
     try:
         with Profile(str(tmp_path / "mine")) as profile:
@@ -41,7 +41,7 @@ def test_a_profile_that_cannot_be_taken_is_warned_of(tmp_path, capsys):
     assert not written(tmp_path / "mine")
 
 
-def test_a_worker_without_files_takes_none(tmp_path):
+def test_a_worker_without_files_takes_no_profile(tmp_path):
     with Profile("") as profile:
         profile.run(True)
         # It would raise if the profiler were running.
@@ -53,12 +53,12 @@ def test_a_worker_without_files_takes_none(tmp_path):
     "text",
     ["3", "5:3", "3:3", "a:b", "-1:3", "1:2:3", ":", "1:", "1:" + "9" * 5000],
 )
-def test_steps_that_are_no_pair_are_refused(text):
+def test_steps_that_are_not_a_pair_are_refused(text):
     with pytest.raises(UsageError, match=r"--profile_steps must be two steps.*100:120"):
         Config(profile_steps=text)
 
 
-def test_the_table_adds_up_what_the_profile_has(tmp_path):
+def test_the_table_sums_the_times_of_the_profile(tmp_path):
     # Of ten steps two are in it; what is beyond the end does not count.
     config = Config(**CONFIG, batch_size=20, profile_steps="8:1000")
     train_and_evaluate(config, str(tmp_path / "run"))
@@ -78,7 +78,7 @@ def test_the_table_adds_up_what_the_profile_has(tmp_path):
     assert milliseconds[:-1] == sorted(milliseconds[:-1], reverse=True)
 
 
-def test_a_run_without_a_profile_says_how_to_get_one(tmp_path):
+def test_without_a_profile_the_message_has_the_flag(tmp_path):
     found = run_script("profile_table", f"--run_dir={tmp_path}")
     assert found.returncode == 2
     assert "has no profile; train.py --profile_steps=A:B writes one" in found.stderr

@@ -25,7 +25,7 @@ def run_dir(runs):
 
 
 def getter(address):
-    """Gives `get(path) -> bytes`."""
+    """Returns `get(path) -> bytes`."""
     return lambda path: urllib.request.urlopen(address + path, timeout=60).read()
 
 
@@ -68,7 +68,7 @@ def test_every_chart_is_described(get_of_all, plugin):
 
 
 @pytest.mark.parametrize(("split", "tag"), [("train", "loss"), ("eval", "psnr")])
-def test_scalars_are_those_of_metrics_jsonl(get, run_dir, split, tag):
+def test_scalars_equal_metrics_jsonl(get, run_dir, split, tag):
     served = get_json(get, "plugin/scalars/scalars", run=split, tag=tag)
     expected = [(line["step"], line[tag]) for line in metric_lines(run_dir, split)]
     assert [step for _, step, _ in served] == [step for step, _ in expected]
@@ -76,7 +76,7 @@ def test_scalars_are_those_of_metrics_jsonl(get, run_dir, split, tag):
         assert value == pytest.approx(wanted, rel=1e-6)
 
 
-def test_one_panel_an_evaluation_and_it_is_the_png(get, run_dir):
+def test_each_evaluation_has_one_panel_equal_to_the_png(get, run_dir):
     assert list(get_json(get, "plugin/images/tags")) == ["eval"]
     served = get_json(get, "plugin/images/images", run="eval", tag="panel", sample=0)
     steps = [line["step"] for line in metric_lines(run_dir, "eval")]
@@ -113,8 +113,8 @@ def test_a_histogram_of_each_variable_and_of_the_code(get_of_all, runs, run, var
         assert [step for _, step, _ in served] == steps
 
 
-def test_a_histogram_is_that_of_the_saved_weights(get_of_all, runs):
-    """Of the last evaluation, which is the last checkpoint."""
+def test_a_histogram_shows_the_saved_weights(get_of_all, runs):
+    """The last evaluation is at the last checkpoint."""
     newest = checkpoints.newest(RunDirectory(str(runs / "denoiser")).latest)
     for name, values in checkpoints.load(newest).items():
         if not name.startswith("model/"):
@@ -136,7 +136,7 @@ def test_a_histogram_is_that_of_the_saved_weights(get_of_all, runs):
             assert count <= (values <= edge + slack).sum()
 
 
-def test_configuration_is_a_text(get):
+def test_the_configuration_is_a_text(get):
     tags = get_json(get, "plugin/text/tags")
     assert "config" in tags["train"]
     (text,) = get_json(get, "plugin/text/text", run="train", tag="config")
@@ -158,7 +158,7 @@ def experiment(get):
 
 
 def session_groups(get):
-    """The rows of the table of runs, each with its metrics by their names."""
+    """The rows of the table of runs, each with its metrics by name."""
     request = {
         "experimentName": "",
         "allowedStatuses": ["STATUS_UNKNOWN"],
@@ -176,7 +176,7 @@ def session_groups(get):
     return rows
 
 
-def test_the_table_of_runs_has_a_row_a_run_with_its_last_figures(get_of_all, runs):
+def test_the_table_of_runs_has_the_last_metrics_of_each_run(get_of_all, runs):
     rows = session_groups(get_of_all)
     assert [row["name"] for row in rows] == [
         "code/tensorboard/eval",
@@ -193,7 +193,7 @@ def test_the_table_of_runs_has_a_row_a_run_with_its_last_figures(get_of_all, run
         assert row["hparams"]["noise_stddev"] == config.noise_stddev
 
 
-def test_the_table_of_runs_begins_with_what_differs(get_of_all):
+def test_the_table_of_runs_lists_differences_first(get_of_all):
     found = experiment(get_of_all)
     differing = [i["name"] for i in found["hparamInfos"] if i.get("differs")]
     assert differing == [
@@ -205,7 +205,7 @@ def test_the_table_of_runs_begins_with_what_differs(get_of_all):
     assert tags == ["bce", "loss", "mse", "psnr", "ssim"]
 
 
-def test_a_run_alone_is_a_table_of_one_row(get, run_dir):
+def test_a_single_run_is_a_table_of_one_row(get, run_dir):
     (row,) = session_groups(get)
     assert row["name"] == "eval"
     last = metric_lines(run_dir, "eval")[-1]
@@ -213,7 +213,7 @@ def test_a_run_alone_is_a_table_of_one_row(get, run_dir):
 
 
 def test_the_projector_has_code_label_and_thumbnail_of_each_image(get_of_all, runs):
-    """The weights as they were saved, and NumPy, give the same code."""
+    """NumPy computes the same code from the saved weights."""
     run = "code/tensorboard/eval"
     path = "plugin/projector"
     assert run in get_json(get_of_all, f"{path}/runs")
@@ -243,6 +243,6 @@ def test_the_projector_has_code_label_and_thumbnail_of_each_image(get_of_all, ru
         np.testing.assert_array_equal(tile, images[number, ..., 0])
 
 
-def test_the_projector_leaves_out_what_is_no_short_code(get_of_all):
+def test_the_projector_leaves_out_long_codes(get_of_all):
     runs = get_json(get_of_all, "plugin/projector/runs")
     assert runs == ["code/tensorboard/eval"]

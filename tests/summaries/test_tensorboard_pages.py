@@ -19,7 +19,7 @@ def address(runs):
 
 @pytest.fixture
 def check(browser, address):
-    """Gives `check(page, wanted, pictures)`: all is there, and nothing has failed."""
+    """Returns `check(page, wanted, pictures)`: everything is there, nothing failed."""
 
     def checked(name, wanted, pictures=0):
         page = browser.open(f"{address}/#{name}", 1600, 1600)
@@ -51,12 +51,12 @@ def test_images(check):
 
 
 def test_graph(check):
-    """That of the first run, layer by layer."""
+    """The graph of the first run, layer by layer."""
     check("graphs", ["Main Graph", "images", "encoder_1", "decoder_1"])
 
 
 def test_hyperparameters(check, runs):
-    """A row a run: in what they differ, and the last evaluation's figures."""
+    """A row per run: its differences, and the metrics of the last evaluation."""
     names = ("bce", "loss", "mse", "psnr", "ssim")
     last = [metric_lines(runs / run, "eval")[-1] for run in ("code", "denoiser")]
     # As JavaScript's toPrecision(5) writes them.

@@ -16,7 +16,7 @@ FAULTY = {"muon"} if keras.__version__.startswith("3.12.") else set()
 STEP = tf.Variable(0, dtype=tf.int64)
 
 
-def test_registry_holds_all_that_keras_has():
+def test_the_registry_has_all_of_keras_optimizers():
     left_out = {"LossScaleOptimizer", "MultiOptimizer", "ScheduleFreeAdamW"}
     known = {
         name
@@ -64,8 +64,8 @@ def test_the_optimizer_follows_the_schedule():
     np.testing.assert_allclose(-np.diff([0, *values]), [0.25, 0.5, 0.75, 1, 1])
 
 
-def test_the_rate_goes_on_where_an_update_was_skipped():
-    """By the run's step, not by Keras' count of updates."""
+def test_the_learning_rate_follows_the_run_over_skipped_updates():
+    """It uses the step of the run, not Keras' count of updates."""
     config = Config(optimizer="sgd", learning_rate=1, warmup_steps=4)
     step = tf.Variable(2, dtype=tf.int64)
     optimizer = build_optimizer(config, 10, step)

@@ -18,7 +18,7 @@ def test_epochs_become_steps_rounded_up(examples, batch_size, epochs, steps):
     assert plan(examples, batch_size=batch_size, epochs=epochs).total_steps == steps
 
 
-def test_train_steps_win_over_epochs():
+def test_train_steps_override_epochs():
     assert plan(100, batch_size=10, epochs=3, train_steps=7).total_steps == 7
 
 
@@ -26,7 +26,9 @@ def test_train_steps_win_over_epochs():
     ("examples", "batch_size", "every"),
     [(4443, 256, 1), (100, 10, 3), (101, 7, 2), (10, 256, 1), (1, 1, 1)],
 )
-def test_evaluations_are_where_epochs_end_and_at_the_end(examples, batch_size, every):
+def test_evaluations_are_at_the_ends_of_epochs_and_of_the_run(
+    examples, batch_size, every
+):
     made = plan(
         examples, batch_size=batch_size, train_steps=300, eval_every_epochs=every
     )
@@ -38,7 +40,7 @@ def test_evaluations_are_where_epochs_end_and_at_the_end(examples, batch_size, e
     assert {s for s in range(301) if made.is_evaluation(s)} == expected
 
 
-def test_training_lines_are_at_multiples_and_at_evaluations():
+def test_log_entries_are_at_multiples_and_at_evaluations():
     made = plan(
         100, batch_size=10, epochs=3, log_every_steps=4, checkpoint_every_steps=7
     )
@@ -48,7 +50,7 @@ def test_training_lines_are_at_multiples_and_at_evaluations():
 
 
 @pytest.mark.parametrize(("log", "checkpoint"), [(5, 0), (0, 11), (5, 11), (0, 0)])
-def test_following_next_event_meets_every_event_once(log, checkpoint):
+def test_next_event_visits_every_event_once(log, checkpoint):
     every = {"log_every_steps": log, "checkpoint_every_steps": checkpoint}
     made = plan(101, batch_size=7, epochs=9, **every)
     step, met = 0, []
@@ -71,7 +73,7 @@ def test_epochs_of_a_step():
     assert made.completed_epochs(34) == 0
 
 
-def test_a_profile_begins_and_ends_where_it_is_asked_to():
+def test_a_profile_begins_and_ends_at_the_requested_steps():
     made = plan(100, batch_size=10, epochs=3, log_every_steps=0, profile_steps="4:7")
     assert [made.next_event(step) for step in (0, 4, 5, 7)] == [4, 7, 7, 10]
     assert [n for n in range(30) if made.is_profiled(n)] == [4, 5, 6]

@@ -42,7 +42,7 @@ def run_dir(tmp_path_factory):
     return path
 
 
-def test_lines_stand_where_the_plan_says(run_dir):
+def test_lines_are_at_the_steps_of_the_plan(run_dir):
     lines = read_lines(run_dir)
     evaluations = [line["step"] for line in lines if line["split"] == "eval"]
     training = [line["step"] for line in lines if line["split"] == "train"]
@@ -51,7 +51,7 @@ def test_lines_stand_where_the_plan_says(run_dir):
     assert [line["step"] for line in lines] == sorted(training + evaluations)
 
 
-def test_lines_hold_the_contracts_figures(run_dir):
+def test_lines_hold_the_metrics_of_the_contract(run_dir):
     figures = {
         "train": {"learning_rate", "gradient_norm", "images_per_second", "input_wait"},
         "eval": {"bce", "mse", "ssim"},
@@ -63,12 +63,12 @@ def test_lines_hold_the_contracts_figures(run_dir):
         assert all(math.isfinite(line[n]) for n in set(line) - {"split"})
 
 
-def test_it_learns(run_dir):
+def test_a_run_lowers_its_loss(run_dir):
     losses = [line["loss"] for line in read_lines(run_dir) if line["split"] == "eval"]
     assert losses[0] > losses[1] > losses[2]
 
 
-def test_the_best_checkpoint_is_that_of_the_lowest_eval_loss(tmp_path):
+def test_the_best_checkpoint_has_the_lowest_evaluation_loss(tmp_path):
     """At this rate the loss goes up and down."""
     train(tmp_path / "run", learning_rate=0.3, epochs=8, seed=4)
     lines = [n for n in read_lines(tmp_path / "run") if n["split"] == "eval"]
@@ -112,7 +112,7 @@ def test_configuration_is_written(run_dir):
     assert len(flags) == len(Config.__dataclass_fields__) + 1
 
 
-def test_a_run_says_what_is_done_to_its_input(tmp_path, capsys):
+def test_a_run_prints_its_corruption(tmp_path, capsys):
     train(tmp_path / "run", corruption="gaussian,jpeg", epochs=1)
     task = "corruption gaussian (noise_stddev 0.2), jpeg (jpeg_quality 10); loss bce"
     assert task in capsys.readouterr().out
@@ -170,7 +170,7 @@ def test_a_run_can_be_made_longer_but_not_shorter(tmp_path):
         train(tmp_path / "run", epochs=1)
 
 
-def test_intervals_change_no_number(run_dir, tmp_path):
+def test_intervals_do_not_change_the_numbers(run_dir, tmp_path):
     train(tmp_path / "run", steps_per_loop=1, log_every_steps=0, eval_every_epochs=2)
     name = "checkpoints/latest/step-00000019.npz"
     mine, theirs = (

@@ -9,7 +9,7 @@ from aelab.config.registry import OPTIMIZERS
 from aelab.training.state import Progress
 
 
-def test_state_goes_through_arrays():
+def test_the_state_is_restored_from_its_arrays():
     state, _ = train(CONFIG, 5, 5)
     state.progress.record(5, 0.25, 0.0)
     arrays = state.arrays()
@@ -49,7 +49,7 @@ def test_arrays_that_do_not_fit_are_refused_and_change_nothing(change, message):
     assert_same(state.arrays(), before)
 
 
-def test_progress_keeps_the_best_and_what_early_stopping_waits_for():
+def test_progress_keeps_the_best_and_the_reference_of_early_stopping():
     progress = Progress()
     bests = [
         progress.record(step, loss, min_delta=0.1)

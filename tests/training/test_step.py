@@ -66,7 +66,7 @@ def assert_same(one, two):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_steps_per_call_change_nothing(name):
-    """Bit for bit: weights, optimizer state and the figures' sums."""
+    """Bit for bit: weights, optimizer state and the sums of metrics."""
     config = Config(model=name, batch_size=8, noise_stddev=0.3)
     reference, _ = train(config, 21, 1)
     for steps_per_call in (4, 21):
@@ -74,8 +74,8 @@ def test_steps_per_call_change_nothing(name):
         assert_same(state.arrays(), reference.arrays())
 
 
-def test_a_whole_step_in_xla_trains_what_one_without_trains():
-    """In float16, in which the first steps are skipped; and it goes on bit for bit."""
+def test_a_whole_step_in_xla_equals_a_step_without():
+    """In float16, where the first steps are skipped; it resumes bit for bit."""
     config = dataclasses.replace(
         CONFIG, precision="mixed_float16", gradient_clip_norm=1
     )
@@ -207,7 +207,7 @@ def test_a_gradient_that_is_not_finite_stops_the_loop_as_well(monkeypatch, use_x
 
 
 @pytest.mark.parametrize("optimizer", sorted(set(OPTIMIZERS) - FAULTY))
-def test_a_resumed_state_trains_on_as_if_nothing_happened(optimizer):
+def test_a_resumed_state_continues_bit_for_bit(optimizer):
     config = dataclasses.replace(CONFIG, optimizer=optimizer, warmup_steps=3)
     whole = new_state(config)
     batches = iter(make_train_dataset(source(), config, 0))
@@ -223,7 +223,7 @@ def test_a_resumed_state_trains_on_as_if_nothing_happened(optimizer):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 25, 50, 64])
 def test_evaluation_is_exact_over_a_partial_last_batch(batch_size):
-    """The mean over the images, as NumPy takes it of one batch of all."""
+    """The mean over the images equals NumPy's over one batch of all."""
     config = dataclasses.replace(CONFIG, batch_size=batch_size, l1_activity=1e-3)
     model = build_model(config, SHAPE)
     evaluate = build_evaluate(model_metrics(model, config))
@@ -248,7 +248,7 @@ def test_padding_that_is_not_finite_does_not_count():
 
 @pytest.mark.parametrize(("seconds", "low", "high"), [(0.05, 0.25, 5.0), (0, 0, 0.25)])
 def test_waiting_for_batches_is_counted(seconds, low, high):
-    """Batches that take 0.05 seconds each to make, and such as are there at once."""
+    """Batches that take 0.05 seconds each to make, and batches that take none."""
     state = new_state(CONFIG)
     batch = next(iter(make_train_dataset(source(), CONFIG, 0)))
 

@@ -236,7 +236,7 @@ def test_pictures_and_event_files_may_fail(tmp_path, monkeypatch, capsys):
     assert_same_state(tmp_path / "run", tmp_path / "whole")
 
 
-def test_saved_every_so_many_steps(tmp_path):
+def test_checkpoints_are_saved_every_n_steps(tmp_path):
     train(tmp_path / "run", checkpoint_every_steps=4, keep_checkpoints=100)
     train(tmp_path / "whole", keep_checkpoints=100)
     steps = [
@@ -250,8 +250,8 @@ def test_saved_every_so_many_steps(tmp_path):
     assert_same_state(tmp_path / "run", tmp_path / "whole")
 
 
-def test_saved_every_so_many_minutes(tmp_path, monkeypatch):
-    """By a clock that moves on ten seconds each time that it is looked at."""
+def test_checkpoints_are_saved_every_n_minutes(tmp_path, monkeypatch):
+    """With a clock that advances ten seconds each time it is read."""
     clock = SimpleNamespace(monotonic=itertools.count(0.0, 10.0).__next__)
     monkeypatch.setattr(trainer, "time", clock)
     fields = {"keep_checkpoints": 100, "steps_per_loop": 1, "log_every_steps": 0}
@@ -272,7 +272,7 @@ def damage_by_flip(content):
 
 
 def damage_by_lost_index(content):
-    """Without the directory at the end of a zip file."""
+    """Removes the directory at the end of a zip file."""
     return content[: content.index(b"PK\x01\x02")]
 
 
@@ -345,7 +345,7 @@ def test_a_best_checkpoint_that_is_lost_is_copied(tmp_path, whole, capsys, damag
     assert_same_state(run_dir, whole)
 
 
-def test_a_checkpoint_that_is_out_of_reach_is_not_set_aside(tmp_path, monkeypatch):
+def test_an_unreachable_checkpoint_is_not_renamed(tmp_path, monkeypatch):
     run_dir = tmp_path / "run"
     train(run_dir, epochs=2)
     before = files(run_dir)
@@ -359,8 +359,8 @@ def test_a_checkpoint_that_is_out_of_reach_is_not_set_aside(tmp_path, monkeypatc
     assert files(run_dir) == before
 
 
-def test_a_run_goes_on_under_the_same_process_number(tmp_path, whole, monkeypatch):
-    """As in a container."""
+def test_a_run_resumes_under_the_same_process_number(tmp_path, whole, monkeypatch):
+    """Containers share process numbers."""
     monkeypatch.setattr(os, "getpid", lambda: 7)
     train(tmp_path / "run", epochs=2)
     train(tmp_path / "run")
@@ -377,14 +377,14 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run that nothing happens to."""
+    """The reference run, which nothing stops."""
     path = tmp_path_factory.mktemp("whole") / "run"
     train(path)
     return path
 
 
 def assert_same_state(run_dir, whole):
-    """The newest and the best checkpoint and all figures are equal; times apart."""
+    """The newest and the best checkpoint and all metrics are equal, except times."""
     for kind in ("latest", "best"):
         mine, theirs = (
             Path(checkpoints.newest(RunDirectory(str(path)).checkpoints(kind)))
