@@ -1,10 +1,9 @@
-"""Changes to a training process, to be made before it begins: see `Training`."""
+"""Changes to a training process, to be made before it begins: see `Forked`."""
 
 import builtins
 import functools
 import io
 import os
-import signal
 import time
 
 from aelab.summaries import summaries
@@ -15,7 +14,7 @@ from aelab.training.trainer import Trainer
 
 
 def stop_at(moment, *signals):
-    """Sends this process the signals at one of `MOMENTS`, with time to react to each."""
+    """Sends this process the signals at one of `MOMENTS`, half a second apart."""
     MOMENTS[moment](functools.partial(_send, signals))
 
 

@@ -1,4 +1,4 @@
-"""The projector's files; what TensorBoard makes of them is in test_tensorboard.py."""
+"""The projector's files; test_tensorboard.py has what TensorBoard shows of them."""
 
 import dataclasses
 import errno
@@ -43,25 +43,25 @@ def write(tmp_path):
         write_projector(str(tmp_path), images, CONFIG, model)
         assert sorted(os.listdir(tmp_path)) == FILES
         text = (tmp_path / "projector_config.pbtxt").read_text()
-        (found,) = text_format.Parse(text, plugin.ProjectorConfig()).embeddings
-        return found, model
+        (embedding,) = text_format.Parse(text, plugin.ProjectorConfig()).embeddings
+        return embedding, model
 
     return written
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
-def test_codes_are_those_of_an_evaluation(tmp_path, write, count):
-    """Whatever the number of images that are encoded at a time."""
+def test_codes_are_the_codes_of_an_evaluation(tmp_path, write, count):
+    """For any number of images that are encoded at a time."""
     images = source(count)
-    found, model = write(images)
-    codes = np.loadtxt(tmp_path / found.tensor_path, delimiter="\t", ndmin=2)
-    assert list(found.tensor_shape) == [count, 3]
+    embedding, model = write(images)
+    codes = np.loadtxt(tmp_path / embedding.tensor_path, delimiter="\t", ndmin=2)
+    assert list(embedding.tensor_shape) == [count, 3]
     whole = dataclasses.replace(CONFIG, batch_size=count)
     corrupted, _, _ = next(iter(make_eval_dataset(images, whole)))
     np.testing.assert_allclose(codes, model(corrupted), rtol=1e-4, atol=1e-5)
 
 
-def test_no_more_images_are_encoded_at_a_time_than_a_batch_has(tmp_path):
+def test_at_most_a_batch_of_images_is_encoded_at_a_time(tmp_path):
     sizes, model = [], encoder((8, 12, 1))
 
     class Counting:
@@ -76,34 +76,34 @@ def test_no_more_images_are_encoded_at_a_time_than_a_batch_has(tmp_path):
     assert sizes == [4, 4, 4]
 
 
-def test_the_first_thousand_images_are_enough(tmp_path, write):
-    found, _ = write(source(1003, 4, 4, labels=np.arange(1003)))
-    assert list(found.tensor_shape) == [1000, 3]
-    for path, lines in ((found.tensor_path, 1000), (found.metadata_path, 1001)):
+def test_at_most_the_first_thousand_images_are_written(tmp_path, write):
+    embedding, _ = write(source(1003, 4, 4, labels=np.arange(1003)))
+    assert list(embedding.tensor_shape) == [1000, 3]
+    for path, lines in ((embedding.tensor_path, 1000), (embedding.metadata_path, 1001)):
         assert len((tmp_path / path).read_text().splitlines()) == lines
     # 32 x 32 thumbnails hold a thousand.
-    with Image.open(tmp_path / found.sprite.image_path) as sprite:
+    with Image.open(tmp_path / embedding.sprite.image_path) as sprite:
         assert sprite.size == (128, 128)
 
 
-def test_labels_stand_beside_the_numbers_of_images(tmp_path, write):
-    found, _ = write(source(3, labels=np.array([7, 0, 7], np.uint8)))
-    table = (tmp_path / found.metadata_path).read_text()
+def test_the_table_has_the_label_and_number_of_each_image(tmp_path, write):
+    embedding, _ = write(source(3, labels=np.array([7, 0, 7], np.uint8)))
+    table = (tmp_path / embedding.metadata_path).read_text()
     assert table == "label\timage\n7\t0\n0\t1\n7\t2\n"
 
 
-def test_without_labels_there_are_numbers_alone(tmp_path, write):
-    """And no line of names, which the plugin expects of several columns only."""
-    found, _ = write(source(3))
-    assert (tmp_path / found.metadata_path).read_text() == "0\n1\n2\n"
+def test_without_labels_the_table_has_only_numbers(tmp_path, write):
+    """And no header, which the plugin expects only of several columns."""
+    embedding, _ = write(source(3))
+    assert (tmp_path / embedding.metadata_path).read_text() == "0\n1\n2\n"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_thumbnails_are_the_clean_images_in_order(tmp_path, write, channels):
     images = source(5, channels=channels)
-    found, _ = write(images)
-    picture = np.asarray(Image.open(tmp_path / found.sprite.image_path))
-    width, height = found.sprite.single_image_dim
+    embedding, _ = write(images)
+    picture = np.asarray(Image.open(tmp_path / embedding.sprite.image_path))
+    width, height = embedding.sprite.single_image_dim
     assert (width, height) == (12, 8)
     for number, image in enumerate(images.read(np.arange(5))):
         top, left = height * (number // 3), width * (number % 3)
@@ -118,16 +118,16 @@ def test_thumbnails_of_large_images_are_means_of_pixels(
     tmp_path, write, height, width, size
 ):
     images = source(1, height, width)
-    found, _ = write(images)
-    assert tuple(found.sprite.single_image_dim) == size
-    picture = np.asarray(Image.open(tmp_path / found.sprite.image_path), np.float64)
+    embedding, _ = write(images)
+    assert tuple(embedding.sprite.single_image_dim) == size
+    picture = np.asarray(Image.open(tmp_path / embedding.sprite.image_path), np.float64)
     image = images.read(np.arange(1))[0, ..., 0]
     blocks = image.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(picture, blocks, atol=0.501)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 9, 10])
-def test_a_sprite_is_the_smallest_square_that_holds_all(count):
+def test_a_sprite_is_the_smallest_square_of_all_thumbnails(count):
     thumbnails = np.full((count, 2, 3, 1), 255, np.uint8)
     sprite = draw_sprite(thumbnails)
     side = sprite.shape[0] // 2
@@ -143,8 +143,8 @@ def test_a_long_code_is_left_out(tmp_path, size, files):
     assert sorted(os.listdir(tmp_path)) == files
 
 
-def test_the_configuration_comes_last(tmp_path, monkeypatch):
-    """So that it names no file that is not there."""
+def test_the_configuration_is_written_last(tmp_path, monkeypatch):
+    """So all files that it names exist."""
 
     def full_at_the_sprite(path, content):
         if path.endswith("sprite.png"):

@@ -1,4 +1,4 @@
-"""The files of a run; what TensorBoard makes of them is in test_tensorboard.py."""
+"""The files of a run; test_tensorboard.py has what TensorBoard shows of them."""
 
 import errno
 import io
@@ -35,7 +35,7 @@ def run(tmp_path):
 
 
 def resumed(run, text, logged_step, evaluated_step):
-    """What is left of metrics.jsonl when a run goes on with it."""
+    """The metrics.jsonl with content `text` after a run has resumed."""
     with open(run.metrics_jsonl, "w") as file:
         file.write(text)
     progress = Progress(logged_step=logged_step, evaluated_step=evaluated_step)
@@ -45,9 +45,9 @@ def resumed(run, text, logged_step, evaluated_step):
         return file.read()
 
 
-def test_a_line_is_json_and_in_the_file_at_once(run):
-    with Summaries(run, Progress(), 0) as made:
-        made.scalars("train", 7, 1.23456789, {"loss": 0.1, "psnr": 20.5})
+def test_an_entry_is_json_and_in_the_file_at_once(run):
+    with Summaries(run, Progress(), 0) as writer:
+        writer.scalars("train", 7, 1.23456789, {"loss": 0.1, "psnr": 20.5})
         with open(run.metrics_jsonl) as file:
             found = json.loads(file.read())
     expected = {"step": 7, "epoch": 1.2346, "split": "train", "loss": 0.1, "psnr": 20.5}
@@ -56,27 +56,27 @@ def test_a_line_is_json_and_in_the_file_at_once(run):
 
 
 def test_a_full_disk_names_the_file_once(run):
-    with Summaries(run, Progress(), 0) as made:
-        made._metrics.close()
-        made._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
+    with Summaries(run, Progress(), 0) as writer:
+        writer._metrics.close()
+        writer._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
         with pytest.raises(OSError, match="No space left") as error:
-            made.scalars("train", 7, 1.0, {"loss": 0.1})
+            writer.scalars("train", 7, 1.0, {"loss": 0.1})
     assert error.value.filename == run.metrics_jsonl
     assert re.search(r"\(\d+ bytes were wanted, [\d,]+ are free\)", str(error.value))
 
 
-def test_lines_up_to_the_state_are_kept(run):
+def test_entries_up_to_the_checkpoint_stay(run):
     text = line(5) + line(10) + line(10, "eval")
     assert resumed(run, text, logged_step=10, evaluated_step=10) == text
 
 
-def test_lines_ahead_of_the_state_are_dropped(run):
-    kept = line(5) + line(10) + line(10, "eval")
-    text = kept + line(15) + line(20) + line(20, "eval")
-    assert resumed(run, text, logged_step=10, evaluated_step=10) == kept
+def test_entries_after_the_checkpoint_are_removed(run):
+    valid = line(5) + line(10) + line(10, "eval")
+    text = valid + line(15) + line(20) + line(20, "eval")
+    assert resumed(run, text, logged_step=10, evaluated_step=10) == valid
 
 
-def test_an_evaluation_that_the_state_does_not_know_is_dropped(run):
+def test_an_evaluation_after_the_checkpoint_is_removed(run):
     text = line(10) + line(10, "eval")
     assert resumed(run, text, logged_step=10, evaluated_step=5) == line(10)
 
@@ -84,28 +84,26 @@ def test_an_evaluation_that_the_state_does_not_know_is_dropped(run):
 @pytest.mark.parametrize(
     "torn", ['{"step": 11, "ep', "\x00\x00", "[]\n", '{"step": 5}\n', "5\n"]
 )
-def test_what_is_no_whole_line_is_dropped(run, torn):
+def test_an_incomplete_entry_is_removed(run, torn):
     assert resumed(run, line(5) + torn, logged_step=50, evaluated_step=50) == line(5)
 
 
-def test_a_whole_line_without_its_end_is_dropped(run):
+def test_an_entry_without_a_line_end_is_removed(run):
     text = line(5) + line(10)[:-1]
     assert resumed(run, text, logged_step=50, evaluated_step=50) == line(5)
 
 
 @pytest.mark.parametrize("block", [1, 30, 1 << 16])
 @pytest.mark.parametrize("until", [0, 5, 11, 12])
-def test_the_size_of_the_parts_that_are_read_does_not_matter(
-    run, monkeypatch, block, until
-):
+def test_the_block_size_of_reading_does_not_matter(run, monkeypatch, block, until):
     monkeypatch.setattr(summaries, "_BLOCK", block)
     lines = [line(step) for step in range(1, 13)]
     text = "".join(lines) + '{"step": 13, "sp'
     assert resumed(run, text, until, until) == "".join(lines[:until])
 
 
-def test_a_long_run_is_not_read_again_from_its_start(run, monkeypatch):
-    """10,000,000 steps with a line every hundred."""
+def test_of_a_long_run_only_the_end_is_read(run, monkeypatch):
+    """10,000,000 steps with an entry every hundred."""
     lines = [line(step) for step in range(100, 10_000_001, 100)]
     read = []
 
@@ -134,15 +132,15 @@ def test_a_failing_picture_warns_once(run, monkeypatch, capsys):
 
     monkeypatch.setattr(summaries, "write_bytes", full)
     rows = np.zeros((3, 2, 28, 28, 1), np.float32)
-    with Summaries(run, Progress(), 0) as made:
+    with Summaries(run, Progress(), 0) as writer:
         for step in (1, 2):
-            made.panel(step, *rows)
+            writer.panel(step, *rows)
     (warning,) = capsys.readouterr().err.splitlines()
     assert "can't write pictures: [Errno 28] No space left" in warning
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "told"),
+    ("name", "error", "message"),
     [
         ("write_bytes", OSError(errno.ENOSPC, "No space left"), "[Errno 28] No space"),
         (
@@ -152,22 +150,22 @@ def test_a_failing_picture_warns_once(run, monkeypatch, capsys):
         ),
     ],
 )
-def test_a_failing_projector_warns(run, monkeypatch, capsys, name, error, told):
+def test_a_failing_projector_warns(run, monkeypatch, capsys, name, error, message):
     def fail(*arguments):
         raise error
 
     monkeypatch.setattr(projector, name, fail)
     config = Config(model="dense", eval_examples=30)
-    with Summaries(run, Progress(), 0) as made:
-        made.projector(
+    with Summaries(run, Progress(), 0) as writer:
+        writer.projector(
             load_split(config, "eval"), config, build_model(config, (28, 28, 1)).encoder
         )
     (warning,) = capsys.readouterr().err.splitlines()
-    assert f"can't write the projector's files: {told}" in warning
+    assert f"can't write the projector's files: {message}" in warning
 
 
 def histograms(run):
-    """Tag to [buckets, 3], as TensorBoard's reader finds them."""
+    """The histograms [buckets, 3] that TensorBoard's reader returns, by tag."""
     accumulator = EventAccumulator(f"{run.tensorboard}/eval")
     accumulator.Reload()
     return {
@@ -177,14 +175,14 @@ def histograms(run):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, tf.bfloat16.as_numpy_dtype])
-def test_histograms_are_those_of_tensorflow(run, tmp_path, dtype):
-    """All counts, and each bucket but for values that lie on its edge."""
+def test_histograms_agree_with_tensorflow(run, tmp_path, dtype):
+    """All edges and the total; each bucket except for values on its edge."""
     generator = np.random.default_rng(0)
     values = {"a/kernel": generator.normal(size=(50, 40)), "a/bias": np.full(5, -3.0)}
     values = {name: v.astype(dtype) for name, v in values.items()}
     code = generator.random((12, 8)).astype(dtype)
-    with Summaries(run, Progress(), 0) as made:
-        made.histograms(1, values, code)
+    with Summaries(run, Progress(), 0) as writer:
+        writer.histograms(1, values, code)
     found = histograms(run)
     assert set(found) == {"weights/a/kernel", "weights/a/bias", "code"}
     data_of = {f"weights/{name}": data for name, data in values.items()}
@@ -197,10 +195,10 @@ def test_histograms_are_those_of_tensorflow(run, tmp_path, dtype):
     assert found["weights/a/bias"][-1, 2] == 5
 
 
-def test_what_is_not_finite_is_left_out_of_a_histogram(run):
+def test_a_histogram_leaves_out_values_that_are_not_finite(run):
     code = np.array([[0.0, 1.0, np.inf], [np.nan, 0.5, -np.inf]], np.float32)
-    with Summaries(run, Progress(), 0) as made:
-        made.histograms(1, {}, code)
+    with Summaries(run, Progress(), 0) as writer:
+        writer.histograms(1, {}, code)
     buckets = histograms(run)["code"]
     assert buckets[:, 2].sum() == 3
     assert (buckets[0, 0], buckets[-1, 1]) == (0.0, 1.0)
@@ -211,10 +209,10 @@ def test_every_metric_is_described(name):
     assert name in summaries._DESCRIPTIONS
 
 
-def test_new_lines_follow_the_old_ones(run):
+def test_new_entries_follow_the_old_ones(run):
     resumed(run, line(5), logged_step=5, evaluated_step=0)
-    with Summaries(run, Progress(logged_step=5), 5) as made:
-        made.scalars("train", 10, 1.0, {"loss": 0.5})
+    with Summaries(run, Progress(logged_step=5), 5) as writer:
+        writer.scalars("train", 10, 1.0, {"loss": 0.5})
     with open(run.metrics_jsonl) as file:
         assert file.read() == line(5) + line(10)
 
@@ -223,8 +221,8 @@ def test_new_lines_follow_the_old_ones(run):
 def test_a_panel_is_a_png_of_three_rows(run, channels):
     generator = np.random.default_rng(0)
     rows = generator.random((3, 5, 28, 28, channels), np.float32)
-    with Summaries(run, Progress(), 0) as made:
-        made.panel(12, *rows)
+    with Summaries(run, Progress(), 0) as writer:
+        writer.panel(12, *rows)
     with open(f"{run.images}/panel-00000012.png", "rb") as file:
         picture = tf.io.decode_png(file.read())
     assert picture.shape == (3 * 88 + 4, 5 * 88 + 4, channels)
