@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through the pipe that it has for its DevTools."""
+"""A headless Chromium, driven over its DevTools pipe."""
 
 import fcntl
 import json
@@ -14,10 +14,10 @@ OPTIONS = (
     *("--hide-scrollbars", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
 )
 
-# Visible text and loaded pictures of a page, shadow trees included.
+# The visible text and the loaded images of a page, shadow trees included.
 _READ = """
 (() => {
-  const texts = [], pictures = [];
+  const texts = [], images = [];
   const walk = (node) => {
     if (node.nodeType === Node.TEXT_NODE && node.data.trim())
       texts.push(node.data.trim());
@@ -25,13 +25,13 @@ _READ = """
       if (["SCRIPT", "STYLE", "TEMPLATE"].includes(node.tagName)) return;
       if (!node.checkVisibility()) return;
       if (node.tagName === "IMG" && node.naturalWidth)
-        pictures.push([node.naturalWidth, node.naturalHeight]);
+        images.push([node.naturalWidth, node.naturalHeight]);
     }
     if (node.shadowRoot) node.shadowRoot.childNodes.forEach(walk);
     node.childNodes.forEach(walk);
   };
   if (document.body) walk(document.body);
-  return {texts, pictures};
+  return {texts, images};
 })()
 """
 
@@ -42,28 +42,28 @@ def find_program():
 
 
 class Browser:
-    """Opens pages; to be used in a `with` statement."""
+    """Opens pages; used in a `with` statement."""
 
     def __init__(self, program, profile):
-        """Starts `program` with the folder `profile` for its own files."""
+        """Starts `program`, which keeps its files in the folder `profile`."""
         ends = [*os.pipe(), *os.pipe()]
-        # Chromium reads from 3 and writes to 4: the others must be out of the way.
-        theirs_in, self._to, self._from, theirs_out = (
+        # Chromium reads from 3 and writes to 4, so the pipes need other numbers.
+        its_input, self._to, self._from, its_output = (
             fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends
         )
         for end in ends:
             os.close(end)
-        command = ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "bash"]
+        command = ["bash", "-c", f'exec "$@" 3<&{its_input} 4>&{its_output}', "bash"]
         command += [program, *OPTIONS, "--remote-debugging-pipe"]
         self._process = subprocess.Popen(
             [*command, f"--user-data-dir={profile}"],
-            pass_fds=(theirs_in, theirs_out),
+            pass_fds=(its_input, its_output),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(theirs_in)
-        os.close(theirs_out)
+        os.close(its_input)
+        os.close(its_output)
         self._number, self._unread = 0, b""
 
     def __enter__(self):
@@ -76,7 +76,7 @@ class Browser:
         self._process.wait(30)
 
     def open(self, url, width=1280, height=800):
-        """Opens a page in a window of so many pixels."""
+        """Opens a page in a window of `width` x `height` pixels."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)
         page = Page(self, session["sessionId"])
@@ -89,10 +89,10 @@ class Browser:
         return page
 
     def call(self, method, session=None, **parameters):
-        """The result of a DevTools command.
+        """Returns the result of a DevTools command.
 
         Raises:
-          RuntimeError: it failed, or Chromium is gone or silent.
+          RuntimeError: the command failed, or Chromium has ended or does not answer.
         """
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
@@ -109,8 +109,8 @@ class Browser:
 
     def _next_message(self, deadline):
         while b"\0" not in self._unread:
-            left = max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([self._from], [], [], left)
+            remaining = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([self._from], [], [], remaining)
             part = os.read(self._from, 1 << 16) if ready else b""
             if not part:
                 raise RuntimeError("Chromium does not answer")
@@ -126,27 +126,27 @@ class Page:
         self._browser, self._session = browser, session
 
     def call(self, method, **parameters):
-        """The result of a DevTools command for this page."""
+        """Returns the result of a DevTools command for this page."""
         return self._browser.call(method, self._session, **parameters)
 
     def run(self, script):
-        """The value of a JavaScript expression."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        if "exceptionDetails" in found:
-            raise RuntimeError(str(found["exceptionDetails"]))
-        return found["result"].get("value")
+        """Returns the value of a JavaScript expression."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(str(answer["exceptionDetails"]))
+        return answer["result"].get("value")
 
     def read(self, is_ready, seconds=60):
-        """The page's visible texts and its pictures' sizes, once it is ready.
+        """Returns the page's visible texts and its images' sizes once it is ready.
 
         Args:
-          is_ready: function of both that says so.
-          seconds: after how long they are returned if it never is.
+          is_ready: function of both, true when the page is ready.
+          seconds: the time after which both are returned even if it is not.
         """
         deadline = time.monotonic() + seconds
         while True:
-            found = self.run(_READ)
-            texts, pictures = found["texts"], found["pictures"]
-            if is_ready(texts, pictures) or time.monotonic() > deadline:
-                return texts, pictures
+            page = self.run(_READ)
+            texts, images = page["texts"], page["images"]
+            if is_ready(texts, images) or time.monotonic() > deadline:
+                return texts, images
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Changes to a training process, to be made before it begins: see `Training`."""
+"""Changes to a training process, to be made before it begins: see `Forked`."""
 
 import builtins
 import functools

@@ -1,7 +1,7 @@
-"""Whatever a user or a broken disk hands us: it works, or it is one of our errors.
+"""Any command line and any damaged file either works or gets one of our errors.
 
-`make test` runs a few hundred cases, the same ones each time. The soak runs thousands,
-others each time:
+`make test` runs a few hundred cases, the same ones each time. The soak runs thousands
+of different cases each time:
 
     .venv/bin/python -m pytest --hypothesis-profile=soak tests/promises/test_fuzz.py
 """
@@ -40,14 +40,14 @@ from aelab.runs import checkpoints
 from aelab.runs import directory as run_directory
 from aelab.runs.directory import RunDirectory
 
-SECONDS = 20  # what takes longer hangs
-MEMORY = 20 * 2**20  # bytes; the files here are of a few KB
-FOLDER = "{folder}"  # stands for the case's folder in a command line
+SECONDS = 20  # a call that takes longer hangs
+MEMORY = 20 * 2**20  # bytes; the files here have a few KB
+FOLDER = "{folder}"  # replaced by the case's folder in a command line
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder for the files of all cases; each overwrites those of the one before."""
+    """A folder for the files of all cases; each case overwrites the previous files."""
     return tmp_path_factory.mktemp("fuzz")
 
 
@@ -66,7 +66,7 @@ def no_hang():
 
 
 def answer(function, *arguments, names=""):
-    """What `function` returns, None for a UsageError; its message has `names`."""
+    """The result of `function`, None for a UsageError whose message has `names`."""
     tracemalloc.start()
     try:
         with no_hang():
@@ -108,14 +108,14 @@ def mutations(draw, contents):
 
 def outcome(words, folder):
     """(exit code, standard error, [Config, run_dir]) of a command line of train.py."""
-    found = []
+    parsed = []
 
     def main(argv):
         command_line = CommandLine("Trains.")
         command_line.add_path("run_dir", "Folder.", "DIR", required=True)
         command_line.add_config()
         values = command_line.parse(argv)
-        found.extend([command_line.config(), values.run_dir])
+        parsed.extend([command_line.config(), values.run_dir])
 
     handler = signal.getsignal(signal.SIGTERM)
     stderr = io.TextIOWrapper(io.BytesIO(), "utf-8", errors=sys.__stderr__.errors)
@@ -130,28 +130,28 @@ def outcome(words, folder):
         finally:
             signal.signal(signal.SIGTERM, handler)
     stderr.flush()
-    return code, stderr.buffer.getvalue().decode(), found
+    return code, stderr.buffer.getvalue().decode(), parsed
 
 
-def assert_comes_back(config, run_dir, folder):
-    """A run that is started again from its own files is the same run."""
+def assert_restored(config, run_dir, folder):
+    """The files of a run give back the same configuration."""
     text = json.dumps(dataclasses.asdict(config), allow_nan=False)
     assert repr(from_json(text, "config.json")) == repr(config)
     whole = os.path.join(folder, run_dir)
     text = run_directory._flagfile(config, whole)
     (folder / "run.flags").write_text(text, encoding="utf-8")
-    code, errors, found = outcome(["--flagfile=run.flags"], folder)
+    code, errors, parsed = outcome(["--flagfile=run.flags"], folder)
     assert (code, errors) == (0, "")
-    assert repr(found) == repr([config, os.path.abspath(whole)])
+    assert repr(parsed) == repr([config, os.path.abspath(whole)])
 
 
 def assert_works_or_is_refused(words, folder):
-    """Exit code 0 and what was asked for, or 2 and one message."""
-    code, errors, found = outcome(words, folder)
+    """Exit code 0 and a configuration or the help, or 2 and one message."""
+    code, errors, parsed = outcome(words, folder)
     if code == 0:
         assert not errors
-        if found:
-            assert_comes_back(*found, folder)
+        if parsed:
+            assert_restored(*parsed, folder)
         else:
             assert {"-h", "-help", "--help"} & set(words)
     else:
@@ -162,7 +162,7 @@ def assert_works_or_is_refused(words, folder):
 
 
 def good_values(name):
-    """Values, most of them allowed, of a field."""
+    """Values of a field, most of them allowed."""
     choices = FIELDS[name].metadata["choices"]
     if FIELDS[name].metadata["is_list"]:
         return st.lists(st.sampled_from(choices), min_size=1, max_size=4).map(",".join)
@@ -243,8 +243,8 @@ def test_any_command_line(folder, words):
     assert_works_or_is_refused(words, folder)
 
 
-def with_levels_that_fit(values):
-    """Levels of the corruptions that are used, and of Gaussian noise one above 0."""
+def with_valid_levels(values):
+    """Drops the levels of unused corruptions, and gives Gaussian noise one above 0."""
     used = values.get("corruption", "gaussian").split(",")
     lowest, highest = (values.get(f"noise_stddev{end}", 0.0) for end in ("", "_max"))
     if 0 < highest < lowest:
@@ -264,7 +264,7 @@ def is_used(name, values):
 
 @st.composite
 def configs(draw):
-    """A configuration that is allowed, fields and combinations."""
+    """A valid configuration."""
     values = {
         name: draw(good_values(name))
         for name in draw(st.sets(st.sampled_from(sorted(FIELDS))))
@@ -291,12 +291,12 @@ def configs(draw):
             values[name] = min(value, type(value)(limits["maximum"]))
         if limits["above"] is not None:
             values[name] = value or 1.0
-    return Config(**with_levels_that_fit(values))
+    return Config(**with_valid_levels(values))
 
 
 @given(configs(), st.sampled_from(["a", "/", "~", "-", "ä b", "--seed=1", "#", "a=b"]))
-def test_every_configuration_comes_back(folder, config, run_dir):
-    assert_comes_back(config, run_dir, folder)
+def test_every_configuration_is_restored_from_its_files(folder, config, run_dir):
+    assert_restored(config, run_dir, folder)
 
 
 def lines_of(words):
@@ -326,7 +326,7 @@ def test_any_flagfile(folder, content):
 
 
 def chain(length, times):
-    """Flagfiles each of which includes the next one so many times."""
+    """Flagfiles that each include the next one `times` times."""
     return [[number + 1] * times for number in range(length)] + [[]]
 
 
@@ -438,8 +438,8 @@ def test_any_picture(folder, content):
 
 # Checkpoints.
 
-# Two whose entries in the archive's index have a length that is a power of two, so that
-# a flipped bit can make one of them vanish.
+# The entries of two arrays in the archive's index have a length that is a power of two,
+# so that a flipped bit can make one of them vanish.
 STATES = {
     "one": {"model/kernel01": np.arange(6, dtype=np.float32).reshape(2, 3)},
     "some": {
@@ -454,13 +454,13 @@ STATES = {
 
 @functools.cache
 def saved(name):
-    """The file of a state."""
+    """The content of a state's checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         return Path(checkpoints.save(folder, 7, STATES[name])).read_bytes()
 
 
 def load(folder, content):
-    """The arrays in a checkpoint of this content, None if it is refused."""
+    """The arrays of a checkpoint with this content, None if it is refused."""
     path = folder / "step-00000007.npz"
     path.write_bytes(content)
     arrays = answer(checkpoints.load, str(path), names=str(path))
@@ -469,8 +469,8 @@ def load(folder, content):
     return arrays
 
 
-def assert_found_or_harmless(folder, name, content):
-    """The arrays are all there and the same bit for bit, or the file is refused."""
+def assert_whole_or_refused(folder, name, content):
+    """All arrays are there and equal bit for bit, or the file is refused."""
     arrays = load(folder, content)
     if arrays is not None:
         assert list(arrays) == list(STATES[name])
@@ -488,21 +488,21 @@ def flipped(content, bit):
 @pytest.mark.parametrize("name", STATES)
 def test_a_whole_checkpoint_is_read(folder, name):
     assert load(folder, saved(name)) is not None
-    assert_found_or_harmless(folder, name, saved(name))
+    assert_whole_or_refused(folder, name, saved(name))
 
 
 @pytest.mark.parametrize("name", STATES)
 def test_any_flipped_bit_of_the_index(folder, name):
     content = saved(name)
     for bit in range(8 * content.index(b"PK\1\2"), 8 * len(content)):
-        assert_found_or_harmless(folder, name, flipped(content, bit))
+        assert_whole_or_refused(folder, name, flipped(content, bit))
 
 
 @given(st.sampled_from(sorted(STATES)), st.integers(0, 2**20))
 def test_any_flipped_bit(folder, name, bit):
     content = saved(name)
     damaged = flipped(content, bit % (8 * len(content)))
-    assert_found_or_harmless(folder, name, damaged)
+    assert_whole_or_refused(folder, name, damaged)
 
 
 @given(st.sampled_from(sorted(STATES)), st.integers(0, 2**20))
@@ -527,7 +527,7 @@ class Trap:
 
 
 def npy(header, values, version=(1, 0)):
-    """An array file with this text as its header, filled up as NumPy does it."""
+    """An array file with this text as its header, padded as NumPy does it."""
     text = header.encode("utf-8", "surrogatepass")
     text += b" " * (-(len(text) + 11) % 64) + b"\n"
     size = struct.pack("<H" if version == (1, 0) else "<I", len(text))
@@ -554,13 +554,13 @@ def archive(members):
 
 @functools.cache
 def bomb(times):
-    """Members of 8 MB of zeros each, in 8 KB."""
+    """Members of 8 KB that each hold 8 MB of zeros."""
     zeros = npy(header_of("|u1", False, (2**23,)), bytes(2**23))
     return archive((f"{n}.npy", zeros, zipfile.ZIP_DEFLATED) for n in range(times))
 
 
 def overlapping(times):
-    """One stored member of 4 KB that stands many times in the archive's index."""
+    """One stored member of 4 KB that is many times in the archive's index."""
     zeros = npy(header_of("|u1", False, (4096,)), bytes(4096))
     content = archive([("00000000.npy", zeros, zipfile.ZIP_STORED)])
     start, end = content.index(b"PK\1\2"), content.index(b"PK\5\6")
@@ -613,8 +613,8 @@ def one_array(header, values=bytes(8)):
     return archive([("a.npy", npy(header, values), zipfile.ZIP_STORED)])
 
 
-def test_a_crafted_archive_is_like_one_of_numpy(folder):
-    """So that it is what is wrong with others for which they are refused."""
+def test_an_archive_made_here_equals_one_of_numpy(folder):
+    """So other archives made here are refused for their content."""
     values = STATES["one"]["model/kernel01"]
     file = io.BytesIO()
     np.savez(file, a=values)
@@ -695,7 +695,7 @@ CONFIG_FILES = st.one_of(
 
 
 def assert_read_or_refused(folder, content):
-    """The readers of a run directory give what they promise, or a UsageError."""
+    """The readers of a run directory return what they promise or raise UsageError."""
     run = RunDirectory(str(folder))
     Path(run.config_json).write_bytes(content)
     config = answer(run.read_config, names=run.path)
@@ -730,7 +730,7 @@ def nested(depth):
 
 
 def deepest_json():
-    """How deep a list may be nested that can just be read."""
+    """The greatest depth of nested lists that can be read."""
 
     def is_too_deep(depth):
         try:
@@ -743,8 +743,8 @@ def deepest_json():
 
 
 @pytest.mark.parametrize("changed", ["seed", "model", "data"])
-def test_a_config_json_that_can_just_be_read(folder, changed):
-    """Its values are then too deep to be shown in a message."""
+def test_a_config_json_at_the_greatest_depth(folder, changed):
+    """Its values can be read, and are too deep to be shown in a message."""
     for depth in range(deepest_json() - 100, deepest_json() + 10):
         value = nested(depth)
         if changed == "data":

@@ -1,7 +1,7 @@
-"""What must hold on a GPU: real runs in processes of their own, beside those of a CPU.
+"""Runs on a GPU, in processes of their own, compared with runs on a CPU.
 
-Nowhere else does anything here look at a GPU, so these tests run it as a user would;
-they are skipped where there is none. AELAB_GPU_REPORT=FILE takes down what was found.
+No other test uses a GPU. These are skipped where there is none.
+AELAB_GPU_REPORT=FILE appends the measured differences to a file.
 """
 
 import glob
@@ -21,7 +21,7 @@ from aelab.runs.directory import RunDirectory
 
 
 def _has_gpu():
-    """Whether there is a GPU that TensorFlow, as it is installed here, can use."""
+    """Looks for a GPU that the installed TensorFlow can use."""
     if not glob.glob("/dev/nvidia[0-9]*"):
         return False
     code = "import tensorflow as tf; print(tf.config.list_physical_devices('GPU'))"
@@ -42,9 +42,9 @@ _RUN = [
 ]
 
 
-def _note(name, **found):
-    """Prints what was found, and adds it to the report."""
-    line = json.dumps({"test": name, **found})
+def _note(name, **values):
+    """Prints measured values, and adds them to the report."""
+    line = json.dumps({"test": name, **values})
     print(line)
     if path := os.environ.get("AELAB_GPU_REPORT"):
         with open(path, "a") as file:
@@ -53,7 +53,7 @@ def _note(name, **found):
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """`train(*flags, env)`: the directory of a finished run; each is made once."""
+    """`train(*flags, env)`: the directory of a finished run, which is trained once."""
     folder, made = tmp_path_factory.mktemp("gpu"), {}
 
     def run(*flags, env=None, again=0):
@@ -87,7 +87,7 @@ def _distance(one, other):
     return float(np.linalg.norm(one - other) / np.linalg.norm(other))
 
 
-def _figures(run_dir):
+def _metrics(run_dir):
     lines = [*metric_lines(run_dir, "train"), *metric_lines(run_dir, "eval")]
     return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
@@ -99,7 +99,7 @@ def _differing(one, other):
     return [name for name in a if a[name].tobytes() != b[name].tobytes()]
 
 
-def test_a_gpu_is_used_without_a_flag_and_named(train):
+def test_a_gpu_is_used_by_default_and_named(train):
     machine = json.loads((train("--model=dense") / "config.json").read_text())
     machine = machine["machine"]
     _note("machine", **machine)
@@ -109,7 +109,7 @@ def test_a_gpu_is_used_without_a_flag_and_named(train):
 
 @pytest.mark.parametrize("jit", ["false", "true"])
 @pytest.mark.parametrize("model", ["dense", "conv", "unet", "codec"])
-def test_float32_is_that_of_a_cpu(train, model, jit):
+def test_float32_agrees_with_a_cpu(train, model, jit):
     flags = (f"--model={model}", f"--jit_compile={jit}")
     gpu = train(*flags, env=_NO_TF32)
     cpu = train(f"--model={model}", env=_NO_GPU)
@@ -123,7 +123,7 @@ def test_float32_is_that_of_a_cpu(train, model, jit):
 @pytest.mark.parametrize("jit", ["false", "true"])
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("model", ["dense", "conv"])
-def test_less_precision_trains_as_well(train, model, precision, jit):
+def test_lower_precision_reaches_the_same_loss(train, model, precision, jit):
     flags = (f"--model={model}", f"--jit_compile={jit}", f"--precision={precision}")
     gpu, cpu = train(*flags), train(f"--model={model}", env=_NO_GPU)
     losses = float(np.max(np.abs(_losses(gpu, "eval") / _losses(cpu, "eval") - 1)))
@@ -133,22 +133,22 @@ def test_less_precision_trains_as_well(train, model, precision, jit):
 
 @pytest.mark.parametrize("jit", ["false", "true"])
 @pytest.mark.parametrize("model", ["dense", "conv", "unet"])
-def test_the_same_command_gives_the_differing(train, model, jit):
+def test_the_same_command_gives_the_same_bits(train, model, jit):
     flags = (f"--model={model}", f"--jit_compile={jit}")
-    odd = _differing(train(*flags), train(*flags, again=1))
-    _note("again", model=model, jit=jit, arrays_that_differ=len(odd))
-    assert not odd
+    names = _differing(train(*flags), train(*flags, again=1))
+    _note("again", model=model, jit=jit, arrays_that_differ=len(names))
+    assert not names
 
 
-def test_steps_a_call_change_nothing(train):
+def test_steps_per_loop_changes_nothing(train):
     flags = ("--model=conv", "--jit_compile=false")
     one, many = (train(*flags, f"--steps_per_loop={n}") for n in (1, 7))
     assert not _differing(one, many)
-    assert _figures(one) == _figures(many)
+    assert _metrics(one) == _metrics(many)
 
 
 @pytest.mark.parametrize("jit", ["false", "true"])
-def test_a_run_that_was_killed_goes_on_to_the_differing(train, tmp_path, jit):
+def test_a_killed_run_resumes_to_the_same_bits(train, tmp_path, jit):
     flags = ["--model=conv", f"--jit_compile={jit}", "--checkpoint_every_steps=3"]
     whole = train(*flags)
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *_RUN, *flags]
@@ -162,10 +162,10 @@ def test_a_run_that_was_killed_goes_on_to_the_differing(train, tmp_path, jit):
     done = run_script("train", *command[2:])
     assert done.returncode == 0, done.stderr
     assert not _differing(whole, tmp_path / "run")
-    assert _figures(whole) == _figures(tmp_path / "run")
+    assert _metrics(whole) == _metrics(tmp_path / "run")
 
 
-def test_mirrored_over_one_gpu_is_single(train):
+def test_mirrored_over_one_gpu_agrees_with_single(train):
     single = train("--model=conv", "--jit_compile=false", env=_NO_TF32)
     mirrored = train("--model=conv", "--strategy=mirrored", env=_NO_TF32)
     distance = _distance(_weights(mirrored), _weights(single))
@@ -173,7 +173,7 @@ def test_mirrored_over_one_gpu_is_single(train):
     assert distance < 1e-3
 
 
-def test_infinite_loss_stops_and_is_named(tmp_path):
+def test_an_infinite_loss_stops_the_run(tmp_path):
     flags = [*_RUN, "--model=dense", "--jit_compile=true", "--learning_rate=1e38"]
     flags.append("--optimizer=sgd")
     done = run_script("train", f"--run_dir={tmp_path / 'run'}", *flags)
@@ -181,7 +181,7 @@ def test_infinite_loss_stops_and_is_named(tmp_path):
     assert "not finite" in done.stderr
 
 
-def test_folders_of_pictures_are_read(train, tmp_path):
+def test_a_folder_of_images_is_read(train, tmp_path):
     from PIL import Image
 
     generator = np.random.default_rng(0)
@@ -230,14 +230,14 @@ def test_a_file_gives_the_same_images_on_a_cpu(train, tmp_path):
             assert done.returncode == 0, done.stderr
             images = [np.asarray(Image.open(p)) for p in sorted(folder.glob("*.png"))]
             decoded[name, other] = np.stack(images).astype(int)
-    for name in ("gpu", "cpu"):  # what one file says, two machines show alike
+    for name in ("gpu", "cpu"):  # a file decodes to the same image on both
         differ = np.abs(decoded[name, "gpu"] - decoded[name, "cpu"])
         _note("codec", file=name, grey_levels=int(differ.max()))
         assert differ.max() <= 1
 
 
-def test_memory_is_taken_as_it_is_needed():
-    """Not all of the card, as TensorFlow does unless it is told otherwise."""
+def test_memory_is_allocated_as_needed():
+    """TensorFlow takes all of the card by default."""
     script = (
         "from aelab.system.startup import start_tensorflow; start_tensorflow()\n"
         "import subprocess, tensorflow as tf\n"

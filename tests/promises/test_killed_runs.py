@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, SMALL_RUN, TIMES
 from patches import stop_at
-from processes import Training
+from processes import Forked
 
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
@@ -91,7 +91,8 @@ def reference(tmp_path_factory):
 
 def stop(run_dir, moment, *signals):
     """Exit code and errors of a run that sends itself signals at a moment."""
-    process = Training(
+    process = Forked(
+        "train",
         f"--run_dir={run_dir}",
         *FLAGS,
         prepare=functools.partial(stop_at, moment, *signals),
@@ -102,7 +103,7 @@ def stop(run_dir, moment, *signals):
 
 def finish(run_dir, status="Resuming"):
     """Runs the same command to its end."""
-    process = Training(f"--run_dir={run_dir}", *FLAGS)
+    process = Forked("train", f"--run_dir={run_dir}", *FLAGS)
     output, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
     assert status in output
@@ -172,7 +173,7 @@ def test_a_run_has_one_writer_until_a_signal_stops_it(tmp_path):
     run_dir, is_long = tmp_path / "run", "--epochs=100000"
     first = start_script(run_dir, is_long)
     wait_for_lines(run_dir, 1)
-    second = Training(f"--run_dir={run_dir}", *FLAGS, is_long)
+    second = Forked("train", f"--run_dir={run_dir}", *FLAGS, is_long)
     _, errors = second.communicate(timeout=TIMEOUT_S)
     assert first.poll() is None
     assert second.returncode == 2

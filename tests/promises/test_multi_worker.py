@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, SMALL_RUN, metric_lines
 from patches import observe, stop_at
-from processes import Training
+from processes import Forked
 from stepwise import Steps, assert_same_steps, compared, take_steps
 from test_killed_runs import assert_same_run
 
@@ -79,7 +79,8 @@ def start(run_dir, *flags, flags_of_second=(), prepare=(None, None)):
         [f"--run_dir={elsewhere(run_dir)}", *flags, *flags_of_second],
     ]
     return [
-        Training(
+        Forked(
+            "train",
             *each[index],
             prepare=prepare[index],
             environment=environment_of(index, ports),

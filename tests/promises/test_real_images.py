@@ -1,4 +1,4 @@
-"""Real Fashion-MNIST images: what is trained must beat its floor."""
+"""Models that are trained on real Fashion-MNIST images beat their baselines."""
 
 import dataclasses
 
@@ -13,6 +13,7 @@ from aelab.training.run import train_and_evaluate
 
 
 def read(name, real_data, *flags):
+    """The configuration of a recipe in configs/, on real data."""
     command_line = CommandLine("")
     command_line.add_config()
     path = ROOT / "configs" / f"{name}.flags"
@@ -22,7 +23,7 @@ def read(name, real_data, *flags):
 
 
 def pca_psnr(config, components):
-    """Mean PSNR of the best linear code of so many numbers, clamped, in dB."""
+    """Mean PSNR in dB of the best linear code with so many numbers, clamped."""
     train, held_out = (
         source.read(np.arange(len(source))).reshape(len(source), -1) / 255
         for source in load_splits(config)
@@ -37,10 +38,10 @@ def pca_psnr(config, components):
 @pytest.mark.slow
 def test_dense_best_beats_principal_components_of_the_same_size(real_data, tmp_path):
     config = read("dense_best", real_data, "--epochs=60", "--eval_every_epochs=60")
-    figures = train_and_evaluate(config, str(tmp_path / "run"))
-    floor = pca_psnr(config, config.encoding_dim)
-    assert floor == pytest.approx(19.0, abs=0.05)
-    assert figures["psnr"] > floor + 0.3
+    metrics = train_and_evaluate(config, str(tmp_path / "run"))
+    baseline = pca_psnr(config, config.encoding_dim)
+    assert baseline == pytest.approx(19.0, abs=0.05)
+    assert metrics["psnr"] > baseline + 0.3
 
 
 @pytest.mark.slow

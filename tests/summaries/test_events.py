@@ -1,4 +1,4 @@
-"""Event files: what a resumed run makes of them, and how they may fail."""
+"""Event files, of resumed runs as well, and warnings when they can't be written."""
 
 import shutil
 
@@ -22,7 +22,7 @@ def write(events, steps):
 
 
 def served(folder):
-    """The steps that TensorBoard's reader finds."""
+    """The steps that TensorBoard's own reader returns."""
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
     if "a" not in accumulator.Tags()["tensors"]:
@@ -37,13 +37,13 @@ def test_a_summary_is_in_the_file_at_once(tmp_path, warnings):
     assert warnings == []
 
 
-def test_nothing_written_leaves_no_file(tmp_path, warnings):
+def test_without_a_summary_there_is_no_file(tmp_path, warnings):
     EventFile(str(tmp_path), 0, warnings.append).close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_repeated_steps_count_once(tmp_path, warnings):
-    """A killed run had written more than it had saved."""
+    """A run that was killed had written summaries after its last checkpoint."""
     killed = EventFile(str(tmp_path), 0, warnings.append)
     write(killed, [10, 20, 30])
     write(EventFile(str(tmp_path), 21, warnings.append), [30, 40])
@@ -51,18 +51,18 @@ def test_repeated_steps_count_once(tmp_path, warnings):
 
 
 def test_files_are_read_in_the_order_of_their_creation(tmp_path, warnings):
-    """Within a second TensorFlow counts files, and 10 is sorted before 9."""
-    begun = []
+    """TensorFlow counts the files of a second, and 10 is sorted before 9."""
+    created = []
     for step in range(3):
         write(EventFile(str(tmp_path), step, warnings.append), [step])
-        [name] = {path.name for path in tmp_path.iterdir()} - set(begun)
-        begun.append(name)
-    assert len({name.split(".")[3] for name in begun}) == 3
-    assert begun == sorted(begun)
+        [name] = {path.name for path in tmp_path.iterdir()} - set(created)
+        created.append(name)
+    assert len({name.split(".")[3] for name in created}) == 3
+    assert created == sorted(created)
     assert served(tmp_path) == [0, 1, 2]
 
 
-def test_a_missing_folder_is_created_again_with_one_warning(tmp_path, warnings):
+def test_a_deleted_folder_is_made_again_with_one_warning(tmp_path, warnings):
     folder = tmp_path / "train"
     events = EventFile(str(folder), 0, warnings.append)
     write(events, [1])
@@ -73,14 +73,14 @@ def test_a_missing_folder_is_created_again_with_one_warning(tmp_path, warnings):
     assert served(folder) == [4, 5]
 
 
-def test_a_file_in_the_place_of_the_folder_warns_once(tmp_path, warnings):
+def test_a_file_in_place_of_the_folder_warns_once(tmp_path, warnings):
     (tmp_path / "train").touch()
     write(EventFile(str(tmp_path / "train"), 0, warnings.append), [1, 2, 3])
     assert len(warnings) == 1
     assert "train" in warnings[0]
 
 
-def test_summaries_that_fail_warn_once(tmp_path, warnings):
+def test_failing_summaries_warn_once(tmp_path, warnings):
     def fail():
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 

@@ -6,7 +6,7 @@ from aelab.summaries.panels import draw_panel, encode_png, num_columns, to_bytes
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_tiles_are_enlarged_and_in_order(channels):
+def test_tiles_are_in_rows_enlarged_and_in_order(channels):
     rows = [np.full((5, 28, 20, channels), 0.25 * row, np.float32) for row in range(3)]
     for row in rows:
         row[:, 0, 0] = np.linspace(0.0, 1.0, 5)[:, None]
@@ -41,7 +41,7 @@ def test_large_images_are_not_enlarged():
     ("height", "width", "columns"),
     [(28, 28, 12), (64, 64, 12), (256, 256, 6), (512, 512, 3), (9000, 9000, 2)],
 )
-def test_a_row_holds_as_many_large_images_as_fit(height, width, columns):
+def test_a_row_holds_as_many_images_as_fit(height, width, columns):
     shape = (height, width, 1)
     assert num_columns(shape) == columns
     if columns > 2:

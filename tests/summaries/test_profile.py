@@ -1,35 +1,51 @@
+import profile_table
 import pytest
 import tensorflow as tf
-from conftest import run_script
 
 from aelab.config import Config
 from aelab.errors import UsageError
 from aelab.summaries.profile import Profile
 from aelab.training.run import train_and_evaluate
 
-CONFIG = {"model": "dense", "train_examples": 200, "eval_examples": 20, "epochs": 1}
+
+def config(**fields):
+    """Ten steps of a small model."""
+    return Config(
+        model="dense",
+        batch_size=20,
+        train_examples=200,
+        eval_examples=20,
+        epochs=1,
+        steps_per_loop=4,
+        **fields,
+    )
 
 
-def written(folder):
+def profiles(folder):
     return list(folder.rglob("plugins/profile/*/*.xplane.pb"))
 
 
-def test_a_run_writes_a_profile_of_the_requested_steps(tmp_path):
-    plain = Config(**CONFIG, batch_size=20, steps_per_loop=4)
-    profiled = Config(**CONFIG, batch_size=20, steps_per_loop=4, profile_steps="3:5")
-    expected = train_and_evaluate(plain, str(tmp_path / "plain"))
-    assert train_and_evaluate(profiled, str(tmp_path / "run")) == expected
-    assert written(tmp_path / "run" / "tensorboard")
-    assert not written(tmp_path / "plain")
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """The directory of a run with a profile that begins in the last steps."""
+    run_dir = tmp_path_factory.mktemp("profiled") / "run"
+    train_and_evaluate(config(profile_steps="8:1000"), str(run_dir))
+    return run_dir
 
 
-def test_a_profile_that_begins_in_the_last_steps_is_written(tmp_path):
-    config = Config(**CONFIG, batch_size=20, profile_steps="9:1000")
-    train_and_evaluate(config, str(tmp_path / "run"))
-    assert written(tmp_path / "run")
+def test_a_run_writes_a_profile_of_the_given_steps(tmp_path):
+    expected = train_and_evaluate(config(), str(tmp_path / "plain"))
+    profiled = train_and_evaluate(config(profile_steps="3:5"), str(tmp_path / "run"))
+    assert profiled == expected
+    assert profiles(tmp_path / "run" / "tensorboard")
+    assert not profiles(tmp_path / "plain")
 
 
-def test_a_profile_that_fails_gives_a_warning(tmp_path, capsys):
+def test_a_profile_that_begins_in_the_last_steps_is_written(run_dir):
+    assert profiles(run_dir)
+
+
+def test_a_profile_that_cannot_be_taken_gives_a_warning(tmp_path, capsys):
     tf.profiler.experimental.start(str(tmp_path / "other"))
     try:
         with Profile(str(tmp_path / "mine")) as profile:
@@ -38,7 +54,7 @@ def test_a_profile_that_fails_gives_a_warning(tmp_path, capsys):
     finally:
         tf.profiler.experimental.stop()
     assert capsys.readouterr().err.count("no profile could be written") == 1
-    assert not written(tmp_path / "mine")
+    assert not profiles(tmp_path / "mine")
 
 
 def test_a_worker_without_files_takes_no_profile(tmp_path):
@@ -58,13 +74,11 @@ def test_steps_that_are_not_a_pair_are_refused(text):
         Config(profile_steps=text)
 
 
-def test_the_table_sums_the_times_of_the_profile(tmp_path):
-    # Of ten steps two are in it; what is beyond the end does not count.
-    config = Config(**CONFIG, batch_size=20, profile_steps="8:1000")
-    train_and_evaluate(config, str(tmp_path / "run"))
-    found = run_script("profile_table", f"--run_dir={tmp_path}/run")
-    assert found.returncode == 0, found.stderr
-    head, _, *rows = [line.split("|") for line in found.stdout.splitlines()]
+def test_the_table_adds_up_the_operations_of_the_profile(run_dir, capsys):
+    """Two of the ten steps are in it; nothing counts that is beyond the end."""
+    profile_table.main(["profile_table.py", f"--run_dir={run_dir}"])
+    table = capsys.readouterr().out
+    head, _, *rows = [line.split("|") for line in table.splitlines()]
     assert [cell.strip() for cell in head[1:-1]] == [
         *("operation", "a step", "ms a step", "share"),
     ]
@@ -78,7 +92,7 @@ def test_the_table_sums_the_times_of_the_profile(tmp_path):
     assert milliseconds[:-1] == sorted(milliseconds[:-1], reverse=True)
 
 
-def test_without_a_profile_the_message_has_the_flag(tmp_path):
-    found = run_script("profile_table", f"--run_dir={tmp_path}")
-    assert found.returncode == 2
-    assert "has no profile; train.py --profile_steps=A:B writes one" in found.stderr
+def test_a_run_without_a_profile_is_answered_with_the_flag_that_writes_one(tmp_path):
+    message = "has no profile; train.py --profile_steps=A:B writes one"
+    with pytest.raises(UsageError, match=message):
+        profile_table.main(["profile_table.py", f"--run_dir={tmp_path}"])

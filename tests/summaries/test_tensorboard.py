@@ -1,4 +1,4 @@
-"""What a real TensorBoard serves of a run, asked through its HTTP API."""
+"""The data that a real TensorBoard serves of a run over its HTTP API."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 
 EVALUATIONS = 12
-EVAL_SEED = 2  # of the embedded set
+EVAL_SEED = 2  # of the synthetic data
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +25,21 @@ def run_dir(runs):
 
 
 def getter(address):
-    """Returns `get(path) -> bytes`."""
+    """`get(path)`: the bytes at a path of a server."""
     return lambda path: urllib.request.urlopen(address + path, timeout=60).read()
 
 
 @pytest.fixture(scope="module")
 def get(run_dir):
-    """Asks a TensorBoard that shows one run."""
+    """`get(path)` of a TensorBoard that shows one run."""
     with tensorboard(run_dir / "tensorboard") as address:
         yield getter(address)
 
 
 @pytest.fixture(scope="module")
-def get_of_all(runs):
-    """Asks a TensorBoard that shows the folder of both runs."""
-    with tensorboard(runs) as address:
-        yield getter(address)
+def get_of_all(tensorboard_of_runs):
+    """`get(path)` of a TensorBoard that shows the folder of both runs."""
+    return getter(tensorboard_of_runs)
 
 
 def get_json(get, path, **query):
@@ -76,7 +75,7 @@ def test_scalars_equal_metrics_jsonl(get, run_dir, split, tag):
         assert value == pytest.approx(wanted, rel=1e-6)
 
 
-def test_each_evaluation_has_one_panel_equal_to_the_png(get, run_dir):
+def test_each_evaluation_has_its_png_as_a_panel(get, run_dir):
     assert list(get_json(get, "plugin/images/tags")) == ["eval"]
     served = get_json(get, "plugin/images/images", run="eval", tag="panel", sample=0)
     steps = [line["step"] for line in metric_lines(run_dir, "eval")]
@@ -97,7 +96,7 @@ def test_each_evaluation_has_one_panel_equal_to_the_png(get, run_dir):
         ("denoiser", {"conv1", "conv2", "conv3", "conv4", "pixels"}),
     ],
 )
-def test_a_histogram_of_each_variable_and_of_the_code(get_of_all, runs, run, variables):
+def test_each_variable_and_the_code_have_histograms(get_of_all, runs, run, variables):
     tags = get_json(get_of_all, "plugin/histograms/tags")[f"{run}/tensorboard/eval"]
     wanted = {f"{layer}/{name}" for layer in variables for name in ("kernel", "bias")}
     assert {"/".join(t.split("/")[-2:]) for t in tags if t != "code"} == wanted
@@ -113,8 +112,8 @@ def test_a_histogram_of_each_variable_and_of_the_code(get_of_all, runs, run, var
         assert [step for _, step, _ in served] == steps
 
 
-def test_a_histogram_shows_the_saved_weights(get_of_all, runs):
-    """The last evaluation is at the last checkpoint."""
+def test_a_histogram_agrees_with_the_saved_weights(get_of_all, runs):
+    """At the last evaluation, which is the step of the last checkpoint."""
     newest = checkpoints.newest(RunDirectory(str(runs / "denoiser")).latest)
     for name, values in checkpoints.load(newest).items():
         if not name.startswith("model/"):
@@ -176,7 +175,7 @@ def session_groups(get):
     return rows
 
 
-def test_the_table_of_runs_has_the_last_metrics_of_each_run(get_of_all, runs):
+def test_the_table_of_runs_has_a_row_per_run_with_its_last_metrics(get_of_all, runs):
     rows = session_groups(get_of_all)
     assert [row["name"] for row in rows] == [
         "code/tensorboard/eval",
@@ -193,19 +192,19 @@ def test_the_table_of_runs_has_the_last_metrics_of_each_run(get_of_all, runs):
         assert row["hparams"]["noise_stddev"] == config.noise_stddev
 
 
-def test_the_table_of_runs_lists_differences_first(get_of_all):
+def test_the_table_of_runs_begins_with_the_fields_that_differ(get_of_all):
     found = experiment(get_of_all)
     differing = [i["name"] for i in found["hparamInfos"] if i.get("differs")]
     assert differing == [
         *("encoding_dim", "epochs", "eval_examples", "model", "noise_stddev")
     ]
     assert [info["name"] for info in found["hparamInfos"]][:5] == differing
-    # TensorBoard shows five unless told.
+    # TensorBoard shows five by default.
     tags = [info["name"]["tag"] for info in found["metricInfos"]]
     assert tags == ["bce", "loss", "mse", "psnr", "ssim"]
 
 
-def test_a_single_run_is_a_table_of_one_row(get, run_dir):
+def test_the_table_of_one_run_has_one_row(get, run_dir):
     (row,) = session_groups(get)
     assert row["name"] == "eval"
     last = metric_lines(run_dir, "eval")[-1]
@@ -213,7 +212,7 @@ def test_a_single_run_is_a_table_of_one_row(get, run_dir):
 
 
 def test_the_projector_has_code_label_and_thumbnail_of_each_image(get_of_all, runs):
-    """NumPy computes the same code from the saved weights."""
+    """The code agrees with NumPy and the saved weights."""
     run = "code/tensorboard/eval"
     path = "plugin/projector"
     assert run in get_json(get_of_all, f"{path}/runs")

@@ -1,7 +1,7 @@
-"""TensorBoard's pages of two runs, as a real browser renders them."""
+"""TensorBoard's pages of two runs, rendered by a real browser."""
 
 import pytest
-from conftest import metric_lines, tensorboard
+from conftest import metric_lines
 
 TRAIN, EVAL = (
     [f"{run}/tensorboard/{split}" for run in ("code", "denoiser")]
@@ -11,25 +11,19 @@ ERRORS = ("No dashboards", "data was not found", "No data", "No matches", "Faile
 ERRORS += ("refused to connect", "Error:")
 
 
-@pytest.fixture(scope="module")
-def address(runs):
-    with tensorboard(runs) as address:
-        yield address
-
-
 @pytest.fixture
-def check(browser, address):
-    """Returns `check(page, wanted, pictures)`: everything is there, nothing failed."""
+def check(browser, tensorboard_of_runs):
+    """`check(page, wanted, images)`: a page has these texts and no error."""
 
-    def checked(name, wanted, pictures=0):
-        page = browser.open(f"{address}/#{name}", 1600, 1600)
-        texts, seen = page.read(
-            lambda texts, seen: set(wanted) <= set(texts) and len(seen) >= pictures
+    def checked(name, wanted, images=0):
+        page = browser.open(f"{tensorboard_of_runs}/#{name}", 1600, 1600)
+        texts, sizes = page.read(
+            lambda texts, sizes: set(wanted) <= set(texts) and len(sizes) >= images
         )
         assert set(wanted) <= set(texts), texts
         assert [t for t in texts if any(error in t for error in ERRORS)] == []
-        assert len(seen) >= pictures
-        return seen
+        assert len(sizes) >= images
+        return sizes
 
     return checked
 
@@ -46,8 +40,8 @@ def test_scalars(check):
 
 def test_images(check):
     """The panel of each run, of 12 images in 3 rows."""
-    seen = check("images", ["panel", "step", *EVAL], pictures=2)
-    assert seen == [[1060, 268]] * 2
+    sizes = check("images", ["panel", "step", *EVAL], images=2)
+    assert sizes == [[1060, 268]] * 2
 
 
 def test_graph(check):
@@ -56,14 +50,14 @@ def test_graph(check):
 
 
 def test_hyperparameters(check, runs):
-    """A row per run: its differences, and the metrics of the last evaluation."""
+    """A row per run: the fields that differ, and the metrics of the last evaluation."""
     names = ("bce", "loss", "mse", "psnr", "ssim")
     last = [metric_lines(runs / run, "eval")[-1] for run in ("code", "denoiser")]
     # As JavaScript's toPrecision(5) writes them.
-    figures = [f"{line[name]:#.5g}" for line in last for name in names]
+    metrics = [f"{line[name]:#.5g}" for line in last for name in names]
     differing = ["encoding_dim", "epochs", "eval_examples", "model", "noise_stddev"]
     values = ["7.0000", "dense", "conv", "0.50000"]
-    check("hparams", [*EVAL, *names, *differing, *values, *figures])
+    check("hparams", [*EVAL, *names, *differing, *values, *metrics])
 
 
 def test_histograms(check):
