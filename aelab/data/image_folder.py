@@ -1,15 +1,15 @@
 """A folder of pictures as an image source.
 
 Only the names of the files are kept in memory. A picture is decoded, and a square is
-cropped out of it, each time it is requested. The caller passes in two numbers that
-determine the position of the crop, so that it does not depend on who asks or how many
-times.
+cropped out of it, each time it is requested. Two numbers of the caller determine the
+position of the crop, so that it does not depend on who asks or how many times.
 """
 
 import hashlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 from tqdm import tqdm
@@ -40,9 +40,6 @@ class ImageFolder:
     `max_bad_files`, and the source's next picture replaces it: the same one each time,
     as long as the files do not change. Transient failures (lack of memory, a failing
     disk) are errors, and no other picture is used.
-
-    Attributes:
-      image_shape: (`image_size`, `image_size`, `image_channels`).
     """
 
     def __init__(
@@ -56,11 +53,9 @@ class ImageFolder:
 
     @property
     def fingerprint(self) -> str:
-        """A short text that is equal for equal names and sizes in bytes, in order.
+        """Depends on the pictures' names and sizes in bytes, in order.
 
-        It changes when pictures are added, removed, renamed, or saved with another
-        number of bytes. No file is read for it, so it does not change when pixels do
-        but the number of bytes does not.
+        No file is read for it, so pixels can change while it stays the same.
         """
         digest = hashlib.sha256()
         for name, size in self._files:
@@ -77,11 +72,8 @@ class ImageFolder:
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Square crops of the pictures at `indices`, see `SupportsCrops.crops`.
 
-        Threads may call it at the same time: Pillow decodes without Python's lock.
-
-        Args:
-          indices: int64 [n].
-          places: uint32 [n, 2], `down` and `right` of `read_square`.
+        `places` are `down` and `right` of `read_square`. Threads may call it at the
+        same time: Pillow decodes without Python's lock.
 
         Raises:
           ImageError: more than `max_bad_files` pictures can't be used, or reading one
@@ -109,7 +101,7 @@ class ImageFolder:
         raise ImageError(f"no picture in {self._folder} can be read any more")
 
     def take(self, count: int) -> "ImageFolder":
-        """A source of the first `count` pictures, at least 1 and no more than all."""
+        """A source of the first `count` pictures."""
         return ImageFolder(self._folder, self._files[:count], self._config, self._bad)
 
 
@@ -146,10 +138,6 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
 
     Reads the header of each, in several threads, with a progress bar on a terminal.
 
-    Args:
-      config: `data_dir`, `image_size`, `image_channels` and `max_bad_files`.
-      split: `train` or `eval`.
-
     Raises:
       UsageError: `picture_names` refuses the folder, or too many files of the split are
         bad (more than `max_bad_files`, or all). A bad file is not a picture, or is
@@ -182,22 +170,13 @@ def _scan(
     def check(block: list[str]) -> list[int | str]:
         return [_bytes_or_reason(os.path.join(folder, n), image_size) for n in block]
 
-    files: list[tuple[str, int]] = []
-    bad: dict[str, str] = {}
     blocks = [names[i : i + _SCAN_BLOCK] for i in range(0, len(names), _SCAN_BLOCK)]
-    with (
-        quiet_pillow(),
-        ThreadPoolExecutor(_SCAN_THREADS) as threads,
-        tqdm(total=len(names), desc=title, disable=None, delay=1, leave=False) as bar,
-    ):
-        for block, results in zip(blocks, threads.map(check, blocks), strict=True):
-            for name, result in zip(block, results, strict=True):
-                if isinstance(result, int):
-                    files.append((name, result))
-                else:
-                    bad[name] = result
-            bar.update(len(block))
-    return files, bad
+    with quiet_pillow(), ThreadPoolExecutor(_SCAN_THREADS) as threads:
+        results = chain.from_iterable(threads.map(check, blocks))
+        bar = tqdm(results, title, len(names), disable=None, delay=1, leave=False)
+        found = list(zip(names, bar, strict=True))
+    files = [(name, size) for name, size in found if isinstance(size, int)]
+    return files, {name: why for name, why in found if isinstance(why, str)}
 
 
 def _bytes_or_reason(path: str, image_size: int) -> int | str:
