@@ -27,8 +27,7 @@ def _bits_of(images: tf.Tensor, key: Key) -> tf.Tensor:
     return random_bits(key, shape[0], tf.reduce_prod(shape[1:]))
 
 
-# XLA compiles this into one pass. No sum or product is rounded twice, so any other way
-# to compute it gives the same numbers.
+# XLA compiles this into one pass. Other ways to compute it give the same numbers.
 @tf.function(jit_compile=True, autograph=False)
 def _add_and_clip(images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     noise = tf.gather(table, tf.cast(bits, tf.int32))
@@ -50,9 +49,8 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Adds Gaussian noise of `noise_stddev` and clips to [0, 1].
 
     The usual corruption of denoising autoencoders (Vincent et al. 2008). Each noise
-    value is one of 65,536, see `normal_table`. To look up, add and clip them in one
-    pass takes a quarter of the time of `tf.random.stateless_normal`, and no compiler
-    can round them differently.
+    value is one of 65,536, see `normal_table`. To look up, add and clip them takes a
+    quarter of the time of `tf.random.stateless_normal`.
 
     With `noise_stddev_max` each image has its own level, uniform between the two and
     one of 65,536 values. One model then learns to remove noise of unknown level
@@ -97,9 +95,8 @@ def masking(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Sets each value with probability `masking_rate` to 0.
 
     The noise of Vincent et al. 2008, whose "components" of the input are also single
-    values: one channel of a colored pixel may be lost and another not. They mask the
-    same number of values in each image; here each value is drawn independently. The
-    rate is rounded to a 65,536th.
+    values, as in `salt_and_pepper`. They mask the same number of values in each image;
+    here each value is drawn independently. The rate is rounded to a 65,536th.
     """
     hits = tf.constant(round(config.masking_rate * LEVELS))
     return _replace(images, _bits_of(images, key), hits, hits)
@@ -109,8 +106,7 @@ def masking(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 def photon_table(peak: float) -> np.ndarray:
     """Cumulative distribution functions of photon counts, for 256 intensities.
 
-    Args:
-      peak: mean number of photons where an image is 1.
+    `peak` is the mean number of photons where an image is 1.
 
     Returns:
       int32 [256, K] with K a power of two: entry (i, k) is the probability of at most k
@@ -129,11 +125,9 @@ def photon_table(peak: float) -> np.ndarray:
 def _count_photons(
     images: tf.Tensor, bits: tf.Tensor, functions: tf.Tensor, shown: tf.Tensor
 ) -> tf.Tensor:
-    """Looks up counts in the distribution functions; count k becomes `shown[k]`.
-
-    The count is the number of entries of a value's function that are at most its bits.
-    A binary search without branches, which is faster than `tf.searchsorted`.
-    """
+    """Looks up counts in the distribution functions; count k becomes `shown[k]`."""
+    # The count is the number of entries of a value's function that are at most its
+    # bits, by a binary search without branches, faster than `tf.searchsorted`.
     num_counts = functions.shape[1]
     light = tf.cast(tf.round(images * 255), tf.int32)
     bits = tf.reshape(tf.cast(bits, tf.int32), tf.shape(images))
@@ -154,14 +148,10 @@ def poisson(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     nearest 8-bit value. The count is the position of a random 16-bit number in the
     distribution function, see `photon_table`.
     """
-    functions = photon_table(config.poisson_peak)
-    shown = np.minimum(np.arange(functions.shape[1]) / config.poisson_peak, 1.0)
-    return _count_photons(
-        images,
-        _bits_of(images, key),
-        tf.constant(functions),
-        tf.constant(shown, tf.float32),
-    )
+    functions = tf.constant(photon_table(config.poisson_peak))
+    counts = np.arange(functions.shape[1])
+    shown = tf.constant(np.minimum(counts / config.poisson_peak, 1.0), tf.float32)
+    return _count_photons(images, _bits_of(images, key), functions, shown)
 
 
 def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
@@ -169,9 +159,7 @@ def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 
     The quality is libjpeg's, 1 to 100; chroma has half the resolution. Images of three
     channels are RGB. For other numbers of channels, each channel becomes a gray file.
-    Nothing is random.
     """
-    del key
     pixels = tf.cast(tf.round(images * 255), tf.uint8)
     is_rgb = images.shape[-1] == 3
     if not is_rgb:  # [n * C, H, W, 1]
@@ -193,9 +181,8 @@ def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 def corrupt(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Applies the corruptions that `config` names, from left to right.
 
-    Each has its own stream of random numbers, selected by its position. So corruptions
-    are independent of each other, and of a repeat of the same one. The first one has
-    the stream of `key`.
+    The first has the random numbers of `key`, and each of the others, even if it is a
+    repeat, has its own.
     """
     for position, name in enumerate(config.corruptions()):
         function = load(CORRUPTIONS[name], f"--corruption={name}")
@@ -207,12 +194,12 @@ def describe(config: Config) -> str:
     """The corruptions with their levels, in order, as readable text."""
     members = []
     for name in config.corruptions():
-        of_it = [
-            field
+        levels = [
+            f"{field} {level}"
             for field, declared in FIELDS.items()
             if name in declared.metadata["only_with"].get("corruption", ())
+            and (level := getattr(config, field))
         ]
-        levels = [f"{n} {getattr(config, n)}" for n in of_it if getattr(config, n)]
         if levels:
             members.append(f"{name} ({', '.join(levels)})")
     return ", ".join(members) or "none"

@@ -33,11 +33,9 @@ _AUGMENT_STREAM = 5 << 32
 class Batch(NamedTuple):
     """The rows of a training batch for one replica.
 
-    Attributes:
-      corrupted: float32 [rows, H, W, C] in [0, 1], the model's input.
-      clean: float32 [rows, H, W, C] in [0, 1], the target.
-      dither: float32 [rows, dither_size] in (-1/2, 1/2), for a model that needs it. A
-        dataset leaves it out otherwise: tf.data has no empty components.
+    `corrupted`, the model's input, and `clean`, the target, are float32 [rows, H, W, C]
+    in [0, 1]. `dither` is float32 [rows, dither_size] in (-1/2, 1/2), for a model that
+    needs it. A dataset leaves it out otherwise: tf.data has no empty components.
     """
 
     corrupted: tf.Tensor
@@ -54,17 +52,11 @@ class EvalBatch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The rows of every global batch that a worker makes: those of its replicas.
+    """The rows of every global batch that a worker makes: those of its replicas."""
 
-    Attributes:
-      replicas: number of replicas; each has an equal part of the rows.
-      first_replica: number of the worker's first replica.
-      local_replicas: number of replicas that the worker has.
-    """
-
-    replicas: int = 1
-    first_replica: int = 0
-    local_replicas: int = 1
+    replicas: int = 1  # of all workers; each has an equal part of the rows
+    first_replica: int = 0  # number of the worker's first replica
+    local_replicas: int = 1  # number of replicas that the worker has
 
     def place(self, element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The batch and the replica that the worker's n-th element is for."""
@@ -97,41 +89,26 @@ def distribute(
 def read_images(
     source: Source, indices: tf.Tensor, crop_key: Key | None = None
 ) -> tf.Tensor:
-    """Reads images from a source; for images in memory no Python code runs.
+    """The images at `indices`, int64 [n]: float32 [n, H, W, C] in [0, 1].
 
-    Other sources are called once per batch, from several threads. Each image is
-    requested once: the rows that pad an evaluation's last batch are copies.
-
-    Args:
-      source: gives uint8.
-      indices: int64 [n], the images.
-      crop_key: selects the crops of a source that supports them; None = its default
-        crops.
-
-    Returns:
-      float32 [n, H, W, C] in [0, 1].
+    For images in memory no Python code runs. Other sources are called once per batch,
+    from several threads. `crop_key` selects the crops of a source that supports them.
+    Without it each image is requested once: the rows that pad an evaluation's last
+    batch are copies.
     """
     if isinstance(source, ArraySource):
         images = tf.gather(source.tensor(), indices)
+    elif crop_key is not None and isinstance(source, SupportsCrops):
+        rows = tf.shape(indices)[0]
+        bits = tf.reshape(random_bits(crop_key, rows, tf.constant(4)), [rows, 2, 2])
+        inputs = [indices, tf.bitcast(bits, tf.uint32)]
+        images = tf.numpy_function(source.crops, inputs, tf.uint8, stateful=False)
     else:
-        if crop_key is not None and isinstance(source, SupportsCrops):
-            inputs = [indices, _places(crop_key, indices)]
-            images = tf.numpy_function(source.crops, inputs, tf.uint8, stateful=False)
-        else:
-            different, rows = tf.unique(indices)
-            images = tf.numpy_function(
-                source.read, [different], tf.uint8, stateful=False
-            )
-            images = tf.gather(images, rows)
-        images.set_shape([indices.shape[0], *source.image_shape])
+        different, rows = tf.unique(indices)
+        images = tf.numpy_function(source.read, [different], tf.uint8, stateful=False)
+        images = tf.gather(images, rows)
+    images.set_shape([indices.shape[0], *source.image_shape])
     return tf.cast(images, tf.float32) / 255.0
-
-
-def _places(key: Key, indices: tf.Tensor) -> tf.Tensor:
-    """Two random numbers per example: uint32 [n, 2]."""
-    rows = tf.shape(indices)[0]
-    bits = random_bits(key, rows, tf.constant(4))
-    return tf.bitcast(tf.reshape(bits, [rows, 2, 2]), tf.uint32)
 
 
 def image_error(error: tf.errors.OpError) -> str:
@@ -149,10 +126,8 @@ def make_train_dataset(
 ) -> tf.data.Dataset:
     """The batches from step `first_step` on, without end.
 
-    Returns:
-      A dataset of tuples, the parts of a `Batch` without those that are None, with
-      `batch_size / replicas` rows each: for every step, one element for each replica
-      of `share`.
+    For every step it has one element for each replica of `share`: a tuple, the parts of
+    a `Batch` that are not None, of `batch_size / replicas` rows.
     """
     rows = config.batch_size // share.replicas
 
@@ -195,11 +170,8 @@ def make_eval_dataset(
     """All images of `source`, in order, with frozen noise.
 
     The noise depends only on the image's position, not on `--seed` or `--batch_size`,
-    so that any two evaluations can be compared.
-
-    Returns:
-      A dataset of `EvalBatch`. For every global batch it has one element for each
-      replica of `share`, of `batch_size / replicas` rows.
+    so that any two evaluations can be compared. For every global batch it has one
+    `EvalBatch` for each replica of `share`, of `batch_size / replicas` rows.
     """
     rows = config.batch_size // share.replicas
 

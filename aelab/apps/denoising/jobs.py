@@ -14,32 +14,24 @@ _OTHER_SUFFIXES = (".avif", ".heic", ".jp2", ".jxl")
 
 
 class Job(NamedTuple):
-    """One picture to denoise.
-
-    Attributes:
-      source: the file to read.
-      target: the file to write.
-      comparison: the file for both, side by side; empty = none.
-    """
+    """The files to read and to write for one picture."""
 
     source: str
     target: str
-    comparison: str
+    comparison: str  # the file for both, side by side; empty = none
 
 
 def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list[Job]:
     """Lists the pictures to denoise; writes nothing.
 
-    Warns about pictures in folders that can't be denoised, judging by their suffix.
+    Inputs are files, with any name, and folders. From a folder and its sub-folders all
+    files with the suffix of a picture are taken, including links to missing files.
+    Hidden files, links to folders and the output folder are skipped. A warning names
+    pictures in folders whose suffix can't be denoised. Inputs that are given twice
+    count once.
 
-    Args:
-      inputs: files, with any name, and folders. From a folder and its sub-folders all
-        files with the suffix of a picture are taken, including links to missing files.
-        Hidden files, links to folders and the output folder are skipped. Inputs that
-        are given twice count once.
-      output: the folder to write to; a file in a sub-folder of an input is written to a
-        sub-folder of the same name. `NAME.gif` becomes `NAME.png`.
-      compare: whether to write `NAME-compare.png` for `NAME.SUFFIX` as well.
+    A file in a sub-folder of an input is written to a sub-folder of the same name.
+    `NAME.gif` becomes `NAME.png`. With `compare`, `NAME.SUFFIX` has `NAME-compare.png`.
 
     Returns:
       One job per picture, at least one per input.
