@@ -160,20 +160,15 @@ def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     The quality is libjpeg's, 1 to 100; chroma has half the resolution. Images of three
     channels are RGB. For other numbers of channels, each channel becomes a gray file.
     """
-    pixels = tf.cast(tf.round(images * 255), tf.uint8)
-    is_rgb = images.shape[-1] == 3
-    if not is_rgb:  # [n * C, H, W, 1]
-        channels_first = tf.transpose(pixels, [0, 3, 1, 2])
-        shape = tf.shape(channels_first)
-        pixels = tf.reshape(channels_first, [-1, shape[2], shape[3], 1])
 
     def through_file(image: tf.Tensor) -> tf.Tensor:
         file = tf.io.encode_jpeg(image, quality=config.jpeg_quality)
         return tf.io.decode_jpeg(file, dct_method="INTEGER_ACCURATE")
 
-    pixels = tf.map_fn(through_file, pixels)
-    if not is_rgb:
-        pixels = tf.transpose(tf.reshape(pixels, shape), [0, 2, 3, 1])
+    pixels = tf.cast(tf.round(images * 255), tf.uint8)
+    channels = images.shape[-1]
+    parts = [pixels] if channels == 3 else tf.split(pixels, channels, axis=3)
+    pixels = tf.concat([tf.map_fn(through_file, part) for part in parts], axis=3)
     decoded = tf.gather(tf.constant(unit_table()), tf.cast(pixels, tf.int32))
     return tf.ensure_shape(decoded, images.shape)
 

@@ -58,11 +58,6 @@ class Share(NamedTuple):
     first_replica: int = 0  # number of the worker's first replica
     local_replicas: int = 1  # number of replicas that the worker has
 
-    def place(self, element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The batch and the replica that the worker's n-th element is for."""
-        batch, local = element // self.local_replicas, element % self.local_replicas
-        return batch, self.first_replica + local
-
 
 _WHOLE = Share()
 
@@ -131,9 +126,7 @@ def make_train_dataset(
     """
     rows = config.batch_size // share.replicas
 
-    def batch(element: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        step, replica = share.place(element)
-        first_example = step * config.batch_size + replica * rows
+    def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
         indices = example_indices(first_example, rows, len(source), config.seed)
 
         def key(stream: int) -> Key:
@@ -148,7 +141,7 @@ def make_train_dataset(
         return corrupted, clean, noise
 
     elements = tf.data.Dataset.counter(first_step * share.local_replicas)
-    return _mapped(elements, batch, share)
+    return _mapped(elements, batch, config, share)
 
 
 def corrupt_training(
@@ -175,9 +168,7 @@ def make_eval_dataset(
     """
     rows = config.batch_size // share.replicas
 
-    def batch(element: tf.Tensor) -> EvalBatch:
-        number, replica = share.place(element)
-        first_example = number * config.batch_size + replica * rows
+    def batch(first_example: tf.Tensor) -> EvalBatch:
         examples = first_example + tf.range(rows, dtype=tf.int64)
         clean = read_images(source, tf.minimum(examples, len(source) - 1))
         stream = tf.constant(_EVAL_NOISE_STREAM, tf.int64)
@@ -186,15 +177,22 @@ def make_eval_dataset(
         return EvalBatch(corrupted, clean, weights)
 
     number = num_eval_batches(source, config) * share.local_replicas
-    return _mapped(tf.data.Dataset.range(number), batch, share)
+    return _mapped(tf.data.Dataset.range(number), batch, config, share)
 
 
 def _mapped(
     elements: tf.data.Dataset,
     batch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    config: Config,
     share: Share,
 ) -> tf.data.Dataset:
     """Maps each element to its batch, in order, a few steps ahead of the consumer."""
-    plain = tf.autograph.experimental.do_not_convert(batch)
-    dataset = elements.map(plain, tf.data.AUTOTUNE, deterministic=True)
+
+    @tf.autograph.experimental.do_not_convert
+    def of_element(element: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        step, local = element // share.local_replicas, element % share.local_replicas
+        part = (share.first_replica + local) * (config.batch_size // share.replicas)
+        return batch(step * config.batch_size + part)
+
+    dataset = elements.map(of_element, tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2 * share.local_replicas)
