@@ -86,9 +86,8 @@ def salt_and_pepper(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     Applied per value, like `skimage.util.random_noise(mode="s&p")`: one channel of a
     colored pixel may be hit and another not. The rate is rounded to a 65,536th.
     """
-    hits = round(config.salt_and_pepper_rate * LEVELS)
-    bits = _bits_of(images, key)
-    return _replace(images, bits, tf.constant(hits // 2), tf.constant(hits))
+    hits = tf.constant(round(config.salt_and_pepper_rate * LEVELS))
+    return _replace(images, _bits_of(images, key), hits // 2, hits)
 
 
 def masking(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
@@ -104,13 +103,11 @@ def masking(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 
 @functools.lru_cache(maxsize=4)
 def photon_table(peak: float) -> np.ndarray:
-    """Cumulative distribution functions of photon counts, for 256 intensities.
+    """Cumulative distribution functions of photon counts: int32 [256, K].
 
-    `peak` is the mean number of photons where an image is 1.
-
-    Returns:
-      int32 [256, K] with K a power of two: entry (i, k) is the probability of at most k
-      photons where an image is i / 255, in 65,536ths. The last column is 65,536.
+    K is a power of two. Entry (i, k) is the probability of at most k photons where an
+    image is i / 255, in 65,536ths; `peak` is their mean number where it is 1. The last
+    column is 65,536.
     """
     counts = np.arange(1 << (int(peak + 6 * math.sqrt(peak)) + 10).bit_length())
     means = peak * np.arange(1, LEVELS_PER_BYTE)[:, np.newaxis] / 255

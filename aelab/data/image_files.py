@@ -9,12 +9,12 @@ by Pillow's formulas, without color profiles.
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import stat
 import warnings
 from collections.abc import Iterator
+from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -26,22 +26,17 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
 _EVAL_SHARE = 0.1
-_FILE_ERRORS = (
-    None,  # Pillow's own errors have no number
-    *(errno.ENOENT, errno.EACCES, errno.EPERM),
-    *(errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG),
-)
+# None: Pillow's own errors have no number.
+_FILE_ERRORS = (None, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM)
 
 
 def walk(
     folder: str, suffixes: tuple[str, ...] = SUFFIXES, follow_links: bool = False
 ) -> Iterator[str]:
-    """Finds the files below a folder whose names end in a suffix, in any case.
+    """Relative paths of the files below a folder with one of `suffixes`, in any case.
 
-    Names that begin with a dot are skipped, and links to folders unless `follow_links`.
-
-    Yields:
-      Paths relative to `folder`, sorted within each folder.
+    They are sorted within each folder. Names that begin with a dot are skipped, and
+    links to folders unless `follow_links`.
 
     Raises:
       OSError: a folder can't be read.
@@ -56,8 +51,7 @@ def walk(
     seen = set()
     for path, folders, files in os.walk(folder, onerror=fail, followlinks=follow_links):
         status = os.stat(path)
-        identity = status.st_dev, status.st_ino
-        if identity in seen:  # links may form a cycle
+        if (identity := (status.st_dev, status.st_ino)) in seen:  # a cycle of links
             folders.clear()
             continue
         seen.add(identity)
@@ -73,10 +67,8 @@ def picture_names(folder: str, split: str) -> list[str]:
     The split of a picture depends only on its path within the folder: it is `eval` if a
     hash of the path is in the lowest tenth of all possible hashes. So it is the same in
     every run, wherever the folder is, and whether other pictures are added or removed.
-    If a split would be empty, the picture with the nearest hash is moved into it.
-
-    Returns:
-      Relative paths in the order of their hashes: the first are a fair sample of all.
+    If a split would be empty, the picture with the nearest hash is moved into it. The
+    paths are relative, in the order of hashes: the first are a fair sample of all.
 
     Raises:
       UsageError: a folder can't be read, or there are fewer than two pictures.
@@ -108,15 +100,13 @@ def _hash(name: str) -> float:
 def read_square(
     path: str, size: int, channels: int, down: int, right: int
 ) -> np.ndarray:
-    """Reads a square crop of a picture at its own resolution, as gray (1) or RGB (3).
+    """Reads a square crop of a picture: uint8 [size, size, channels], gray or RGB.
 
-    Of n possible positions, counted from the top, `down` in [0, 2**32) selects number
-    floor(down * n / 2**32), and `right` likewise, counted from the left: 2**31 is the
-    middle, and random numbers give each position the same probability. Positions refer
-    to the stored pixels, before EXIF orientation is applied (TIFF: after).
-
-    Returns:
-      uint8 [size, size, channels].
+    It has the picture's resolution. Of n possible positions, counted from the top,
+    `down` in [0, 2**32) selects number floor(down * n / 2**32), and `right` likewise,
+    counted from the left: 2**31 is the middle, and random numbers give each position
+    the same probability. Positions refer to the stored pixels, before EXIF orientation
+    is applied (TIFF: after).
 
     Raises:
       Exception: it can't be read, or is too small; see `failure_reason`.
@@ -168,7 +158,7 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
 
 
 def is_permanent(error: Exception) -> bool:
-    """False if lack of memory or open files or a failing disk caused an error."""
+    """True for a bad file, False for lack of memory or open files or a failing disk."""
     if isinstance(error, OSError):
         return error.errno in _FILE_ERRORS
     return not isinstance(error, MemoryError)

@@ -1,9 +1,4 @@
-"""A folder of pictures as an image source.
-
-Only the names of the files are kept in memory. A picture is decoded, and a square is
-cropped out of it, each time it is requested. Two numbers of the caller determine the
-position of the crop, so that it does not depend on who asks or how many times.
-"""
+"""A folder of pictures as an image source. Only their names are kept in memory."""
 
 import copy
 import hashlib
@@ -28,7 +23,7 @@ _MAX_LISTED = 5  # bad files that one message names
 
 
 class ImageFolder:
-    """A source of square crops of picture files.
+    """A source of square crops of picture files, decoded each time.
 
     A picture that is gone or can't be decoded when it is requested counts towards
     `max_bad_files`, and the source's next picture replaces it: the same one each time,
@@ -67,7 +62,7 @@ class ImageFolder:
         return self.crops(indices, np.full([len(indices), 2], _MIDDLE, np.uint32))
 
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Square crops of the pictures at `indices`, see `SupportsCrops.crops`.
+        """Square crops of the pictures at `indices`, see `Source`.
 
         `places` are `down` and `right` of `read_square`. Threads may call it at the
         same time: Pillow decodes without Python's lock.
@@ -90,12 +85,10 @@ class ImageFolder:
             try:
                 return image_files.read_square(path, size, channels, down, right)
             except Exception as error:  # Pillow raises nothing narrower
-                reason = failure_reason(error)
+                shown, reason = printable(path), failure_reason(error)
                 if not image_files.is_permanent(error):
-                    raise ImageError(
-                        f"{printable(path)} can't be read: {reason}"
-                    ) from None
-                self._count_bad(path, reason)
+                    raise ImageError(f"{shown} can't be read: {reason}") from None
+                self._count_bad(path, f"{shown} can't be used: {reason}")
         raise ImageError(f"no picture in {self._folder} can be read any more")
 
     def take(self, count: int) -> "ImageFolder":
@@ -104,9 +97,8 @@ class ImageFolder:
         source._files = self._files[:count]
         return source
 
-    def _count_bad(self, path: str, reason: str) -> None:
+    def _count_bad(self, path: str, message: str) -> None:
         """Warns the first time; raises ImageError if there are too many."""
-        message = f"{printable(path)} can't be used: {reason}"
         with self._lock:
             is_known = path in self._bad
             self._bad.add(path)

@@ -6,14 +6,12 @@ _STREAM = 1
 _ROUNDS = 4
 
 
-def example_indices(
-    first: int | tf.Tensor, count: int, size: int, seed: int
-) -> tf.Tensor:
+def example_indices(first: tf.Tensor, count: int, size: int, seed: int) -> tf.Tensor:
     """The images that `count` examples show: int64 [count] in [0, size).
 
-    The examples are those from number `first` (an int64 scalar) on. Each epoch has its
-    own permutation of the source's `size` images. Positions are computed one at a time
-    and never stored (RandomIndexShuffle: a Feistel-like cipher with cycle walking).
+    The examples are those from number `first` (int or int64 scalar) on. Each epoch has
+    its own permutation of the source's `size` images. Positions are computed one at a
+    time and never stored (RandomIndexShuffle: a Feistel-like cipher, cycle walking).
     """
     examples = first + tf.range(count, dtype=tf.int64)
     epochs = tf.cast(examples // size, tf.int32)

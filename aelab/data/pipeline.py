@@ -1,12 +1,8 @@
 """Datasets of batches. A batch is a function of the step, and of nothing else.
 
-A run counts examples. Example g shows image `permutation(g mod N)` of epoch `g // N`.
-Its noise, its augmentation and its crop are determined by g. So every epoch shows each
-image once, every batch is full, and batches run across the borders of epochs. To resume
-at step k is to begin at example k * batch_size: there is no state to save.
-
-Each of several replicas makes its own rows of the global batch. The global batch is the
-same, bit for bit, for any number of replicas and workers.
+A run counts examples. The number of an example determines its image, crop, augmentation
+and noise, so each replica can make its own rows of the global batch. docs/design.md has
+the rest.
 """
 
 from collections.abc import Callable
@@ -19,15 +15,11 @@ from aelab.data.augment import augment, dither
 from aelab.data.corruptions import corrupt
 from aelab.data.permutation import example_indices
 from aelab.data.randomness import Key, random_bits
-from aelab.data.sources import ArraySource, Source, SupportsCrops
+from aelab.data.sources import ArraySource, Source
 from aelab.errors import ImageError
 
-# Everything is seeded by one integer; these offsets keep its uses apart.
-_TRAIN_NOISE_STREAM = 1 << 32
-_EVAL_NOISE_STREAM = 2 << 32
-_CROP_STREAM = 3 << 32
-_DITHER_STREAM = 4 << 32
-_AUGMENT_STREAM = 5 << 32
+# Everything is seeded by one integer; these offsets of streams keep its uses apart.
+_TRAIN_NOISE, _EVAL_NOISE, _CROP, _DITHER, _AUGMENT = (n << 32 for n in range(1, 6))
 
 
 class Batch(NamedTuple):
@@ -87,13 +79,13 @@ def read_images(
     """The images at `indices`, int64 [n]: float32 [n, H, W, C] in [0, 1].
 
     For images in memory no Python code runs. Other sources are called once per batch,
-    from several threads. `crop_key` selects the crops of a source that supports them.
+    from several threads. `crop_key` selects the crops of a source that has them.
     Without it each image is requested once: the rows that pad an evaluation's last
     batch are copies.
     """
     if isinstance(source, ArraySource):
         images = tf.gather(source.tensor(), indices)
-    elif crop_key is not None and isinstance(source, SupportsCrops):
+    elif crop_key is not None and hasattr(source, "crops"):
         rows = tf.shape(indices)[0]
         bits = tf.reshape(random_bits(crop_key, rows, tf.constant(4)), [rows, 2, 2])
         inputs = [indices, tf.bitcast(bits, tf.uint32)]
@@ -132,24 +124,22 @@ def make_train_dataset(
         def key(stream: int) -> Key:
             return Key(tf.constant(stream + config.seed, tf.int64), first_example)
 
-        clean = read_images(source, indices, key(_CROP_STREAM))
-        clean = augment(clean, key(_AUGMENT_STREAM), config)
+        clean = read_images(source, indices, key(_CROP))
+        clean = augment(clean, key(_AUGMENT), config)
         corrupted = corrupt_training(clean, first_example, config)
         if not dither_size:
             return corrupted, clean
-        noise = dither(key(_DITHER_STREAM), rows, dither_size)
+        noise = dither(key(_DITHER), rows, dither_size)
         return corrupted, clean, noise
 
     elements = tf.data.Dataset.counter(first_step * share.local_replicas)
     return _mapped(elements, batch, config, share)
 
 
-def corrupt_training(
-    clean: tf.Tensor, first_example: tf.Tensor, config: Config
-) -> tf.Tensor:
-    """Corrupts the training examples from `first_example` on, an int64 scalar."""
-    stream = tf.constant(_TRAIN_NOISE_STREAM + config.seed, tf.int64)
-    return corrupt(clean, Key(stream, first_example), config)
+def corrupt_training(clean: tf.Tensor, first: tf.Tensor, config: Config) -> tf.Tensor:
+    """Corrupts the training examples from number `first` on, an int64 scalar."""
+    stream = tf.constant(_TRAIN_NOISE + config.seed, tf.int64)
+    return corrupt(clean, Key(stream, first), config)
 
 
 def num_eval_batches(source: Source, config: Config) -> int:
@@ -171,7 +161,7 @@ def make_eval_dataset(
     def batch(first_example: tf.Tensor) -> EvalBatch:
         examples = first_example + tf.range(rows, dtype=tf.int64)
         clean = read_images(source, tf.minimum(examples, len(source) - 1))
-        stream = tf.constant(_EVAL_NOISE_STREAM, tf.int64)
+        stream = tf.constant(_EVAL_NOISE, tf.int64)
         corrupted = corrupt(clean, Key(stream, first_example), config)
         weights = tf.cast(examples < len(source), tf.float32)
         return EvalBatch(corrupted, clean, weights)

@@ -35,10 +35,9 @@ class Key(NamedTuple):
 def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Random 16-bit numbers: uint16 [rows, size], `rows` and `size` int32 scalars.
 
-    They depend on the stream and the example's number only. Philox (Salmon et al. 2011)
-    is a function of a key and a counter. The counter of each example begins where that
-    of the previous example ends. So one call makes a whole batch, and a separate call
-    for some of its rows gives the same numbers.
+    Philox (Salmon et al. 2011) is a function of a key, here the stream, and a counter.
+    The counter of each example begins where that of the previous example ends, so any
+    rows of a batch come out the same in a call of their own.
     """
     counts = -(-size // (2 * _WORDS))  # a word holds two numbers
     counter = key.first_example * tf.cast(counts, tf.int64)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from aelab.errors import UsageError
 
 
 class Source(Protocol):
-    """Deterministic random access to images by index."""
+    """Deterministic random access to images by index.
+
+    A source may also have `crops(indices, places)`, which cuts what `read` returns out
+    of larger images. It is the same for the same `places`, random uint32 [n, 2].
+    """
 
     image_shape: tuple[int, int, int]  # (height, width, channels) of every image
 
@@ -32,17 +36,6 @@ class Source(Protocol):
 
     def take(self, count: int) -> "Source":
         """A source of the first `count` images, at least 1 and no more than all."""
-
-
-@runtime_checkable
-class SupportsCrops(Protocol):
-    """A source that crops its images out of larger ones."""
-
-    def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Crops of the images at `indices`, of the type and shape of `Source.read`.
-
-        They are the same for the same `places`, random numbers: uint32 [n, 2].
-        """
 
 
 class ArraySource:
@@ -207,26 +200,24 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
       UsageError: the folder or the images are missing, `read_idx` refuses a file, or
         the numbers of images and labels differ.
     """
-
-    def find(name: str) -> str | None:
-        paths = (os.path.join(folder, name + suffix) for suffix in ("", ".gz"))
-        return next(filter(os.path.exists, paths), None)
-
     if not os.path.isdir(folder):
         raise UsageError(f"--data_dir={folder} is not a folder")
     prefix = _PREFIXES[split]
-    path = find(f"{prefix}-images-idx3-ubyte")
-    if path is None:
+    names = (f"{prefix}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
+    plain = (os.path.join(folder, name) for name in names)
+    path, labels_path = (
+        next(filter(os.path.exists, (p, f"{p}.gz")), "") for p in plain
+    )
+    if not path:
         raise UsageError(
             f"--data_dir={folder} has no {prefix}-images-idx3-ubyte, "
             "with or without .gz"
         )
     images = read_idx(path, dimensions=3)
-    labels_path = find(f"{prefix}-labels-idx1-ubyte")
     labels = read_idx(labels_path, dimensions=1) if labels_path else None
     if labels is not None and len(labels) != len(images):
         raise UsageError(
-            f"{labels_path} has {len(labels)} labels for the {len(images)} images "
-            f"of {path}"
+            f"{labels_path} has {len(labels)} labels for the {len(images)} images of "
+            f"{path}"
         )
     return ArraySource(images[..., np.newaxis], labels)

@@ -5,8 +5,6 @@ and number of kinds, of similar difficulty. A garment is a few layers of signed
 distances, see `aelab.data.sketch`. Every machine draws the same bytes.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from aelab.data.sketch import (
@@ -246,7 +244,7 @@ def _ankle_boot(s: Sketch) -> None:
     s.paint(outline(x, y, block), rubber)
 
 
-_DRAW: dict[str, Callable[[Sketch], None]] = {
+_DRAW = {
     "t-shirt": _t_shirt,
     "trousers": _trousers,
     "pullover": _pullover,
@@ -264,11 +262,9 @@ KINDS = tuple(_DRAW)
 def draw_images(count: int, seed: int) -> tuple[Bytes, Bytes]:
     """Draws pictures of garments of random, equally likely kinds.
 
-    Picture i depends only on `seed` and i, so fewer pictures are a prefix of more.
-
-    Returns:
-      Images, uint8 [count, 28, 28, 1], bright on a background of 0; and their kinds,
-      uint8 [count], indices into `KINDS`.
+    The images are uint8 [count, 28, 28, 1], bright on a background of 0, and the kinds
+    uint8 [count], indices into `KINDS`. Picture i depends only on `seed` and i, so
+    fewer pictures are a prefix of more.
 
     Raises:
       ValueError: `count` is below 1 or `seed` below 0.

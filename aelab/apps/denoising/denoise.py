@@ -27,11 +27,9 @@ def denoise_pictures(
     """Denoises picture files into another folder; the originals stay as they are.
 
     Pictures are denoised as given; no noise is added. A picture that can't be denoised
-    is reported on standard error, and the others are still denoised. For the arguments
+    is reported on standard error, and the others are still denoised. Returns the number
+    of pictures that were denoised, and the number that could not be. For the arguments
     see `RunDirectory`, `plan_jobs` and `load_trained`.
-
-    Returns:
-      The number of pictures that were denoised, and the number that could not be.
 
     Raises:
       UsageError: `plan_jobs`, `load_trained` or `Denoiser` raises it, or the output

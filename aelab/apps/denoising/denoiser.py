@@ -50,9 +50,9 @@ class Denoiser:
     borders. A larger picture is cut into tiles, which overlap so much that the result
     is the same up to rounding.
 
-    The model needs a height and a width that are multiples of `multiple`. The padding
-    is at least `margin` pixels, a multiple of it that is at least the distance, along
-    an axis, over which an input pixel affects the output.
+    The model needs a height and a width that are multiples of `multiple`, as `margin`
+    is, the padding in pixels: at least the distance, along an axis, over which an input
+    pixel affects the output.
     """
 
     def __init__(self, trained: TrainedModel, tile: int = TILE):
@@ -100,10 +100,8 @@ class Denoiser:
 
         C is 1 for gray, 3 for color, one more with alpha, which is kept. A model of one
         channel is applied to each channel separately. A model of three channels gets a
-        gray picture as three equal channels, and its outputs are averaged.
-
-        Returns:
-          The same type and shape; integers are clipped and rounded.
+        gray picture as three equal channels, and its outputs are averaged. The result
+        has the same type and shape; integers are clipped and rounded.
         """
         colors = pixels.shape[2] - (pixels.shape[2] % 2 == 0)
         sizes = pixels.shape[:2]
@@ -146,19 +144,16 @@ class Denoiser:
         return restored
 
     def _measure_reach(self, model: Any) -> int:
-        """The distance, in pixels along an axis, over which a pixel affects the output.
-
-        Measured with a single bright pixel, once at each position relative to the
-        poolings. All kernels become ones and the biases have their initial values, so
-        that nothing is canceled or blocked. On the CPU zero stays exactly zero.
-        """
+        """The distance, in pixels on an axis, over which a pixel affects the output."""
         size = _PROBE * self.multiple
         black = np.zeros([1, size, size, self._channels], np.float32)
         reach = 0
-        with tf.device("CPU:0"):
+        with tf.device("CPU:0"):  # where zero stays exactly zero
+            # Kernels of ones and the biases' initial values cancel and block nothing.
             for variable in model.trainable_variables:
                 if len(variable.shape) > 1:
                     variable.assign(np.ones(variable.shape))
+            # A single bright pixel, once at each position relative to the poolings.
             for place in range(size // 2, size // 2 + self.multiple):
                 bright = black.copy()
                 bright[0, place, place] = 1e6

@@ -22,7 +22,7 @@ class Job(NamedTuple):
 
 
 def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list[Job]:
-    """Lists the pictures to denoise; writes nothing.
+    """Lists the pictures to denoise, at least one per input; writes nothing.
 
     Inputs are files, with any name, and folders. From a folder and its sub-folders all
     files with the suffix of a picture are taken, including links to missing files.
@@ -32,9 +32,6 @@ def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list
 
     A file in a sub-folder of an input is written to a sub-folder of the same name.
     `NAME.gif` becomes `NAME.png`. With `compare`, `NAME.SUFFIX` has `NAME-compare.png`.
-
-    Returns:
-      One job per picture, at least one per input.
 
     Raises:
       UsageError: an input does not exist or has no pictures, the output is not a
@@ -56,6 +53,11 @@ def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list
 
 def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
     """The pictures of one input, each with its name below the output folder."""
+
+    def is_file_or_missing(name: str) -> bool:  # True for a link to a missing file
+        path = os.path.join(given, name)
+        return os.path.isfile(path) or not os.path.exists(path)
+
     if os.path.isfile(given):
         yield given, os.path.basename(given)
         return
@@ -66,7 +68,7 @@ def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
         names = [
             name
             for name in walk(given, SUFFIXES + _OTHER_SUFFIXES)
-            if not name.startswith(below) and _is_file_or_missing(given, name)
+            if not name.startswith(below) and is_file_or_missing(name)
         ]
     except OSError as error:
         raise UsageError(
@@ -84,12 +86,6 @@ def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
         )
     for name in pictures:
         yield os.path.join(given, name), name
-
-
-def _is_file_or_missing(folder: str, name: str) -> bool:
-    """True for a file, and for a link to a file that does not exist."""
-    path = os.path.join(folder, name)
-    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def _check(jobs: Sequence[Job], output: str) -> None:

@@ -12,34 +12,26 @@ import tensorflow as tf
 from PIL import Image
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEADER_SIZE = 33  # signature and first chunk
-_BIT_DEPTH = 24  # its position in the header
+_BIT_DEPTH = 24  # its position in the file
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _PAETH = 4  # number of the filter
 _STRIP_BYTES = 2**18
 # Color spaces, resolution, EXIF and texts. Chunks that describe how pixels are stored
 # would be wrong for the new pixels.
-_PORTABLE_CHUNKS = (
-    *(b"cHRM", b"cICP", b"gAMA", b"iCCP", b"sRGB", b"mDCV", b"cLLI"),
-    *(b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt"),
-)
+_KEPT_CHUNKS = b"cHRM cICP gAMA iCCP sRGB mDCV cLLI pHYs eXIf tEXt zTXt iTXt".split()
 
 
 def read_png(path: str, has_transparent_color: bool) -> tuple[np.ndarray, bytes]:
-    """Reads a PNG file.
+    """Reads a PNG file: pixels, uint8 or uint16 [H, W, 1 to 4], and chunks to keep.
 
     Palettes become color, and fewer than 8 bits become 8. A color that is declared
     transparent becomes an alpha channel, because changed pixels no longer have it.
-
-    Returns:
-      The pixels, uint8 or uint16 [H, W, 1 to 4], and the chunks that stay valid when
-      the pixels change.
 
     Raises:
       ValueError: the file is damaged.
     """
     with open(path, "rb") as file:
-        bits = file.read(_HEADER_SIZE)[_BIT_DEPTH]
+        bits = file.read(_BIT_DEPTH + 1)[_BIT_DEPTH]
         chunks = _read_chunks(file)
     try:
         with tf.device("CPU:0"):
@@ -59,7 +51,7 @@ def _read_chunks(file: BinaryIO) -> bytes:
     file.seek(len(_SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        if kind in _PORTABLE_CHUNKS:
+        if kind in _KEPT_CHUNKS:
             chunks.append(head + file.read(length + 4))
         else:
             file.seek(length + 4, io.SEEK_CUR)
