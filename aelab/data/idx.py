@@ -9,7 +9,7 @@ import math
 import os
 import struct
 import zlib
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -37,10 +37,7 @@ def idx_header(shape: tuple[int, ...]) -> bytes:
 
 
 class IdxFile:
-    """An IDX file of bytes, read from the beginning, some items at a time.
-
-    `shape` is the shape in the header; its first size is the number of items.
-    """
+    """An IDX file of bytes, whose `shape[0]` items are read some at a time."""
 
     def __init__(self, path: str, dimensions: int):
         """Opens a file, gzipped if its name ends in `.gz`, and reads its header.
@@ -52,7 +49,7 @@ class IdxFile:
         self._path, is_gzip = path, path.endswith(".gz")
         open_file: Any = gzip.open if is_gzip else open
         try:
-            self._file = open_file(path, "rb")
+            self._file: BinaryIO = open_file(path, "rb")
             room = os.path.getsize(path) * (_DEFLATE_MAX_RATIO if is_gzip else 1)
         except OSError as error:
             raise UsageError(f"{path} can't be read: {error}") from None
@@ -109,8 +106,7 @@ class IdxFile:
 
     def _bytes(self, count: int) -> bytes:
         try:
-            content: bytes = self._file.read(count)
-            return content
+            return self._file.read(count)
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"{self._path} can't be read: {error}") from None
 

@@ -32,10 +32,7 @@ class ImageFolder:
     """
 
     def __init__(self, files: list[tuple[str, int]], config: Config, left_out: int):
-        """Takes checked `files`: path within `config.data_dir` and size in bytes.
-
-        `left_out` of the allowed `max_bad_files` were already skipped.
-        """
+        """Takes checked `files`, path and bytes, without `left_out` bad ones."""
         self._folder, self._files = config.data_dir, files
         self._limit, self._left_out = config.max_bad_files, left_out
         self._bad: set[str] = set()

@@ -98,11 +98,8 @@ class Splits(NamedTuple):
 # `--seed` distinguishes runs on the same set.
 _SYNTHETIC = {"train": (60_000, 1), "eval": (10_000, 2)}
 _PREFIXES = {"train": "train", "eval": "t10k"}
-_OFFICIAL_FILES = tuple(
-    f"{prefix}-{kind}-ubyte.gz"
-    for prefix in _PREFIXES.values()
-    for kind in ("images-idx3", "labels-idx1")
-)
+_KINDS = ("images-idx3", "labels-idx1")
+_OFFICIAL_FILES = [f"{p}-{k}-ubyte.gz" for p in _PREFIXES.values() for k in _KINDS]
 
 
 def open_synthetic(config: Config, split: str) -> Source:
@@ -203,11 +200,8 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
     if not os.path.isdir(folder):
         raise UsageError(f"--data_dir={folder} is not a folder")
     prefix = _PREFIXES[split]
-    names = (f"{prefix}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
-    plain = (os.path.join(folder, name) for name in names)
-    path, labels_path = (
-        next(filter(os.path.exists, (p, f"{p}.gz")), "") for p in plain
-    )
+    both = (os.path.join(folder, f"{prefix}-{kind}-ubyte") for kind in _KINDS)
+    path, labels_path = (next(filter(os.path.exists, [p, p + ".gz"]), "") for p in both)
     if not path:
         raise UsageError(
             f"--data_dir={folder} has no {prefix}-images-idx3-ubyte, "

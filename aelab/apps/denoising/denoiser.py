@@ -118,9 +118,8 @@ class Denoiser:
             outputs = self._restore(np.stack(tiles))
             for (y, x), output in zip(group, outputs, strict=True):
                 rows = slice(y.first - y.start, y.end - y.start)
-                columns = slice(x.first - x.start, x.end - x.start)
-                used = output[rows, columns]
-                result[y.first : y.end, x.first : x.end, :colors] = used
+                cols = slice(x.first - x.start, x.end - x.start)
+                result[y.first : y.end, x.first : x.end, :colors] = output[rows, cols]
         return result
 
     def _restore(self, tiles: np.ndarray) -> np.ndarray:

@@ -23,7 +23,6 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "WEBP": {"lossless": True, "exact": True},
     "TIFF": {"compression": "tiff_deflate"},
-    "BMP": {},
 }
 _MAX_DPI = 65535  # the largest value that JPEG can hold
 
@@ -78,17 +77,14 @@ def write_picture(path: str, picture: Picture) -> None:
             return
         pixels = picture.pixels
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        options = _SAVE_OPTIONS[picture.format] | picture.metadata
+        options = _SAVE_OPTIONS.get(picture.format, {}) | picture.metadata
         image.save(temporary, picture.format, **options)
 
 
 def write_comparison(path: str, before: np.ndarray, after: Picture) -> None:
-    """Writes a picture before and after denoising, side by side, as PNG.
+    """Writes a picture before and after denoising as PNG, side by side.
 
-    `before` has the type and shape of the pixels of `after`.
-
-    Raises:
-      OSError: it can't be written; an existing file stays as it is.
+    `before` has the type and shape of `after.pixels`. Fails like `write_picture`.
     """
     chunks = after.chunks or png.make_chunks(after.metadata)
     with atomic_write(path) as temporary:

@@ -9,8 +9,7 @@ from aelab.errors import UsageError
 from aelab.system.console import warn
 from aelab.system.files import temporary_path
 
-# Pictures that a user may expect to be denoised.
-_OTHER_SUFFIXES = (".avif", ".heic", ".jp2", ".jxl")
+_OTHER_SUFFIXES = (".avif", ".heic", ".jp2", ".jxl")  # pictures that are skipped
 
 
 class Job(NamedTuple):
@@ -53,39 +52,32 @@ def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list
 
 def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
     """The pictures of one input, each with its name below the output folder."""
-
-    def is_file_or_missing(name: str) -> bool:  # True for a link to a missing file
-        path = os.path.join(given, name)
-        return os.path.isfile(path) or not os.path.exists(path)
-
     if os.path.isfile(given):
         yield given, os.path.basename(given)
         return
     if not os.path.isdir(given):
         raise UsageError(f"INPUT {given}: no such file or folder")
     below = os.path.relpath(os.path.realpath(output), os.path.realpath(given)) + os.sep
+    found = walk(given, SUFFIXES + _OTHER_SUFFIXES)
     try:
-        names = [
-            name
-            for name in walk(given, SUFFIXES + _OTHER_SUFFIXES)
-            if not name.startswith(below) and is_file_or_missing(name)
-        ]
+        paths = {n: os.path.join(given, n) for n in found if not n.startswith(below)}
     except OSError as error:
         raise UsageError(
             f"INPUT {error.filename} can't be read: {error.strerror}"
         ) from None
+    # Links to missing files stay.
+    names = [n for n, p in paths.items() if os.path.isfile(p) or not os.path.exists(p)]
+    suffixes = ", ".join(SUFFIXES)
     pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
     if others := sorted(set(names) - set(pictures)):
         warn(
             f"INPUT {given}: {len(others)} pictures are skipped, for example "
-            f"{others[0]}; those in {', '.join(SUFFIXES)} can be denoised"
+            f"{others[0]}; those in {suffixes} can be denoised"
         )
     if not pictures:
-        raise UsageError(
-            f"INPUT {given} has no pictures, no files in {', '.join(SUFFIXES)}"
-        )
+        raise UsageError(f"INPUT {given} has no pictures, no files in {suffixes}")
     for name in pictures:
-        yield os.path.join(given, name), name
+        yield paths[name], name
 
 
 def _check(jobs: Sequence[Job], output: str) -> None:

@@ -73,9 +73,6 @@ def write_png(path: str, parts: Sequence[np.ndarray], chunks: bytes = b"") -> No
     write, see `read_png`. Strips of rows need little memory besides the pixels. All
     rows have the Paeth filter. Files are less than a tenth larger than those written by
     libpng, which chooses a filter for each row.
-
-    Raises:
-      OSError: the file can't be written.
     """
     height, _, channels = parts[0].shape
     width, size = sum(part.shape[1] for part in parts), parts[0].itemsize
