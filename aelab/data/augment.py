@@ -12,11 +12,7 @@ from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, random_bits
 
 
 def augment(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
-    """Applies all augmentations, in the order of the registry.
-
-    Each has its own stream of random numbers, selected by its position. The first one
-    has the stream of `key`.
-    """
+    """Applies all augmentations in the registry's order, with keys as in `corrupt`."""
     for position, (name, target) in enumerate(AUGMENTATIONS.items()):
         function = load(target, f"augmentation {name}")
         images = function(images, key.offset_by(position * NEXT_MEMBER), config)

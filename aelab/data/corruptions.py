@@ -27,8 +27,7 @@ def _bits_of(images: tf.Tensor, key: Key) -> tf.Tensor:
     return random_bits(key, shape[0], tf.reduce_prod(shape[1:]))
 
 
-# XLA compiles this into one pass. No sum or product is rounded twice, so any other way
-# to compute it gives the same numbers.
+# XLA compiles this into one pass. Other ways to compute it give the same numbers.
 @tf.function(jit_compile=True, autograph=False)
 def _add_and_clip(images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     noise = tf.gather(table, tf.cast(bits, tf.int32))
@@ -50,9 +49,8 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Adds Gaussian noise of `noise_stddev` and clips to [0, 1].
 
     The usual corruption of denoising autoencoders (Vincent et al. 2008). Each noise
-    value is one of 65,536, see `normal_table`. To look up, add and clip them in one
-    pass takes a quarter of the time of `tf.random.stateless_normal`, and no compiler
-    can round them differently.
+    value is one of 65,536, see `normal_table`. To look up, add and clip them takes a
+    quarter of the time of `tf.random.stateless_normal`.
 
     With `noise_stddev_max` each image has its own level, uniform between the two and
     one of 65,536 values. One model then learns to remove noise of unknown level
@@ -88,18 +86,16 @@ def salt_and_pepper(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     Applied per value, like `skimage.util.random_noise(mode="s&p")`: one channel of a
     colored pixel may be hit and another not. The rate is rounded to a 65,536th.
     """
-    hits = round(config.salt_and_pepper_rate * LEVELS)
-    bits = _bits_of(images, key)
-    return _replace(images, bits, tf.constant(hits // 2), tf.constant(hits))
+    hits = tf.constant(round(config.salt_and_pepper_rate * LEVELS))
+    return _replace(images, _bits_of(images, key), hits // 2, hits)
 
 
 def masking(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Sets each value with probability `masking_rate` to 0.
 
     The noise of Vincent et al. 2008, whose "components" of the input are also single
-    values: one channel of a colored pixel may be lost and another not. They mask the
-    same number of values in each image; here each value is drawn independently. The
-    rate is rounded to a 65,536th.
+    values, as in `salt_and_pepper`. They mask the same number of values in each image;
+    here each value is drawn independently. The rate is rounded to a 65,536th.
     """
     hits = tf.constant(round(config.masking_rate * LEVELS))
     return _replace(images, _bits_of(images, key), hits, hits)
@@ -107,14 +103,11 @@ def masking(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 
 @functools.lru_cache(maxsize=4)
 def photon_table(peak: float) -> np.ndarray:
-    """Cumulative distribution functions of photon counts, for 256 intensities.
+    """Cumulative distribution functions of photon counts: int32 [256, K].
 
-    Args:
-      peak: mean number of photons where an image is 1.
-
-    Returns:
-      int32 [256, K] with K a power of two: entry (i, k) is the probability of at most k
-      photons where an image is i / 255, in 65,536ths. The last column is 65,536.
+    K is a power of two. Entry (i, k) is the probability of at most k photons where an
+    image is i / 255, in 65,536ths; `peak` is their mean number where it is 1. The last
+    column is 65,536.
     """
     counts = np.arange(1 << (int(peak + 6 * math.sqrt(peak)) + 10).bit_length())
     means = peak * np.arange(1, LEVELS_PER_BYTE)[:, np.newaxis] / 255
@@ -129,11 +122,9 @@ def photon_table(peak: float) -> np.ndarray:
 def _count_photons(
     images: tf.Tensor, bits: tf.Tensor, functions: tf.Tensor, shown: tf.Tensor
 ) -> tf.Tensor:
-    """Looks up counts in the distribution functions; count k becomes `shown[k]`.
-
-    The count is the number of entries of a value's function that are at most its bits.
-    A binary search without branches, which is faster than `tf.searchsorted`.
-    """
+    """Looks up counts in the distribution functions; count k becomes `shown[k]`."""
+    # The count is the number of entries of a value's function that are at most its
+    # bits, by a binary search without branches, faster than `tf.searchsorted`.
     num_counts = functions.shape[1]
     light = tf.cast(tf.round(images * 255), tf.int32)
     bits = tf.reshape(tf.cast(bits, tf.int32), tf.shape(images))
@@ -154,14 +145,10 @@ def poisson(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     nearest 8-bit value. The count is the position of a random 16-bit number in the
     distribution function, see `photon_table`.
     """
-    functions = photon_table(config.poisson_peak)
-    shown = np.minimum(np.arange(functions.shape[1]) / config.poisson_peak, 1.0)
-    return _count_photons(
-        images,
-        _bits_of(images, key),
-        tf.constant(functions),
-        tf.constant(shown, tf.float32),
-    )
+    functions = tf.constant(photon_table(config.poisson_peak))
+    counts = np.arange(functions.shape[1])
+    shown = tf.constant(np.minimum(counts / config.poisson_peak, 1.0), tf.float32)
+    return _count_photons(images, _bits_of(images, key), functions, shown)
 
 
 def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
@@ -169,23 +156,16 @@ def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 
     The quality is libjpeg's, 1 to 100; chroma has half the resolution. Images of three
     channels are RGB. For other numbers of channels, each channel becomes a gray file.
-    Nothing is random.
     """
-    del key
-    pixels = tf.cast(tf.round(images * 255), tf.uint8)
-    is_rgb = images.shape[-1] == 3
-    if not is_rgb:  # [n * C, H, W, 1]
-        channels_first = tf.transpose(pixels, [0, 3, 1, 2])
-        shape = tf.shape(channels_first)
-        pixels = tf.reshape(channels_first, [-1, shape[2], shape[3], 1])
 
     def through_file(image: tf.Tensor) -> tf.Tensor:
         file = tf.io.encode_jpeg(image, quality=config.jpeg_quality)
         return tf.io.decode_jpeg(file, dct_method="INTEGER_ACCURATE")
 
-    pixels = tf.map_fn(through_file, pixels)
-    if not is_rgb:
-        pixels = tf.transpose(tf.reshape(pixels, shape), [0, 2, 3, 1])
+    pixels = tf.cast(tf.round(images * 255), tf.uint8)
+    channels = images.shape[-1]
+    parts = [pixels] if channels == 3 else tf.split(pixels, channels, axis=3)
+    pixels = tf.concat([tf.map_fn(through_file, part) for part in parts], axis=3)
     decoded = tf.gather(tf.constant(unit_table()), tf.cast(pixels, tf.int32))
     return tf.ensure_shape(decoded, images.shape)
 
@@ -193,9 +173,8 @@ def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 def corrupt(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Applies the corruptions that `config` names, from left to right.
 
-    Each has its own stream of random numbers, selected by its position. So corruptions
-    are independent of each other, and of a repeat of the same one. The first one has
-    the stream of `key`.
+    The first has the random numbers of `key`, and each of the others, even if it is a
+    repeat, has its own.
     """
     for position, name in enumerate(config.corruptions()):
         function = load(CORRUPTIONS[name], f"--corruption={name}")
@@ -207,12 +186,12 @@ def describe(config: Config) -> str:
     """The corruptions with their levels, in order, as readable text."""
     members = []
     for name in config.corruptions():
-        of_it = [
-            field
+        levels = [
+            f"{field} {level}"
             for field, declared in FIELDS.items()
             if name in declared.metadata["only_with"].get("corruption", ())
+            and (level := getattr(config, field))
         ]
-        levels = [f"{n} {getattr(config, n)}" for n in of_it if getattr(config, n)]
         if levels:
             members.append(f"{name} ({', '.join(levels)})")
     return ", ".join(members) or "none"

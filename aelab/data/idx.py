@@ -9,7 +9,7 @@ import math
 import os
 import struct
 import zlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -20,14 +20,7 @@ _DEFLATE_MAX_RATIO = 1032  # bytes that a byte of gzip can hold (zlib.net/zlib_t
 
 
 def read_idx(path: str, dimensions: int) -> np.ndarray:
-    """Reads a whole IDX file of bytes, gzipped if its name ends in `.gz`.
-
-    Args:
-      path: the file.
-      dimensions: number of dimensions the file must have: 3 for images, 1 for labels.
-
-    Returns:
-      uint8 array of the shape in the file's header.
+    """Reads a whole IDX file of bytes: uint8, of the shape in its header.
 
     Raises:
       UsageError: `IdxFile` refuses the file, or the file has no values.
@@ -44,34 +37,26 @@ def idx_header(shape: tuple[int, ...]) -> bytes:
 
 
 class IdxFile:
-    """An IDX file of bytes, read from the beginning, some items at a time.
-
-    Attributes:
-      shape: the shape in the header; its first size is the number of items.
-    """
+    """An IDX file of bytes, whose `shape[0]` items are read some at a time."""
 
     def __init__(self, path: str, dimensions: int):
         """Opens a file, gzipped if its name ends in `.gz`, and reads its header.
 
         Raises:
-          UsageError: the file can't be read, is empty, has another magic number, or is
-            too short for the shape in its header.
+          UsageError: the file can't be read, is empty, has another magic number (images
+            have 3 dimensions, labels 1), or is too short for the shape in its header.
         """
-        self._path = path
+        self._path, is_gzip = path, path.endswith(".gz")
+        open_file: Any = gzip.open if is_gzip else open
         try:
-            # `close` closes both, the outer one first.
-            self._raw: BinaryIO = open(path, "rb")  # noqa: SIM115
-            room = os.path.getsize(path)
-            self._file: BinaryIO | gzip.GzipFile = self._raw
-            if path.endswith(".gz"):
-                self._file = gzip.GzipFile(fileobj=self._raw)
-                room *= _DEFLATE_MAX_RATIO
+            self._file: BinaryIO = open_file(path, "rb")
+            room = os.path.getsize(path) * (_DEFLATE_MAX_RATIO if is_gzip else 1)
         except OSError as error:
             raise UsageError(f"{path} can't be read: {error}") from None
         try:
             self.shape = self._header(dimensions, room)
         except UsageError:
-            self.close()
+            self._file.close()
             raise
         self._left = self.shape[0]
 
@@ -79,27 +64,17 @@ class IdxFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the file."""
         self._file.close()
-        self._raw.close()
 
     def read(self, count: int) -> np.ndarray:
-        """Reads the next `count` items; at least so many must be left.
-
-        Returns:
-          uint8 [count, ...].
+        """Reads the next `count` items, uint8 [count, ...]; so many must be left.
 
         Raises:
-          UsageError: the file can't be read, or is shorter or longer than its header
-            says.
+          UsageError: the file can't be read, or its length contradicts its header.
         """
         rest = self.shape[1:]
-        size = count * math.prod(rest)
-        values = self._bytes(size)
-        if len(values) < size:
+        values = self._bytes(count * math.prod(rest))
+        if len(values) < count * math.prod(rest):
             raise UsageError(
                 f"{self._path} is cut short: its header says {_by(self.shape)} bytes, "
                 "but fewer follow"

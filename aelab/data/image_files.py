@@ -1,7 +1,7 @@
 """Finds and reads picture files: PNG, JPEG, WebP, BMP, GIF and TIFF.
 
-`walk` and `opened` are for all that reads pictures, `picture_names` and `read_square`
-for training. These use the first frame of an animation and apply EXIF orientation.
+`picture_names` and `read_square` are for training, the others for all that reads
+pictures. `read_square` uses the first frame of an animation, with EXIF orientation.
 Transparent pixels are composited onto white, except a transparent color of a 16-bit RGB
 PNG file, of which Pillow keeps only the upper bits. 16-bit values lose their lower 8
 bits. Palettes and CMYK become RGB, and color becomes gray (the luma of ITU-R BT.601),
@@ -9,12 +9,12 @@ by Pillow's formulas, without color profiles.
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import stat
 import warnings
 from collections.abc import Iterator
+from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -24,26 +24,19 @@ from aelab.errors import UsageError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_MODES = {1: "L", 3: "RGB"}  # Pillow's, by the number of channels
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
 _EVAL_SHARE = 0.1
-_FILE_ERRORS = (
-    None,  # Pillow's own errors have no number
-    *(errno.ENOENT, errno.EACCES, errno.EPERM),
-    *(errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG),
-)
+# None: Pillow's own errors have no number.
+_FILE_ERRORS = (None, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM)
 
 
 def walk(
     folder: str, suffixes: tuple[str, ...] = SUFFIXES, follow_links: bool = False
 ) -> Iterator[str]:
-    """Finds the files below a folder whose names end in one of `suffixes`.
+    """Relative paths of the files below a folder with one of `suffixes`, in any case.
 
-    The case of a suffix does not matter. Names that begin with a dot are skipped, and
-    links to folders unless `follow_links` is True.
-
-    Yields:
-      Paths relative to `folder`, sorted within each folder.
+    They are sorted within each folder. Names that begin with a dot are skipped, and
+    links to folders unless `follow_links`.
 
     Raises:
       OSError: a folder can't be read.
@@ -58,10 +51,10 @@ def walk(
     seen = set()
     for path, folders, files in os.walk(folder, onerror=fail, followlinks=follow_links):
         status = os.stat(path)
-        if (status.st_dev, status.st_ino) in seen:  # links may form a cycle
+        if (identity := (status.st_dev, status.st_ino)) in seen:  # a cycle of links
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         folders[:] = visible(folders)
         for name in visible(files):
             if name.lower().endswith(suffixes):
@@ -69,20 +62,13 @@ def walk(
 
 
 def picture_names(folder: str, split: str) -> list[str]:
-    """The pictures below a folder that belong to one split, by name.
+    """The pictures below a folder, links included, that belong to `train` or `eval`.
 
     The split of a picture depends only on its path within the folder: it is `eval` if a
     hash of the path is in the lowest tenth of all possible hashes. So it is the same in
     every run, wherever the folder is, and whether other pictures are added or removed.
-    If a split would be empty, the picture with the nearest hash is moved into it.
-
-    Args:
-      folder: the folder; links to other folders are followed.
-      split: `train` or `eval`.
-
-    Returns:
-      Paths relative to `folder`, in the order of their hashes, so that the first ones
-      are a fair sample of all.
+    If a split would be empty, the picture with the nearest hash is moved into it. The
+    paths are relative, in the order of hashes: the first are a fair sample of all.
 
     Raises:
       UsageError: a folder can't be read, or there are fewer than two pictures.
@@ -99,7 +85,7 @@ def picture_names(folder: str, split: str) -> list[str]:
             f"one to evaluate on, with names in {', '.join(SUFFIXES)}; it holds "
             f"{len(hashes)}"
         )
-    names = sorted(hashes, key=lambda name: hashes[name])
+    names = sorted(hashes, key=hashes.__getitem__)
     lowest = sum(value < _EVAL_SHARE for value in hashes.values())
     count = min(max(lowest, 1), len(names) - 1)
     return names[:count] if split == "eval" else names[count:]
@@ -114,20 +100,13 @@ def _hash(name: str) -> float:
 def read_square(
     path: str, size: int, channels: int, down: int, right: int
 ) -> np.ndarray:
-    """Reads a square crop of a picture at its own resolution.
+    """Reads a square crop of a picture: uint8 [size, size, channels], gray or RGB.
 
-    Args:
-      path: the file.
-      size: side of the square, in pixels.
-      channels: 1 for gray, 3 for RGB.
-      down: vertical position, in [0, 2**32). Of n possible positions it selects number
-        floor(down * n / 2**32), counted from the top: 2**31 is the middle, and random
-        numbers give each position the same probability. Positions refer to the stored
-        pixels, before EXIF orientation is applied (TIFF: after).
-      right: horizontal position, counted from the left.
-
-    Returns:
-      uint8 [size, size, channels].
+    It has the picture's resolution. Of n possible positions, counted from the top,
+    `down` in [0, 2**32) selects number floor(down * n / 2**32), and `right` likewise,
+    counted from the left: 2**31 is the middle, and random numbers give each position
+    the same probability. Positions refer to the stored pixels, before EXIF orientation
+    is applied (TIFF: after).
 
     Raises:
       Exception: it can't be read, or is too small; see `failure_reason`.
@@ -142,14 +121,11 @@ def read_square(
 
 @contextlib.contextmanager
 def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
-    """Opens a picture and reads only its header.
-
-    Its content determines the format, not its name. It must have `size` pixels in each
-    direction.
+    """Opens a picture of any name and reads only its header.
 
     Raises:
-      Exception: it can't be read, is too small, or is a TIFF file that Pillow can't
-        read completely; see `failure_reason`.
+      Exception: it can't be read, has less than `size` pixels in a direction, or is a
+        TIFF file that Pillow can't read completely; see `failure_reason`.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -182,10 +158,7 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
 
 
 def is_permanent(error: Exception) -> bool:
-    """True if an error of this module is caused by the file itself.
-
-    Lack of memory or open files and a failing disk are not permanent.
-    """
+    """True for a bad file, False for lack of memory or open files or a failing disk."""
     if isinstance(error, OSError):
         return error.errno in _FILE_ERRORS
     return not isinstance(error, MemoryError)
@@ -202,7 +175,7 @@ def failure_reason(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` in a form that can be printed in one line, for example a file's name."""
+    """`text`, for example a file's name, with what can't be printed escaped."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
@@ -229,5 +202,5 @@ def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    pixels = np.asarray(picture.convert(_MODES[channels]))
+    pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(picture.height, picture.width, channels)

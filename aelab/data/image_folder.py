@@ -1,29 +1,18 @@
-"""A folder of pictures as an image source.
+"""A folder of pictures as an image source. Only their names are kept in memory."""
 
-Only the names of the files are kept in memory. A picture is decoded, and a square is
-cropped out of it, each time it is requested. The caller passes in two numbers that
-determine the position of the crop, so that it does not depend on who asks or how many
-times.
-"""
-
+import copy
 import hashlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 from tqdm import tqdm
 
 from aelab.config import Config
-from aelab.data.image_files import (
-    failure_reason,
-    is_permanent,
-    opened,
-    picture_names,
-    printable,
-    quiet_pillow,
-    read_square,
-)
+from aelab.data import image_files
+from aelab.data.image_files import failure_reason, printable
 from aelab.errors import ImageError, UsageError
 from aelab.system.console import warn
 
@@ -34,33 +23,28 @@ _MAX_LISTED = 5  # bad files that one message names
 
 
 class ImageFolder:
-    """A source of square crops of picture files.
+    """A source of square crops of picture files, decoded each time.
 
     A picture that is gone or can't be decoded when it is requested counts towards
     `max_bad_files`, and the source's next picture replaces it: the same one each time,
     as long as the files do not change. Transient failures (lack of memory, a failing
     disk) are errors, and no other picture is used.
-
-    Attributes:
-      image_shape: (`image_size`, `image_size`, `image_channels`).
     """
 
-    def __init__(
-        self, folder: str, files: list[tuple[str, int]], config: Config, bad: "BadFiles"
-    ):
-        """Takes checked `files`: path within `folder` and size in bytes."""
-        self._folder, self._files = folder, files
-        self._config, self._bad = config, bad
+    def __init__(self, files: list[tuple[str, int]], config: Config, left_out: int):
+        """Takes checked `files`, path and bytes, without `left_out` bad ones."""
+        self._folder, self._files = config.data_dir, files
+        self._limit, self._left_out = config.max_bad_files, left_out
+        self._bad: set[str] = set()
+        self._lock = threading.Lock()
         size = config.image_size
         self.image_shape: tuple[int, int, int] = (size, size, config.image_channels)
 
     @property
     def fingerprint(self) -> str:
-        """A short text that is equal for equal names and sizes in bytes, in order.
+        """Depends on the pictures' names and sizes in bytes, in order.
 
-        It changes when pictures are added, removed, renamed, or saved with another
-        number of bytes. No file is read for it, so it does not change when pixels do
-        but the number of bytes does not.
+        No file is read for it, so pixels can change while it stays the same.
         """
         digest = hashlib.sha256()
         for name, size in self._files:
@@ -75,13 +59,10 @@ class ImageFolder:
         return self.crops(indices, np.full([len(indices), 2], _MIDDLE, np.uint32))
 
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Square crops of the pictures at `indices`, see `SupportsCrops.crops`.
+        """Square crops of the pictures at `indices`, see `Source`.
 
-        Threads may call it at the same time: Pillow decodes without Python's lock.
-
-        Args:
-          indices: int64 [n].
-          places: uint32 [n, 2], `down` and `right` of `read_square`.
+        `places` are `down` and `right` of `read_square`. Threads may call it at the
+        same time: Pillow decodes without Python's lock.
 
         Raises:
           ImageError: more than `max_bad_files` pictures can't be used, or reading one
@@ -99,40 +80,26 @@ class ImageFolder:
             name, _ = self._files[number % len(self)]
             path = os.path.join(self._folder, name)
             try:
-                return read_square(path, size, channels, down, right)
+                return image_files.read_square(path, size, channels, down, right)
             except Exception as error:  # Pillow raises nothing narrower
-                if not is_permanent(error):
-                    raise ImageError(
-                        f"{printable(path)} can't be read: {failure_reason(error)}"
-                    ) from None
-                self._bad.add(path, failure_reason(error))
+                shown, reason = printable(path), failure_reason(error)
+                if not image_files.is_permanent(error):
+                    raise ImageError(f"{shown} can't be read: {reason}") from None
+                self._count_bad(path, f"{shown} can't be used: {reason}")
         raise ImageError(f"no picture in {self._folder} can be read any more")
 
     def take(self, count: int) -> "ImageFolder":
-        """A source of the first `count` pictures, at least 1 and no more than all."""
-        return ImageFolder(self._folder, self._files[:count], self._config, self._bad)
+        """A source of the first `count` pictures, which counts bad files with this."""
+        source = copy.copy(self)
+        source._files = self._files[:count]
+        return source
 
-
-class BadFiles:
-    """Counts the files that turn out to be bad when they are decoded."""
-
-    def __init__(self, limit: int, left_out: int):
-        """`left_out` of the allowed `limit` were already skipped during the scan."""
-        self._limit, self._left_out = limit, left_out
-        self._paths: set[str] = set()
-        self._lock = threading.Lock()
-
-    def add(self, path: str, reason: str) -> None:
-        """Counts a bad file, and warns the first time.
-
-        Raises:
-          ImageError: there are more than `limit`.
-        """
-        message = f"{printable(path)} can't be used: {reason}"
+    def _count_bad(self, path: str, message: str) -> None:
+        """Warns the first time; raises ImageError if there are too many."""
         with self._lock:
-            is_known = path in self._paths
-            self._paths.add(path)
-            if self._left_out + len(self._paths) > self._limit:
+            is_known = path in self._bad
+            self._bad.add(path)
+            if self._left_out + len(self._bad) > self._limit:
                 raise ImageError(
                     f"{message}; --max_bad_files={self._limit} allows no more; with a "
                     "higher limit the next picture replaces it"
@@ -146,10 +113,6 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
 
     Reads the header of each, in several threads, with a progress bar on a terminal.
 
-    Args:
-      config: `data_dir`, `image_size`, `image_channels` and `max_bad_files`.
-      split: `train` or `eval`.
-
     Raises:
       UsageError: `picture_names` refuses the folder, or too many files of the split are
         bad (more than `max_bad_files`, or all). A bad file is not a picture, or is
@@ -157,21 +120,21 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
       OSError: the disk fails, or there are too many open files.
     """
     folder, limit = config.data_dir, config.max_bad_files
-    names = picture_names(folder, split)
+    names = image_files.picture_names(folder, split)
     files, bad = _scan(folder, names, config.image_size, f"Pictures, {split}")
     lines = [f"{printable(name)}: {reason}" for name, reason in bad.items()]
     if len(bad) > limit or not files:
         more = f"more than --max_bad_files={limit} allows"
         rest = len(lines) - _MAX_LISTED
         listed = lines[:_MAX_LISTED] + [f"and {rest} more"] * (rest > 0)
-        raise UsageError(
+        first = (
             f"--data_dir={folder}: {len(bad)} of the {len(names)} pictures for {split} "
             f"can't be used, {more if len(bad) > limit else 'so none is left'}:"
-            + "".join(f"\n  {line}" for line in listed)
         )
+        raise UsageError("\n  ".join([first, *listed]))
     for line in lines:
         warn(f"left out of --data_dir={folder}: {line}")
-    return ImageFolder(folder, files, config, BadFiles(limit, len(bad)))
+    return ImageFolder(files, config, len(bad))
 
 
 def _scan(
@@ -179,33 +142,21 @@ def _scan(
 ) -> tuple[list[tuple[str, int]], dict[str, str]]:
     """Name and size in bytes of each usable picture; the reasons for all others."""
 
-    def check(block: list[str]) -> list[int | str]:
-        return [_bytes_or_reason(os.path.join(folder, n), image_size) for n in block]
+    def check(name: str) -> int | str:
+        path = os.path.join(folder, name)
+        try:
+            with image_files.opened(path, image_size):
+                return os.path.getsize(path)
+        except Exception as error:  # Pillow raises nothing narrower
+            if not image_files.is_permanent(error):
+                raise
+            return failure_reason(error)
 
-    files: list[tuple[str, int]] = []
-    bad: dict[str, str] = {}
     blocks = [names[i : i + _SCAN_BLOCK] for i in range(0, len(names), _SCAN_BLOCK)]
-    with (
-        quiet_pillow(),
-        ThreadPoolExecutor(_SCAN_THREADS) as threads,
-        tqdm(total=len(names), desc=title, disable=None, delay=1, leave=False) as bar,
-    ):
-        for block, results in zip(blocks, threads.map(check, blocks), strict=True):
-            for name, result in zip(block, results, strict=True):
-                if isinstance(result, int):
-                    files.append((name, result))
-                else:
-                    bad[name] = result
-            bar.update(len(block))
-    return files, bad
-
-
-def _bytes_or_reason(path: str, image_size: int) -> int | str:
-    """A picture's size in bytes, or why it can't be used, judging by its header."""
-    try:
-        with opened(path, image_size):
-            return os.path.getsize(path)
-    except Exception as error:  # Pillow raises nothing narrower
-        if not is_permanent(error):
-            raise
-        return failure_reason(error)
+    with image_files.quiet_pillow(), ThreadPoolExecutor(_SCAN_THREADS) as threads:
+        checked = threads.map(lambda block: list(map(check, block)), blocks)
+        results = chain.from_iterable(checked)
+        bar = tqdm(results, title, len(names), disable=None, delay=1, leave=False)
+        found = list(zip(names, bar, strict=True))
+    files = [(name, size) for name, size in found if isinstance(size, int)]
+    return files, {name: why for name, why in found if isinstance(why, str)}

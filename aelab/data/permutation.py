@@ -6,22 +6,12 @@ _STREAM = 1
 _ROUNDS = 4
 
 
-def example_indices(
-    first: int | tf.Tensor, count: int, size: int, seed: int
-) -> tf.Tensor:
-    """The images that `count` successive training examples show.
+def example_indices(first: tf.Tensor, count: int, size: int, seed: int) -> tf.Tensor:
+    """The images that `count` examples show: int64 [count] in [0, size).
 
-    Each epoch has its own permutation. Positions are computed one at a time and never
-    stored (RandomIndexShuffle: a Feistel-like cipher with cycle walking).
-
-    Args:
-      first: number of the first example, an integer or an int64 scalar.
-      count: number of examples.
-      size: number of images in the source.
-      seed: the run's seed.
-
-    Returns:
-      int64 [count] in [0, size).
+    The examples are those from number `first` (int or int64 scalar) on. Each epoch has
+    its own permutation of the source's `size` images. Positions are computed one at a
+    time and never stored (RandomIndexShuffle: a Feistel-like cipher, cycle walking).
     """
     examples = first + tf.range(count, dtype=tf.int64)
     epochs = tf.cast(examples // size, tf.int32)

@@ -1,12 +1,8 @@
 """Datasets of batches. A batch is a function of the step, and of nothing else.
 
-A run counts examples. Example g shows image `permutation(g mod N)` of epoch `g // N`.
-Its noise, its augmentation and its crop are determined by g. So every epoch shows each
-image once, every batch is full, and batches run across the borders of epochs. To resume
-at step k is to begin at example k * batch_size: there is no state to save.
-
-Each of several replicas makes its own rows of the global batch. The global batch is the
-same, bit for bit, for any number of replicas and workers.
+A run counts examples. The number of an example determines its image, crop, augmentation
+and noise, so each replica can make its own rows of the global batch. docs/design.md has
+the rest.
 """
 
 from collections.abc import Callable
@@ -19,25 +15,19 @@ from aelab.data.augment import augment, dither
 from aelab.data.corruptions import corrupt
 from aelab.data.permutation import example_indices
 from aelab.data.randomness import Key, random_bits
-from aelab.data.sources import ArraySource, Source, SupportsCrops
+from aelab.data.sources import ArraySource, Source
 from aelab.errors import ImageError
 
-# Everything is seeded by one integer; these offsets keep its uses apart.
-_TRAIN_NOISE_STREAM = 1 << 32
-_EVAL_NOISE_STREAM = 2 << 32
-_CROP_STREAM = 3 << 32
-_DITHER_STREAM = 4 << 32
-_AUGMENT_STREAM = 5 << 32
+# Everything is seeded by one integer; these offsets of streams keep its uses apart.
+_TRAIN_NOISE, _EVAL_NOISE, _CROP, _DITHER, _AUGMENT = (n << 32 for n in range(1, 6))
 
 
 class Batch(NamedTuple):
     """The rows of a training batch for one replica.
 
-    Attributes:
-      corrupted: float32 [rows, H, W, C] in [0, 1], the model's input.
-      clean: float32 [rows, H, W, C] in [0, 1], the target.
-      dither: float32 [rows, dither_size] in (-1/2, 1/2), for a model that needs it. A
-        dataset leaves it out otherwise: tf.data has no empty components.
+    `corrupted`, the model's input, and `clean`, the target, are float32 [rows, H, W, C]
+    in [0, 1]. `dither` is float32 [rows, dither_size] in (-1/2, 1/2), for a model that
+    needs it. A dataset leaves it out otherwise: tf.data has no empty components.
     """
 
     corrupted: tf.Tensor
@@ -54,22 +44,11 @@ class EvalBatch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """The rows of every global batch that a worker makes: those of its replicas.
+    """The rows of every global batch that a worker makes: those of its replicas."""
 
-    Attributes:
-      replicas: number of replicas; each has an equal part of the rows.
-      first_replica: number of the worker's first replica.
-      local_replicas: number of replicas that the worker has.
-    """
-
-    replicas: int = 1
-    first_replica: int = 0
-    local_replicas: int = 1
-
-    def place(self, element: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The batch and the replica that the worker's n-th element is for."""
-        batch, local = element // self.local_replicas, element % self.local_replicas
-        return batch, self.first_replica + local
+    replicas: int = 1  # of all workers; each has an equal part of the rows
+    first_replica: int = 0  # number of the worker's first replica
+    local_replicas: int = 1  # number of replicas that the worker has
 
 
 _WHOLE = Share()
@@ -97,41 +76,26 @@ def distribute(
 def read_images(
     source: Source, indices: tf.Tensor, crop_key: Key | None = None
 ) -> tf.Tensor:
-    """Reads images from a source; for images in memory no Python code runs.
+    """The images at `indices`, int64 [n]: float32 [n, H, W, C] in [0, 1].
 
-    Other sources are called once per batch, from several threads. Each image is
-    requested once: the rows that pad an evaluation's last batch are copies.
-
-    Args:
-      source: gives uint8.
-      indices: int64 [n], the images.
-      crop_key: selects the crops of a source that supports them; None = its default
-        crops.
-
-    Returns:
-      float32 [n, H, W, C] in [0, 1].
+    For images in memory no Python code runs. Other sources are called once per batch,
+    from several threads. `crop_key` selects the crops of a source that has them.
+    Without it each image is requested once: the rows that pad an evaluation's last
+    batch are copies.
     """
     if isinstance(source, ArraySource):
         images = tf.gather(source.tensor(), indices)
+    elif crop_key is not None and hasattr(source, "crops"):
+        rows = tf.shape(indices)[0]
+        bits = tf.reshape(random_bits(crop_key, rows, tf.constant(4)), [rows, 2, 2])
+        inputs = [indices, tf.bitcast(bits, tf.uint32)]
+        images = tf.numpy_function(source.crops, inputs, tf.uint8, stateful=False)
     else:
-        if crop_key is not None and isinstance(source, SupportsCrops):
-            inputs = [indices, _places(crop_key, indices)]
-            images = tf.numpy_function(source.crops, inputs, tf.uint8, stateful=False)
-        else:
-            different, rows = tf.unique(indices)
-            images = tf.numpy_function(
-                source.read, [different], tf.uint8, stateful=False
-            )
-            images = tf.gather(images, rows)
-        images.set_shape([indices.shape[0], *source.image_shape])
+        different, rows = tf.unique(indices)
+        images = tf.numpy_function(source.read, [different], tf.uint8, stateful=False)
+        images = tf.gather(images, rows)
+    images.set_shape([indices.shape[0], *source.image_shape])
     return tf.cast(images, tf.float32) / 255.0
-
-
-def _places(key: Key, indices: tf.Tensor) -> tf.Tensor:
-    """Two random numbers per example: uint32 [n, 2]."""
-    rows = tf.shape(indices)[0]
-    bits = random_bits(key, rows, tf.constant(4))
-    return tf.bitcast(tf.reshape(bits, [rows, 2, 2]), tf.uint32)
 
 
 def image_error(error: tf.errors.OpError) -> str:
@@ -149,39 +113,33 @@ def make_train_dataset(
 ) -> tf.data.Dataset:
     """The batches from step `first_step` on, without end.
 
-    Returns:
-      A dataset of tuples, the parts of a `Batch` without those that are None, with
-      `batch_size / replicas` rows each: for every step, one element for each replica
-      of `share`.
+    For every step it has one element for each replica of `share`: a tuple, the parts of
+    a `Batch` that are not None, of `batch_size / replicas` rows.
     """
     rows = config.batch_size // share.replicas
 
-    def batch(element: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        step, replica = share.place(element)
-        first_example = step * config.batch_size + replica * rows
+    def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
         indices = example_indices(first_example, rows, len(source), config.seed)
 
         def key(stream: int) -> Key:
             return Key(tf.constant(stream + config.seed, tf.int64), first_example)
 
-        clean = read_images(source, indices, key(_CROP_STREAM))
-        clean = augment(clean, key(_AUGMENT_STREAM), config)
+        clean = read_images(source, indices, key(_CROP))
+        clean = augment(clean, key(_AUGMENT), config)
         corrupted = corrupt_training(clean, first_example, config)
         if not dither_size:
             return corrupted, clean
-        noise = dither(key(_DITHER_STREAM), rows, dither_size)
+        noise = dither(key(_DITHER), rows, dither_size)
         return corrupted, clean, noise
 
     elements = tf.data.Dataset.counter(first_step * share.local_replicas)
-    return _mapped(elements, batch, share)
+    return _mapped(elements, batch, config, share)
 
 
-def corrupt_training(
-    clean: tf.Tensor, first_example: tf.Tensor, config: Config
-) -> tf.Tensor:
-    """Corrupts the training examples from `first_example` on, an int64 scalar."""
-    stream = tf.constant(_TRAIN_NOISE_STREAM + config.seed, tf.int64)
-    return corrupt(clean, Key(stream, first_example), config)
+def corrupt_training(clean: tf.Tensor, first: tf.Tensor, config: Config) -> tf.Tensor:
+    """Corrupts the training examples from number `first` on, an int64 scalar."""
+    stream = tf.constant(_TRAIN_NOISE + config.seed, tf.int64)
+    return corrupt(clean, Key(stream, first), config)
 
 
 def num_eval_batches(source: Source, config: Config) -> int:
@@ -195,34 +153,36 @@ def make_eval_dataset(
     """All images of `source`, in order, with frozen noise.
 
     The noise depends only on the image's position, not on `--seed` or `--batch_size`,
-    so that any two evaluations can be compared.
-
-    Returns:
-      A dataset of `EvalBatch`. For every global batch it has one element for each
-      replica of `share`, of `batch_size / replicas` rows.
+    so that any two evaluations can be compared. For every global batch it has one
+    `EvalBatch` for each replica of `share`, of `batch_size / replicas` rows.
     """
     rows = config.batch_size // share.replicas
 
-    def batch(element: tf.Tensor) -> EvalBatch:
-        number, replica = share.place(element)
-        first_example = number * config.batch_size + replica * rows
+    def batch(first_example: tf.Tensor) -> EvalBatch:
         examples = first_example + tf.range(rows, dtype=tf.int64)
         clean = read_images(source, tf.minimum(examples, len(source) - 1))
-        stream = tf.constant(_EVAL_NOISE_STREAM, tf.int64)
+        stream = tf.constant(_EVAL_NOISE, tf.int64)
         corrupted = corrupt(clean, Key(stream, first_example), config)
         weights = tf.cast(examples < len(source), tf.float32)
         return EvalBatch(corrupted, clean, weights)
 
     number = num_eval_batches(source, config) * share.local_replicas
-    return _mapped(tf.data.Dataset.range(number), batch, share)
+    return _mapped(tf.data.Dataset.range(number), batch, config, share)
 
 
 def _mapped(
     elements: tf.data.Dataset,
     batch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    config: Config,
     share: Share,
 ) -> tf.data.Dataset:
     """Maps each element to its batch, in order, a few steps ahead of the consumer."""
-    plain = tf.autograph.experimental.do_not_convert(batch)
-    dataset = elements.map(plain, tf.data.AUTOTUNE, deterministic=True)
+
+    @tf.autograph.experimental.do_not_convert
+    def of_element(element: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        step, local = element // share.local_replicas, element % share.local_replicas
+        part = (share.first_replica + local) * (config.batch_size // share.replicas)
+        return batch(step * config.batch_size + part)
+
+    dataset = elements.map(of_element, tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2 * share.local_replicas)

@@ -7,8 +7,7 @@ LEVELS_PER_BYTE = 256
 
 def unit_table() -> np.ndarray:
     """`k / 255` for k from 0 to 255, correctly rounded: float32 [256]."""
-    values: np.ndarray = (np.arange(LEVELS_PER_BYTE) / 255).astype(np.float32)
-    return values
+    return (np.arange(LEVELS_PER_BYTE) / 255).astype(np.float32)
 
 
 def to_unit(images: np.ndarray) -> np.ndarray:

@@ -15,17 +15,13 @@ LEVELS = 1 << 16  # number of values that a random number can take
 NEXT_MEMBER = 1 << 40
 
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
-_WORDS_PER_COUNT = 4  # Philox-4x32 gives four 32-bit words per counter value,
-_NUMBERS_PER_COUNT = 8  # which are eight 16-bit numbers
+_WORDS = 4  # Philox-4x32 gives four 32-bit words per counter value
 
 
 class Key(NamedTuple):
-    """Selects the random numbers of a batch.
+    """Selects the random numbers of a batch, by two int64 scalars.
 
-    Attributes:
-      stream: int64 scalar; different streams are independent.
-      first_example: int64 scalar, the number of the batch's first example; row i is
-        example `first_example + i`.
+    Different streams are independent. Row i is example `first_example + i`.
     """
 
     stream: tf.Tensor
@@ -37,43 +33,33 @@ class Key(NamedTuple):
 
 
 def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Random 16-bit numbers, a function of the stream and the example's number only.
+    """Random 16-bit numbers: uint16 [rows, size], `rows` and `size` int32 scalars.
 
-    Philox (Salmon et al. 2011) is a function of a key and a counter. The counter of
-    each example begins where that of the previous example ends. So one call makes a
-    whole batch, and a separate call for some of its rows gives the same numbers.
-
-    Args:
-      key: selects the numbers.
-      rows: int32 scalar, number of examples.
-      size: int32 scalar, number of values per example.
-
-    Returns:
-      uint16 [rows, size].
+    Philox (Salmon et al. 2011) is a function of a key, here the stream, and a counter.
+    The counter of each example begins where that of the previous example ends, so any
+    rows of a batch come out the same in a call of their own.
     """
-    counts = -(-size // _NUMBERS_PER_COUNT)
+    counts = -(-size // (2 * _WORDS))  # a word holds two numbers
     counter = key.first_example * tf.cast(counts, tf.int64)
     words = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[rows, counts * _WORDS_PER_COUNT],
+        shape=[rows, counts * _WORDS],
         key=tf.cast(key.stream[tf.newaxis], tf.uint64),
         counter=tf.cast(tf.stack([counter, tf.zeros_like(counter)]), tf.uint64),
         alg=_PHILOX,
         dtype=tf.uint32,
     )
     numbers = tf.bitcast(words, tf.uint16)
-    return tf.reshape(numbers, [rows, counts * _NUMBERS_PER_COUNT])[:, :size]
+    return tf.reshape(numbers, [rows, counts * 2 * _WORDS])[:, :size]
 
 
 @functools.cache
 def normal_table() -> np.ndarray:
-    """65,536 equally likely values that approximate the standard normal distribution.
+    """Equally likely values, nearly normally distributed: float64 [65536], ascending.
 
-    The distribution is cut into 65,536 pieces of equal probability, and each value is
-    the mean of a piece. The values have mean 0 and variance 1 - 4e-6. The distribution
-    functions differ by at most 2**-17. The largest value is 4.38.
-
-    Returns:
-      float64 [65536], ascending, antisymmetric.
+    The standard normal distribution is cut into 65,536 pieces of equal probability, and
+    each value is the mean of a piece. The values are antisymmetric, with mean 0 and
+    variance 1 - 4e-6. The distribution functions differ by at most 2**-17. The largest
+    value is 4.38.
     """
     half = LEVELS // 2
     standard = statistics.NormalDist()

@@ -78,14 +78,10 @@ def wave(phase: Array, edge: Real) -> Array:
 class Sketch:
     """A batch of pictures of one kind while they are drawn.
 
-    Attributes:
-        x: float32 [n, 28, 28], pixels to the right of the garment's center.
-        y: float32 [n, 28, 28], pixels below the center.
-        grain: float32 [n, 28, 28] in [0, 1), noise.
-        tone: float32 [n, 1, 1] in [0, 1], the garment's gray level.
-        accent: float32 [n, 1, 1] in [0, 1], the gray level of its second color.
-        cloth: float32 [n, 28, 28] in [0, 1], the fabric, for the whole picture.
-        picture: float32 [n, 28, 28], the drawing so far, on black.
+    These are float32 [n, 28, 28]: `x` and `y`, pixels to the right of the garment's
+    center and below it; `grain`, noise in [0, 1); `cloth`, the fabric in [0, 1], for
+    the whole picture; and `picture`, the drawing so far, on black. The gray levels of
+    the garment (`tone`) and of its second color (`accent`) are [n, 1, 1] in [0, 1].
     """
 
     def __init__(self, dice: Array, grain: Array) -> None:

@@ -1,13 +1,10 @@
-"""Image sources: random access to the images of a data set.
-
-Only the source knows how large its images are and where they come from.
-"""
+"""Image sources: random access to the images of a data set."""
 
 import dataclasses
 import functools
 import hashlib
 import os
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,11 +18,11 @@ from aelab.errors import UsageError
 class Source(Protocol):
     """Deterministic random access to images by index.
 
-    Attributes:
-      image_shape: (height, width, channels) of every image.
+    A source may also have `crops(indices, places)`, which cuts what `read` returns out
+    of larger images. It is the same for the same `places`, random uint32 [n, 2].
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]  # (height, width, channels) of every image
 
     @property
     def fingerprint(self) -> str:
@@ -41,22 +38,6 @@ class Source(Protocol):
         """A source of the first `count` images, at least 1 and no more than all."""
 
 
-@runtime_checkable
-class SupportsCrops(Protocol):
-    """A source that crops its images out of larger ones."""
-
-    def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Crops of the images at `indices`, the same for the same arguments.
-
-        Args:
-          indices: int64 [n].
-          places: uint32 [n, 2], random numbers that select the crops.
-
-        Returns:
-          uint8 [n, height, width, channels], as `Source.read` does.
-        """
-
-
 class ArraySource:
     """A source whose images are in memory."""
 
@@ -69,7 +50,7 @@ class ArraySource:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A short text that is equal for equal images in equal order."""
+        """Depends on the shape and the values of the images."""
         digest = hashlib.sha256(repr(self._images.shape).encode())
         digest.update(np.ascontiguousarray(self._images).data)
         return f"{len(self)} images, sha256 {digest.hexdigest()[:16]}"
@@ -78,7 +59,7 @@ class ArraySource:
         return len(self._images)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
+        """The images at `indices`, see `Source.read`."""
         images: np.ndarray = self._images[indices]
         return images
 
@@ -96,41 +77,36 @@ class ArraySource:
         return self._tensor
 
     def take(self, count: int) -> "ArraySource":
-        """A source of the first `count` images, at least 1 and no more than all."""
+        """A source of the first `count` images."""
         labels = None if self.labels is None else self.labels[:count]
         return ArraySource(self._images[:count], labels)
 
 
 class Splits(NamedTuple):
-    """The two parts of a data set: for training, and held out for evaluation."""
+    """The parts of a data set: for training, and held out for evaluation."""
 
     train: Source
     eval: Source
 
     def describe(self) -> dict[str, Any]:
         """A fingerprint of the data set, stored with the run."""
-        return {
-            "train": self.train.fingerprint,
-            "eval": self.eval.fingerprint,
-            "image_shape": list(self.train.image_shape),
-        }
+        parts = {name: part.fingerprint for name, part in self._asdict().items()}
+        return parts | {"image_shape": list(self.train.image_shape)}
 
 
 # The embedded sets: default size and seed. They are as fixed as a download would be;
 # `--seed` distinguishes runs on the same set.
 _SYNTHETIC = {"train": (60_000, 1), "eval": (10_000, 2)}
 _PREFIXES = {"train": "train", "eval": "t10k"}
-_OFFICIAL_FILES = tuple(
-    f"{prefix}-{kind}-ubyte.gz"
-    for prefix in _PREFIXES.values()
-    for kind in ("images-idx3", "labels-idx1")
-)
+_KINDS = ("images-idx3", "labels-idx1")
+_OFFICIAL_FILES = [f"{p}-{k}-ubyte.gz" for p in _PREFIXES.values() for k in _KINDS]
 
 
 def open_synthetic(config: Config, split: str) -> Source:
     """The embedded set, with as many images as requested."""
     count, seed = _SYNTHETIC[split]
-    return ArraySource(*synthetic.draw_images(_examples(config, split) or count, seed))
+    count = getattr(config, f"{split}_examples") or count
+    return ArraySource(*synthetic.draw_images(count, seed))
 
 
 def open_fashion_mnist(config: Config, split: str) -> Source:
@@ -162,11 +138,6 @@ def open_idx(config: Config, split: str) -> Source:
     return read_idx_split(config.data_dir, split)
 
 
-def _examples(config: Config, split: str) -> int:
-    """Number of images of a split that the user requested; 0 = all."""
-    return {"train": config.train_examples, "eval": config.eval_examples}[split]
-
-
 def load_split(config: Config, split: str) -> Source:
     """The `train` or the `eval` part of the data set that `config` names.
 
@@ -175,7 +146,7 @@ def load_split(config: Config, split: str) -> Source:
     """
     function = load(SOURCES[config.dataset].function, f"--dataset={config.dataset}")
     source: Source = function(config, split)
-    examples = _examples(config, split)
+    examples = getattr(config, f"{split}_examples")
     if examples > len(source):
         raise UsageError(
             f"--{split}_examples={examples} is more than the {len(source)} images that "
@@ -185,7 +156,7 @@ def load_split(config: Config, split: str) -> Source:
 
 
 def with_data_dir(config: Config, data_dir: str) -> Config:
-    """The configuration with `data_dir` replaced; unchanged if `data_dir` is "".
+    """`config` with another `data_dir`, or unchanged if `data_dir` is empty.
 
     Raises:
       UsageError: the data set does not read a folder.
@@ -204,7 +175,7 @@ def load_splits(config: Config) -> Splits:
     """Both parts of the data set that `config` names.
 
     Raises:
-      UsageError: a part can't be loaded, see `load_split`, or their image sizes differ.
+      UsageError: `load_split` raises it, or the image sizes differ.
     """
     splits = Splits(load_split(config, "train"), load_split(config, "eval"))
     if splits.train.image_shape != splits.eval.image_shape:
@@ -217,14 +188,10 @@ def load_splits(config: Config) -> Splits:
 
 
 def read_idx_split(folder: str, split: str) -> ArraySource:
-    """Reads one part of a set in the four official files, gzipped or not.
+    """Reads the `train` or `eval` part of a set in the four official files.
 
-    Args:
-      folder: holds `{train,t10k}-images-idx3-ubyte[.gz]`, and optionally the labels.
-      split: `train`, or `eval` for the files whose names begin with t10k.
-
-    Returns:
-      Images of one channel, with labels if there are any.
+    These are `{train,t10k}-images-idx3-ubyte` of one channel and, optionally,
+    `{train,t10k}-labels-idx1-ubyte`, gzipped with `.gz` or not; t10k is for evaluation.
 
     Raises:
       UsageError: the folder or the images are missing, `read_idx` refuses a file, or
@@ -233,24 +200,18 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
     if not os.path.isdir(folder):
         raise UsageError(f"--data_dir={folder} is not a folder")
     prefix = _PREFIXES[split]
-    path = _find(folder, f"{prefix}-images-idx3-ubyte")
-    if path is None:
+    both = (os.path.join(folder, f"{prefix}-{kind}-ubyte") for kind in _KINDS)
+    path, labels_path = (next(filter(os.path.exists, [p, p + ".gz"]), "") for p in both)
+    if not path:
         raise UsageError(
             f"--data_dir={folder} has no {prefix}-images-idx3-ubyte, "
             "with or without .gz"
         )
     images = read_idx(path, dimensions=3)
-    labels_path = _find(folder, f"{prefix}-labels-idx1-ubyte")
     labels = read_idx(labels_path, dimensions=1) if labels_path else None
     if labels is not None and len(labels) != len(images):
         raise UsageError(
-            f"{labels_path} has {len(labels)} labels for the {len(images)} images "
-            f"of {path}"
+            f"{labels_path} has {len(labels)} labels for the {len(images)} images of "
+            f"{path}"
         )
     return ArraySource(images[..., np.newaxis], labels)
-
-
-def _find(folder: str, name: str) -> str | None:
-    """The path of `name` or `name.gz` in `folder`; None if neither exists."""
-    paths = (os.path.join(folder, name + suffix) for suffix in ("", ".gz"))
-    return next(filter(os.path.exists, paths), None)

@@ -5,8 +5,6 @@ and number of kinds, of similar difficulty. A garment is a few layers of signed
 distances, see `aelab.data.sketch`. Every machine draws the same bytes.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from aelab.data.sketch import (
@@ -26,17 +24,14 @@ from aelab.data.sketch import (
 BLOCK = 512  # images drawn from one generator
 
 # Below, u draws the next parameter, lengths are pixels from the center of the picture,
-# y points down, and x is replaced by |x| where a garment is symmetric.
+# y points down, and x is replaced by |x| where a garment is symmetric. A throat is the
+# depth of a neckline, an arm the end of a sleeve relative to the shoulder.
 
 
 def _top(
     s: Sketch, throat: Real, shoulder: Real, waist: Point, hem: Point, arm: Point
 ) -> tuple[list[Point], Array]:
-    """Paints body and sleeves; returns half the neckline and the body's distance.
-
-    `throat` is the depth of the neckline, `arm` the end of a sleeve relative to the
-    shoulder.
-    """
+    """Paints body and sleeves; returns half the neckline and the body's distance."""
     u, x, y = s.uniform, abs(s.x), s.y
     top, drop, armpit = -12.9, u(-12.3, -10.8), u(-6.6, -5.0)
     wide, curve = shoulder * u(0.35, 0.52), top + throat * u(0.3, 0.95)
@@ -249,7 +244,7 @@ def _ankle_boot(s: Sketch) -> None:
     s.paint(outline(x, y, block), rubber)
 
 
-_DRAW: dict[str, Callable[[Sketch], None]] = {
+_DRAW = {
     "t-shirt": _t_shirt,
     "trousers": _trousers,
     "pullover": _pullover,
@@ -264,39 +259,15 @@ _DRAW: dict[str, Callable[[Sketch], None]] = {
 KINDS = tuple(_DRAW)
 
 
-def _draw_block(seed: int, block: int, images: Bytes, kinds: Bytes) -> None:
-    """Fills `images` and `kinds` with the first pictures of a block.
-
-    It draws the random numbers of the whole block, so that a picture does not depend on
-    how many are requested.
-    """
-    count = len(kinds)
-    rng = np.random.default_rng([seed, block])
-    kinds[:] = rng.integers(len(KINDS), size=BLOCK)[:count]
-    dice = rng.random((BLOCK, DICE), np.float32)[:count]
-    grain = rng.random((BLOCK, SIDE, SIDE), np.float32)[:count]
-    for kind, draw in enumerate(_DRAW.values()):
-        rows = np.flatnonzero(kinds == kind)
-        sketch = Sketch(dice[rows], grain[rows])
-        draw(sketch)
-        images[rows, ..., 0] = sketch.develop()
-
-
 def draw_images(count: int, seed: int) -> tuple[Bytes, Bytes]:
     """Draws pictures of garments of random, equally likely kinds.
 
-    Picture i depends only on `seed` and i, so fewer pictures are a prefix of more.
-
-    Args:
-        count: number of pictures, at least 1.
-        seed: seed of all randomness, at least 0.
-
-    Returns:
-        Images, uint8 [count, 28, 28, 1], bright on a background of 0; and their kinds,
-        uint8 [count], indices into `KINDS`.
+    The images are uint8 [count, 28, 28, 1], bright on a background of 0, and the kinds
+    uint8 [count], indices into `KINDS`. Picture i depends only on `seed` and i, so
+    fewer pictures are a prefix of more.
 
     Raises:
-        ValueError: `count` is below 1 or `seed` below 0.
+      ValueError: `count` is below 1 or `seed` below 0.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
@@ -305,6 +276,14 @@ def draw_images(count: int, seed: int) -> tuple[Bytes, Bytes]:
     images = np.empty((count, SIDE, SIDE, 1), np.uint8)
     kinds = np.empty(count, np.uint8)
     for block, start in enumerate(range(0, count, BLOCK)):
-        part = slice(start, start + BLOCK)
-        _draw_block(seed, block, images[part], kinds[part])
+        # Random numbers of a whole block: a picture does not depend on `count`.
+        rng, part = np.random.default_rng([seed, block]), slice(start, start + BLOCK)
+        kinds[part] = rng.integers(len(KINDS), size=BLOCK)[: count - start]
+        dice = rng.random((BLOCK, DICE), np.float32)
+        grain = rng.random((BLOCK, SIDE, SIDE), np.float32)
+        for kind, draw in enumerate(_DRAW.values()):
+            rows = np.flatnonzero(kinds[part] == kind)
+            sketch = Sketch(dice[rows], grain[rows])
+            draw(sketch)
+            images[part][rows, ..., 0] = sketch.develop()
     return images, kinds

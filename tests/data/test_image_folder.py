@@ -16,7 +16,7 @@ from aelab.data.corruptions import Key, random_bits
 from aelab.data.image_files import picture_names
 from aelab.data.permutation import example_indices
 from aelab.data.pipeline import Share, make_eval_dataset, make_train_dataset
-from aelab.data.sources import SupportsCrops, load_split, load_splits
+from aelab.data.sources import load_split, load_splits
 from aelab.errors import ImageError, TrainingError, UsageError
 from aelab.models import build_model
 from aelab.runs import checkpoints
@@ -95,7 +95,7 @@ def test_a_folder_is_a_source_with_center_crops(folder):
     splits = load_splits(config_of(folder))
     names = [picture_names(folder, split) for split in ("train", "eval")]
     for source, expected in zip(splits, names, strict=True):
-        assert isinstance(source, SupportsCrops)
+        assert callable(source.crops)
         assert len(source) == len(expected)
         assert source.image_shape == (SIZE, SIZE, 3)
         found = source.read(np.arange(len(source)))

@@ -9,11 +9,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from aelab.apps.denoising.denoiser import Denoiser
-from aelab.apps.denoising.files import (
-    read_picture,
-    write_comparison,
-    write_picture,
-)
+from aelab.apps.denoising.files import read_picture, write_comparison, write_picture
 from aelab.apps.denoising.jobs import Job, plan_jobs
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
@@ -31,18 +27,9 @@ def denoise_pictures(
     """Denoises picture files into another folder; the originals stay as they are.
 
     Pictures are denoised as given; no noise is added. A picture that can't be denoised
-    is reported on standard error, and the others are still denoised.
-
-    Args:
-      run_dir: the run with the model.
-      inputs: files and folders, see `plan_jobs`.
-      output: the folder to write to; it is created if it does not exist.
-      checkpoint: `best` or `latest`.
-      compare: whether to write each picture before and after, side by side, as well.
-      model: the run's `--model`, if it is not built in.
-
-    Returns:
-      The number of pictures that were denoised, and the number that could not be.
+    is reported on standard error, and the others are still denoised. Returns the number
+    of pictures that were denoised, and the number that could not be. For the arguments
+    see `RunDirectory`, `plan_jobs` and `load_trained`.
 
     Raises:
       UsageError: `plan_jobs`, `load_trained` or `Denoiser` raises it, or the output
@@ -51,20 +38,15 @@ def denoise_pictures(
     """
     jobs = plan_jobs(inputs, output, compare)
     denoiser = Denoiser(load_trained(RunDirectory(run_dir), checkpoint, model))
-    _create_output(output)
+    with writing(f"--output={output}"):
+        os.makedirs(output, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()  # files can be written into it
     failed = 0
     for job in tqdm(jobs, unit="picture", disable=None, dynamic_ncols=True):
         if reason := _denoise(denoiser, job):
             failed += 1
             tqdm.write(f"error: {job.source}: {reason}", file=sys.stderr)
     return len(jobs) - failed, failed
-
-
-def _create_output(output: str) -> None:
-    """Creates the output folder, and checks that files can be written into it."""
-    with writing(f"--output={output}"):
-        os.makedirs(output, exist_ok=True)
-        tempfile.TemporaryFile(dir=output).close()
 
 
 def _denoise(denoiser: Denoiser, job: Job) -> str:

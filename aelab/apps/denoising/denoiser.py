@@ -17,32 +17,21 @@ _PROBE = 32  # side of the picture that measures a model's reach, in multiples
 
 
 class Span(NamedTuple):
-    """A tile along one axis, in pixels of the picture.
+    """A tile along one axis, in pixels of the picture."""
 
-    Attributes:
-      start: where the tile begins; negative before the beginning of the picture.
-      first: where the part of the tile that is used begins.
-      end: where that part ends.
-    """
-
-    start: int
-    first: int
-    end: int
+    start: int  # negative before the beginning of the picture
+    first: int  # where the part of the tile that is used begins
+    end: int  # where that part ends
 
 
 def cut(size: int, extended: int, tile: int, margin: int) -> list[Span]:
     """Cuts an axis into tiles of one length, whose used parts cover the picture once.
 
-    Args:
-      size: length of the picture, in pixels.
-      extended: length of the extended axis: the picture, `margin` pixels before it and
-        at least as many after it.
-      tile: length of a tile, at most `extended` and more than twice the margin.
-      margin: number of pixels at each end of a tile that are not used.
-
-    Returns:
-      The tiles. They begin at multiples of `tile - 2 * margin`, counted from the first.
-      Only the last one may begin earlier: it ends where the extended axis ends.
+    The picture has `size` pixels, and the axis is `extended` by `margin` pixels before
+    it and at least as many after it. A tile has at most `extended` pixels and more than
+    twice the margin; `margin` pixels at each end are not used. Tiles begin at multiples
+    of `tile - 2 * margin`, counted from the first. Only the last one may begin earlier:
+    it ends where the extended axis ends.
     """
     starts = [*range(0, extended - tile, tile - 2 * margin), extended - tile]
     borders = [0, *starts[1:], size]
@@ -61,25 +50,22 @@ class Denoiser:
     borders. A larger picture is cut into tiles, which overlap so much that the result
     is the same up to rounding.
 
-    Attributes:
-      multiple: the model needs a height and a width that are multiples of this number.
-      margin: padding in pixels: a multiple of `multiple`, and at least the distance,
-        along an axis, over which an input pixel affects the output.
+    The model needs a height and a width that are multiples of `multiple`, as `margin`
+    is, the padding in pixels: at least the distance, along an axis, over which an input
+    pixel affects the output.
     """
 
     def __init__(self, trained: TrainedModel, tile: int = TILE):
         """Builds the trained model again for pictures of any size.
 
-        Args:
-          trained: the model, of 1 or 3 channels.
-          tile: side of the tiles that larger pictures are cut into, in pixels, rounded
-            down to a multiple of `multiple`.
+        `tile` is the side of the tiles that larger pictures are cut into, in pixels,
+        rounded down to a multiple of `multiple`.
 
         Raises:
           UsageError: the model takes pictures of one size only, its reach is too large
-            for the tiles, or it has another number of channels.
+            for the tiles, or it does not have 1 or 3 channels.
         """
-        self._config = dataclasses.replace(trained.config, precision="float32")
+        config = dataclasses.replace(trained.config, precision="float32")
         self._channels = trained.image_shape[2]
         if self._channels not in (1, 3):
             raise UsageError(
@@ -90,44 +76,39 @@ class Denoiser:
         if not self.multiple:
             height, width, _ = trained.image_shape
             raise UsageError(
-                f"--model={self._config.model}, which the run trained, only takes "
+                f"--model={config.model}, which the run trained, only takes "
                 f"pictures of {width} x {height} pixels; a convolutional model, for "
                 "example --model=conv, takes any size"
             )
         self._tile = tile // self.multiple * self.multiple
-        model = build_model(self._config, (None, None, self._channels)).model
+        model = build_model(config, (None, None, self._channels)).model
         self.margin = _round_up(self._measure_reach(model), self.multiple)
         model.set_weights(trained.autoencoder.model.get_weights())
-        self._restore_values = self._compile(model)
+        self._restore_values = tf.function(
+            lambda images: model(images, training=False),
+            input_signature=[tf.TensorSpec([None, None, None, self._channels])],
+            autograph=False,
+        )
         if 2 * self.margin + self.multiple > self._tile:
             raise UsageError(
-                f"--model={self._config.model} can't denoise pictures in tiles of "
+                f"--model={config.model} can't denoise pictures in tiles of "
                 f"{self._tile} pixels: its output depends on pixels too far away"
             )
 
     def denoise(self, pixels: np.ndarray) -> np.ndarray:
-        """Denoises a picture.
+        """Denoises a picture, uint8, uint16, or float32 in [0, 1], [H, W, C].
 
-        A model of one channel is applied to each channel separately. A model of three
-        channels gets a gray picture as three equal channels, and its outputs are
-        averaged.
-
-        Args:
-          pixels: uint8, uint16, or float32 in [0, 1], [H, W, C]; C is 1 for gray, 3 for
-            color, one more with alpha, which is kept.
-
-        Returns:
-          The same type and shape; integers are clipped and rounded.
+        C is 1 for gray, 3 for color, one more with alpha, which is kept. A model of one
+        channel is applied to each channel separately. A model of three channels gets a
+        gray picture as three equal channels, and its outputs are averaged. The result
+        has the same type and shape; integers are clipped and rounded.
         """
         colors = pixels.shape[2] - (pixels.shape[2] % 2 == 0)
         sizes = pixels.shape[:2]
         extended = [_round_up(n + 2 * self.margin, self.multiple) for n in sizes]
         tile = min(extended[0], self._tile), min(extended[1], self._tile)
-        spans = (
-            cut(*lengths, self.margin)
-            for lengths in zip(sizes, extended, tile, strict=True)
-        )
-        windows = list(itertools.product(*spans))
+        axes = zip(sizes, extended, tile, strict=True)
+        windows = list(itertools.product(*(cut(*axis, self.margin) for axis in axes)))
         images = colors if self._channels == 1 else 1
         together = max(1, _CALL_PIXELS // (tile[0] * tile[1] * images))
         result = pixels.copy()
@@ -137,9 +118,8 @@ class Denoiser:
             outputs = self._restore(np.stack(tiles))
             for (y, x), output in zip(group, outputs, strict=True):
                 rows = slice(y.first - y.start, y.end - y.start)
-                columns = slice(x.first - x.start, x.end - x.start)
-                area = result[y.first : y.end, x.first : x.end, :colors]
-                area[...] = output[rows, columns]
+                cols = slice(x.first - x.start, x.end - x.start)
+                result[y.first : y.end, x.first : x.end, :colors] = output[rows, cols]
         return result
 
     def _restore(self, tiles: np.ndarray) -> np.ndarray:
@@ -148,44 +128,31 @@ class Denoiser:
         peak = np.float32(np.iinfo(tiles.dtype).max if is_integer else 1)
         n, height, width, colors = tiles.shape
         values = tiles.astype(np.float32) / peak
-        function = self._restore_values
         if self._channels == 1:
-            gray = np.moveaxis(values, 3, 1).reshape(n * colors, height, width, 1)
-            outputs = function(gray).numpy().reshape(n, colors, height, width)
-            outputs = np.moveaxis(outputs, 1, 3)
+            values = np.moveaxis(values, 3, 1).reshape(n * colors, height, width, 1)
         elif colors == 1:
-            outputs = function(np.repeat(values, 3, axis=3)).numpy()
+            values = np.repeat(values, 3, axis=3)
+        outputs = self._restore_values(values).numpy()
+        if self._channels == 1:
+            outputs = np.moveaxis(outputs.reshape(n, colors, height, width), 1, 3)
+        elif colors == 1:
             outputs = outputs.mean(axis=3, keepdims=True)
-        else:
-            outputs = function(values).numpy()
         if is_integer:
             outputs = np.rint(np.clip(outputs, 0, 1) * peak)
         restored: np.ndarray = outputs.astype(tiles.dtype, copy=False)
         return restored
 
-    def _compile(self, model: Any) -> Any:
-        """The model as a compiled function: float32 [n, h, w, C] to the same."""
-        return tf.function(
-            lambda images: model(images, training=False),
-            input_signature=[tf.TensorSpec([None, None, None, self._channels])],
-            autograph=False,
-        )
-
     def _measure_reach(self, model: Any) -> int:
-        """The distance, in pixels along an axis, over which a pixel affects the output.
-
-        Measured with a single bright pixel, once at each position relative to the
-        poolings. All kernels are set to ones and the biases have their initial values,
-        so that nothing is canceled or blocked by a relu or a maximum. Runs on the CPU,
-        where zero stays exactly zero.
-        """
+        """The distance, in pixels on an axis, over which a pixel affects the output."""
         size = _PROBE * self.multiple
         black = np.zeros([1, size, size, self._channels], np.float32)
         reach = 0
-        with tf.device("CPU:0"):
+        with tf.device("CPU:0"):  # where zero stays exactly zero
+            # Kernels of ones and the biases' initial values cancel and block nothing.
             for variable in model.trainable_variables:
                 if len(variable.shape) > 1:
                     variable.assign(np.ones(variable.shape))
+            # A single bright pixel, once at each position relative to the poolings.
             for place in range(size // 2, size // 2 + self.multiple):
                 bright = black.copy()
                 bright[0, place, place] = 1e6

@@ -1,8 +1,6 @@
 """Reads and writes the picture files that are denoised."""
 
-import contextlib
 import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +23,6 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "WEBP": {"lossless": True, "exact": True},
     "TIFF": {"compression": "tiff_deflate"},
-    "BMP": {},
 }
 _MAX_DPI = 65535  # the largest value that JPEG can hold
 
@@ -37,18 +34,14 @@ class PictureError(ValueError):
 class Picture(NamedTuple):
     """The content of a picture file.
 
-    Attributes:
-      pixels: uint8 or uint16 [H, W, C]; C is 1 for gray, 3 for color, one more with
-        alpha. As stored: EXIF orientation is not applied.
-      format: the format to write: `PNG`, `JPEG`, `WEBP`, `BMP` or `TIFF`.
-      metadata: arguments for Pillow's `save`.
-      chunks: used instead of `metadata` for a PNG file: the chunks to keep.
+    `pixels` are uint8 or uint16 [H, W, C]; C is 1 for gray, 3 for color, one more with
+    alpha. They are as stored: EXIF orientation is not applied.
     """
 
     pixels: np.ndarray
-    format: str
-    metadata: dict[str, Any]
-    chunks: bytes
+    format: str  # to write: `PNG`, `JPEG`, `WEBP`, `BMP` or `TIFF`
+    metadata: dict[str, Any]  # arguments for Pillow's `save`
+    chunks: bytes  # instead of `metadata` for a PNG file: the chunks to keep
 
 
 def read_picture(path: str) -> Picture:
@@ -59,11 +52,17 @@ def read_picture(path: str) -> Picture:
         than `MAX_PIXELS`, or holds what can't be kept: several pictures, or colors
         other than 8 bits of gray or RGB, or 16 in a PNG file or a gray TIFF file.
     """
+    # Pillow's own limit would reject pictures of common sizes.
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with _opened(path) as image:
-            return _read(image, path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about defects in the metadata
+            with opened(path) as image:
+                return _read(image, path)
     except Exception as error:  # damaged data makes decoders raise anything
         raise PictureError(failure_reason(error)) from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def write_picture(path: str, picture: Picture) -> None:
@@ -78,48 +77,26 @@ def write_picture(path: str, picture: Picture) -> None:
             return
         pixels = picture.pixels
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        options = _SAVE_OPTIONS[picture.format] | picture.metadata
+        options = _SAVE_OPTIONS.get(picture.format, {}) | picture.metadata
         image.save(temporary, picture.format, **options)
 
 
 def write_comparison(path: str, before: np.ndarray, after: Picture) -> None:
-    """Writes a picture before and after denoising, side by side, as PNG.
+    """Writes a picture before and after denoising as PNG, side by side.
 
-    Args:
-      path: the file to write.
-      before: pixels of the same type and shape as the pixels of `after`.
-      after: the denoised picture.
-
-    Raises:
-      OSError: it can't be written; an existing file stays as it is.
+    `before` has the type and shape of `after.pixels`. Fails like `write_picture`.
     """
     chunks = after.chunks or png.make_chunks(after.metadata)
     with atomic_write(path) as temporary:
         png.write_png(temporary, [before, after.pixels], chunks)
 
 
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """A Pillow image whose header has been read and whose size is within limits.
-
-    Pillow's own limit is lifted: it would reject pictures of common sizes.
-    """
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about defects in the metadata
-            with opened(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise PictureError(
-                        f"it declares {image.width:,} x {image.height:,} pixels; "
-                        f"{MAX_PIXELS:,} are allowed"
-                    )
-                yield image
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
 def _read(image: Image.Image, path: str) -> Picture:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PictureError(
+            f"it declares {width:,} x {height:,} pixels; {MAX_PIXELS:,} are allowed"
+        )
     # Cameras append a preview to a JPEG picture, which Pillow then calls MPO.
     kind = "JPEG" if image.format == "MPO" else image.format or ""
     frames = getattr(image, "n_frames", 1)
@@ -142,14 +119,8 @@ def _read(image: Image.Image, path: str) -> Picture:
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint16)  # in the machine's byte order
-    target = "PNG" if kind == "GIF" else kind
-    return Picture(pixels, target, _metadata(image, kind), b"")
-
-
-def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:
-    """The metadata to keep, as arguments for Pillow's `save`."""
     names = [name for name in _METADATA.get(kind, ()) if name in image.info]
     metadata = {name: image.info[name] for name in names}
     if not all(1 <= float(dpi) <= _MAX_DPI for dpi in metadata.get("dpi", ())):
         del metadata["dpi"]  # an invalid one, for example 0/0 or 1/0 of TIFF
-    return metadata
+    return Picture(pixels, "PNG" if kind == "GIF" else kind, metadata, b"")

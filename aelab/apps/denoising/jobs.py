@@ -9,40 +9,28 @@ from aelab.errors import UsageError
 from aelab.system.console import warn
 from aelab.system.files import temporary_path
 
-# Pictures that a user may expect to be denoised.
-_OTHER_SUFFIXES = (".avif", ".heic", ".jp2", ".jxl")
+_OTHER_SUFFIXES = (".avif", ".heic", ".jp2", ".jxl")  # pictures that are skipped
 
 
 class Job(NamedTuple):
-    """One picture to denoise.
-
-    Attributes:
-      source: the file to read.
-      target: the file to write.
-      comparison: the file for both, side by side; empty = none.
-    """
+    """The files to read and to write for one picture."""
 
     source: str
     target: str
-    comparison: str
+    comparison: str  # the file for both, side by side; empty = none
 
 
 def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list[Job]:
-    """Lists the pictures to denoise; writes nothing.
+    """Lists the pictures to denoise, at least one per input; writes nothing.
 
-    Warns about pictures in folders that can't be denoised, judging by their suffix.
+    Inputs are files, with any name, and folders. From a folder and its sub-folders all
+    files with the suffix of a picture are taken, including links to missing files.
+    Hidden files, links to folders and the output folder are skipped. A warning names
+    pictures in folders whose suffix can't be denoised. Inputs that are given twice
+    count once.
 
-    Args:
-      inputs: files, with any name, and folders. From a folder and its sub-folders all
-        files with the suffix of a picture are taken, including links to missing files.
-        Hidden files, links to folders and the output folder are skipped. Inputs that
-        are given twice count once.
-      output: the folder to write to; a file in a sub-folder of an input is written to a
-        sub-folder of the same name. `NAME.gif` becomes `NAME.png`.
-      compare: whether to write `NAME-compare.png` for `NAME.SUFFIX` as well.
-
-    Returns:
-      One job per picture, at least one per input.
+    A file in a sub-folder of an input is written to a sub-folder of the same name.
+    `NAME.gif` becomes `NAME.png`. With `compare`, `NAME.SUFFIX` has `NAME-compare.png`.
 
     Raises:
       UsageError: an input does not exist or has no pictures, the output is not a
@@ -70,34 +58,26 @@ def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
     if not os.path.isdir(given):
         raise UsageError(f"INPUT {given}: no such file or folder")
     below = os.path.relpath(os.path.realpath(output), os.path.realpath(given)) + os.sep
+    found = walk(given, SUFFIXES + _OTHER_SUFFIXES)
     try:
-        names = [
-            name
-            for name in walk(given, SUFFIXES + _OTHER_SUFFIXES)
-            if not name.startswith(below) and _is_file_or_missing(given, name)
-        ]
+        paths = {n: os.path.join(given, n) for n in found if not n.startswith(below)}
     except OSError as error:
         raise UsageError(
             f"INPUT {error.filename} can't be read: {error.strerror}"
         ) from None
+    # Links to missing files stay.
+    names = [n for n, p in paths.items() if os.path.isfile(p) or not os.path.exists(p)]
+    suffixes = ", ".join(SUFFIXES)
     pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
     if others := sorted(set(names) - set(pictures)):
         warn(
             f"INPUT {given}: {len(others)} pictures are skipped, for example "
-            f"{others[0]}; those in {', '.join(SUFFIXES)} can be denoised"
+            f"{others[0]}; those in {suffixes} can be denoised"
         )
     if not pictures:
-        raise UsageError(
-            f"INPUT {given} has no pictures, no files in {', '.join(SUFFIXES)}"
-        )
+        raise UsageError(f"INPUT {given} has no pictures, no files in {suffixes}")
     for name in pictures:
-        yield os.path.join(given, name), name
-
-
-def _is_file_or_missing(folder: str, name: str) -> bool:
-    """True for a file, and for a link to a file that does not exist."""
-    path = os.path.join(folder, name)
-    return os.path.isfile(path) or not os.path.exists(path)
+        yield paths[name], name
 
 
 def _check(jobs: Sequence[Job], output: str) -> None:

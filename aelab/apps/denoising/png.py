@@ -12,38 +12,26 @@ import tensorflow as tf
 from PIL import Image
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEADER_SIZE = 33  # signature and first chunk
-_BIT_DEPTH = 24  # its position in the header
+_BIT_DEPTH = 24  # its position in the file
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _PAETH = 4  # number of the filter
 _STRIP_BYTES = 2**18
 # Color spaces, resolution, EXIF and texts. Chunks that describe how pixels are stored
 # would be wrong for the new pixels.
-_PORTABLE_CHUNKS = (
-    *(b"cHRM", b"cICP", b"gAMA", b"iCCP", b"sRGB", b"mDCV", b"cLLI"),
-    *(b"pHYs", b"eXIf", b"tEXt", b"zTXt", b"iTXt"),
-)
+_KEPT_CHUNKS = b"cHRM cICP gAMA iCCP sRGB mDCV cLLI pHYs eXIf tEXt zTXt iTXt".split()
 
 
 def read_png(path: str, has_transparent_color: bool) -> tuple[np.ndarray, bytes]:
-    """Reads a PNG file.
+    """Reads a PNG file: pixels, uint8 or uint16 [H, W, 1 to 4], and chunks to keep.
 
     Palettes become color, and fewer than 8 bits become 8. A color that is declared
     transparent becomes an alpha channel, because changed pixels no longer have it.
-
-    Args:
-      path: the file.
-      has_transparent_color: whether the file declares one.
-
-    Returns:
-      The pixels, uint8 or uint16 [H, W, 1 to 4], and the chunks that stay valid when
-      the pixels change.
 
     Raises:
       ValueError: the file is damaged.
     """
     with open(path, "rb") as file:
-        bits = file.read(_HEADER_SIZE)[_BIT_DEPTH]
+        bits = file.read(_BIT_DEPTH + 1)[_BIT_DEPTH]
         chunks = _read_chunks(file)
     try:
         with tf.device("CPU:0"):
@@ -63,7 +51,7 @@ def _read_chunks(file: BinaryIO) -> bytes:
     file.seek(len(_SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        if kind in _PORTABLE_CHUNKS:
+        if kind in _KEPT_CHUNKS:
             chunks.append(head + file.read(length + 4))
         else:
             file.seek(length + 4, io.SEEK_CUR)
@@ -80,24 +68,16 @@ def make_chunks(metadata: dict[str, Any]) -> bytes:
 def write_png(path: str, parts: Sequence[np.ndarray], chunks: bytes = b"") -> None:
     """Writes arrays of pixels, side by side, as one PNG file (ISO/IEC 15948).
 
-    It works in strips of rows, so that it needs little memory besides the pixels. All
+    The arrays are uint8 or uint16 [H, W, C], from left to right, and only W may differ.
+    C is 1 for gray, 3 for color, one more with alpha. `chunks` are further chunks to
+    write, see `read_png`. Strips of rows need little memory besides the pixels. All
     rows have the Paeth filter. Files are less than a tenth larger than those written by
     libpng, which chooses a filter for each row.
-
-    Args:
-      path: the file.
-      parts: uint8 or uint16 [H, W, C], from left to right; only W may differ. C is 1
-        for gray, 3 for color, one more with alpha.
-      chunks: further chunks to write, see `read_png`.
-
-    Raises:
-      OSError: the file can't be written.
     """
     height, _, channels = parts[0].shape
     width, size = sum(part.shape[1] for part in parts), parts[0].itemsize
-    head = struct.pack(
-        ">IIBBBBB", width, height, 8 * size, _COLOR_TYPES[channels], 0, 0, 0
-    )
+    color = _COLOR_TYPES[channels]
+    head = struct.pack(">IIBBBBB", width, height, 8 * size, color, 0, 0, 0)
     rows = max(1, _STRIP_BYTES // (width * channels * size))
     above = np.zeros(width * channels * size, np.uint8)
     deflate = zlib.compressobj(strategy=zlib.Z_FILTERED)
@@ -119,16 +99,8 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _paeth(lines: np.ndarray, above: np.ndarray, pixel: int) -> np.ndarray:
-    """Applies the Paeth filter (ISO/IEC 15948, clause 9.4) to rows of bytes.
-
-    Args:
-      lines: uint8 [rows, bytes].
-      above: uint8 [bytes], the previous row.
-      pixel: number of bytes per pixel.
-
-    Returns:
-      uint8 [rows, 1 + bytes]; each row begins with the number of the filter.
-    """
+    """Filters rows of bytes, [rows, bytes], by Paeth (ISO/IEC 15948, clause 9.4)."""
+    # Each filtered row has one byte more: it begins with the number of the filter.
     up = np.concatenate([above[np.newaxis], lines[:-1]])
     left, corner = np.zeros_like(lines), np.zeros_like(lines)
     left[:, pixel:], corner[:, pixel:] = lines[:, :-pixel], up[:, :-pixel]
