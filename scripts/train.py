@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from aelab.cli import CommandLine, run
 from aelab.distributed.blocks import threads_per_op
+from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.system import startup
 
@@ -26,6 +27,12 @@ def main(argv: Sequence[str]) -> None:
     if directory.has_config():
         base = directory.read_config()
         directory.check_model(values.model if values["model"].present else "")
+        is_given = {name: values[name].present for name in ("epochs", "train_steps")}
+        if base.train_steps and is_given == {"epochs": True, "train_steps": False}:
+            raise UsageError(
+                f"--epochs={values.epochs} has no effect on this run, which counts "
+                f"steps: give --train_steps, which is {base.train_steps}"
+            )
     config = command_line.config(base)
 
     # Workers must connect before TensorFlow initializes its devices.

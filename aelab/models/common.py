@@ -44,8 +44,10 @@ class Autoencoder(NamedTuple):
       encoder: images to a code, a tensor [n, ...] or a list of tensors.
       decoder: a code to images.
       bottleneck: what happens between encoder and decoder: `(encoded, dither)` to the
-        code that the decoder takes. `dither` is uniform noise in (-1/2, 1/2), float32
-        [n, dither_size], in training, and None otherwise. None: nothing happens.
+        code that the decoder takes. In training `dither` is uniform noise in
+        (-1/2, 1/2), float32 [n, dither_size]; `sqrt(2) * erfinv(2 * dither)` is
+        normal. Otherwise it is None, and `encoded` may be a Keras symbol: use
+        `keras.ops`. `encoded` may have 16 bits: cast it. None: nothing happens.
       dither_size: how many numbers of dither an example needs; 0 = none.
       prior: a layer from codes to their lengths in bytes, float32 [n]; trained with the
         model. None: the length is not defined.

@@ -1,9 +1,11 @@
 """Picture panels: images in a grid."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from aelab.data.pixels import to_bytes
 
@@ -45,6 +47,12 @@ def draw_panel(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.pad(picture, [(0, _GAP), (0, _GAP), (0, 0)], constant_values=_WHITE)
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """The PNG file of `picture`, uint8 [height, width, 1, 3 or 4]."""
-    return bytes(tf.io.encode_png(picture).numpy())
+def encode_png(picture: np.ndarray, description: str = "") -> bytes:
+    """A PNG file of `picture`, uint8 [height, width, 1, 3 or 4], with a description."""
+    text = PngInfo()
+    if description:
+        text.add_text("Description", description)
+    file = io.BytesIO()
+    gray_or_color = picture[..., 0] if picture.shape[2] == 1 else picture
+    Image.fromarray(gray_or_color).save(file, "png", pnginfo=text)
+    return file.getvalue()

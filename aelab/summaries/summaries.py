@@ -151,7 +151,7 @@ class Summaries:
         """
         picture = draw_panel([*rows.values()])
         height, width, _ = picture.shape
-        png = encode_png(picture)
+        png = encode_png(picture, description)
         path = os.path.join(self._run.images, f"{tag}-{step:08d}.png")
         self._try_to("pictures", lambda: write_bytes(path, png))
         # What `tf.summary.image` writes, without encoding the picture a second time.

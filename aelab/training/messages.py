@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aelab.config import Config
+from aelab.config.registry import PENALTIES
 from aelab.data.corruptions import describe
 from aelab.data.sources import Splits
 from aelab.distributed.devices import Distribution
@@ -71,10 +72,12 @@ def announce(
     """Prints a summary of the run."""
     state.autoencoder.model.summary(expand_nested=True, line_length=80)
     shape = " x ".join(map(str, splits.train.image_shape))
+    weights = {name: getattr(config, name) for name in (*PENALTIES, "rate_weight")}
+    penalties = "".join(f" + {w:g} {name}" for name, w in weights.items() if w)
     print(f"""\
 Data       {config.dataset}: {len(splits.train):,} images for training, \
 {len(splits.eval):,} for evaluation, {shape}
-Task       corruption {describe(config)}; loss {config.loss}, \
+Task       corruption {describe(config)}; loss {config.loss}{penalties}, \
 {config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
 Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
 {plan.epoch(plan.total_steps):.2f} epochs

@@ -26,6 +26,19 @@ class Forward(NamedTuple):
     code_bytes: tf.Tensor | None = None
 
 
+def encode(
+    autoencoder: Autoencoder,
+    images: tf.Tensor,
+    training: bool,
+    dither: tf.Tensor | None = None,
+) -> tuple[Any, Any]:
+    """What the encoder returns for `images`, and the code after the bottleneck."""
+    encoded = code = autoencoder.encoder(images, training=training)
+    if autoencoder.bottleneck:
+        code = autoencoder.bottleneck(encoded, dither)
+    return encoded, code
+
+
 def forward(
     autoencoder: Autoencoder,
     images: tf.Tensor,
@@ -36,9 +49,7 @@ def forward(
 
     `dither`, float32 [n, dither_size], is given in training to models that need it.
     """
-    encoded = code = autoencoder.encoder(images, training=training)
-    if autoencoder.bottleneck:
-        code = autoencoder.bottleneck(encoded, dither)
+    encoded, code = encode(autoencoder, images, training, dither)
     output = autoencoder.decoder(code, training=training)
     code_bytes = autoencoder.prior(code) if autoencoder.prior else None
     return Forward(encoded, code, output, code_bytes)

@@ -1,8 +1,8 @@
 """Evaluation images to look at: picture panels, and codes for the projector.
 
 A panel is a function `(sample) -> {row: float32 [n, H, W, C] in [0, 1]}`. The first
-line of its docstring describes it in TensorBoard. `aelab.config.registry.PANELS` has
-the tags.
+line of its docstring describes it in TensorBoard and in reports. All rows have the same
+shape; values are clamped to [0, 1]. `aelab.config.registry.PANELS` has the tags.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from aelab.data.pixels import to_bytes
 from aelab.data.sources import Source
 from aelab.models import Autoencoder
 from aelab.summaries.panels import num_columns
-from aelab.training.objective import flat_code, forward
+from aelab.training.objective import encode, flat_code, forward
 
 _MAX_CODES = 1000
 _MAX_CODE_SIZE = 512  # numbers; the projector computes in the browser
@@ -99,8 +99,8 @@ def first_codes(
     Returns:
       None if a code has more than 512 numbers.
     """
-    outputs = autoencoder.encoder.outputs
-    if sum(math.prod(part.shape[1:]) for part in outputs) > _MAX_CODE_SIZE:
+    parts = autoencoder.decoder.inputs
+    if sum(math.prod(part.shape[1:]) for part in parts) > _MAX_CODE_SIZE:
         return None
     batch_size = min(_CODES_PER_BATCH, config.batch_size, len(source))
     few = dataclasses.replace(config, batch_size=batch_size)
@@ -109,8 +109,7 @@ def first_codes(
     # Stops before the end, so that TensorFlow does not log an end of sequence.
     batches = itertools.islice(make_eval_dataset(source, few), -(-count // batch_size))
     for corrupted, clean, _ in batches:
-        code = autoencoder.encoder(corrupted, training=False)
-        codes.append(flat_code(code).numpy())
+        codes.append(flat_code(encode(autoencoder, corrupted, False)[1]).numpy())
         thumbnails.append(to_bytes(_thumbnails(clean)))
     labels = getattr(source, "labels", None)
     return Codes(

@@ -47,7 +47,8 @@ def train_step(
       state: changed in place.
       config: the loss, the global batch size, and the norm to clip the gradient to.
       batch: the rows of each replica.
-      blocks: each replica computes its rows in so many blocks, side by side.
+      blocks: number of blocks that each replica splits its rows into, to run in
+        parallel.
       use_xla: whether XLA compiles the computation of the gradient.
 
     Returns:

@@ -19,7 +19,7 @@ RECIPE = re.compile(
 FIRST_FIELD_AFTER = "    seed: int = field("
 RUN = (
     *("--dataset=gradients", "--model=tiny", "--tiny_filters=4", "--train_steps=6"),
-    *("--corruption=fading", "--fading_factor=0.7", "--flip", "--batch_size=20"),
+    *("--corruption=hot_pixels", "--hot_pixel_rate=0.2", "--flip", "--batch_size=20"),
     *("--loss=huber", "--huber_delta=0.2", "--code_variance_weight=1e-3"),
     *("--optimizer_args=beta_1=0.8,epsilon=1e-6", "--learning_rate=0.01"),
 )
@@ -119,7 +119,7 @@ def test_a_new_field_is_refused_where_it_is_not_used(checkout):
 def test_the_tests_test_new_entries_from_then_on(checkout):
     files = ["tests/models/test_models.py", "tests/test_metrics.py"]
     files += ["tests/data/test_corruptions.py", "tests/promises/test_replicas.py"]
-    names = "huber or mae or fading or tiny and (test_models or one_device[tiny-2])"
+    names = "huber or mae or hot_pixels or tiny and (test_models or one_device[tiny-2])"
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", names, *files]
     found = run(checkout, *command)
     assert found.returncode == 0, found.stdout

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -38,7 +39,8 @@ def encoder(image_shape, size=3):
 
 def write_codes(folder, images, config, encoder):
     """Writes the files for the codes of images, if they are short enough."""
-    codes = first_codes(Autoencoder(None, encoder, None), images, config)
+    decoder = SimpleNamespace(inputs=encoder.outputs)
+    codes = first_codes(Autoencoder(None, encoder, decoder), images, config)
     if codes:
         write_projector(str(folder), *codes)
 

@@ -80,7 +80,7 @@ def evaluate_run(
     wanted: Mapping[str, Baseline] = {}
     if baselines:
         is_clean = input_metrics["mse"] == 0
-        code_shape = autoencoder.encoder.output_shape
+        code_shape = autoencoder.decoder.input_shape
         wanted = select_baselines(is_clean, code_shape, image_shape)
     comparison, missing, unlearned = _prepare(model_step, config, source, wanted)
     trained, sweep = compare_levels(comparison, config, noise_stddevs)

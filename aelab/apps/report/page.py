@@ -1,8 +1,12 @@
 """The page: one HTML file that loads nothing and runs nothing."""
 
 import base64
+import contextlib
+import io
 from collections.abc import Sequence
 from html import escape
+
+from PIL import Image
 
 from aelab.apps.report.plots import DASHES, NUM_COLORS, Line, draw
 from aelab.apps.report.results import (
@@ -107,14 +111,19 @@ def _pictures(runs: Sequence[Run]) -> str:
         for tag, step, png in run.pictures:
             data = base64.b64encode(png).decode()
             alt = escape(f"{tag} of {run.name} at step {step}", quote=True)
+            caption = f"{tag}, step {step:,}. {_description(png)}".removesuffix(". ")
             figures += (
-                f"<figure>\n<figcaption>{escape(tag)}, step {step:,}</figcaption>\n"
+                f"<figure>\n<figcaption>{escape(caption)}</figcaption>\n"
                 f'<img src="data:image/png;base64,{data}" alt="{alt}">\n</figure>\n'
             )
         if figures:
             name = escape(run.name)
             parts.append(f'<h3>{name}</h3>\n<div class="pictures">{figures}</div>')
-    if not parts:
-        return ""
-    text = "<p>Rows of a panel, from the top: clean, corrupted, output.</p>\n"
-    return text + "\n".join(parts)
+    return "\n".join(parts)
+
+
+def _description(png: bytes) -> str:
+    """The description that a run writes into its pictures."""
+    with contextlib.suppress(OSError, ValueError, SyntaxError):  # a damaged file
+        return str(Image.open(io.BytesIO(png)).info.get("Description", ""))
+    return ""

@@ -8,7 +8,7 @@ from reports import DATA, EVALUATION, JSON, LINES, Page, make_run, report
 
 from aelab.apps.report.results import evaluation
 from aelab.apps.report.runs import Run
-from aelab.config import FIELDS, Config
+from aelab.config import FIELDS, Config, to_text
 
 
 def test_the_overview_has_the_progress_of_each_run(tmp_path):
@@ -68,7 +68,7 @@ def test_the_whole_configuration_is_shown_collapsed(tmp_path):
     page = Page(html)
     table = page.table("", "value")
     for name in FIELDS:
-        assert table[name] == {"value": str(getattr(config, name))}
+        assert table[name] == {"value": to_text(getattr(config, name))}
     assert table["data train"] == {"value": DATA["train"]}
     assert table["data image_shape"] == {"value": "12, 16, 1"}
     assert html.index("<details>") < html.index("encoding_dim")
