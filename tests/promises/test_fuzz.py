@@ -418,6 +418,9 @@ PICTURES = [
     *(picture("PNG", mode, exif=EXIF) for mode in ("RGBA", "P", "I;16", "1")),
     *(picture("BMP", "RGB"), picture("GIF", "P"), picture("GIF", "L")),
     *(picture("WEBP", "RGB"), picture("WEBP", "RGBA", lossless=True, exif=EXIF)),
+    *(picture("TIFF", mode, exif=EXIF) for mode in ("RGB", "I;16", "1")),
+    *(picture("TIFF", "RGB", compression=c) for c in ("tiff_lzw", "jpeg")),
+    picture("TIFF", "L", save_all=True, append_images=[Image.new("L", (7, 9))]),
 ]
 
 

@@ -151,10 +151,11 @@ def test_each_worker_makes_its_own_rows(run_dir):
 
 
 @pytest.mark.slow
-def test_two_workers_agree_with_one_device(tmp_path):
+@pytest.mark.parametrize("model", ["conv", "dense"])
+def test_two_workers_agree_with_one_device(tmp_path, model):
     """Each step from checkpoint to checkpoint, and the evaluation of the last one."""
     run = RunDirectory(str(tmp_path / "run"))
-    flags = ["--model=conv", "--train_steps=7", "--log_every_steps=1"]
+    flags = [f"--model={model}", "--train_steps=7", "--log_every_steps=1"]
     flags += ["--checkpoint_every_steps=1", "--keep_checkpoints=8"]
     finish(tmp_path / "run", *flags)
     paths = reversed(checkpoints.all_of(run.latest))
