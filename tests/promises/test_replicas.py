@@ -356,26 +356,27 @@ def test_a_short_gradient_is_not_clipped(shared_run):
 
 
 @pytest.mark.parametrize("count", [1, 19, 50])
-def test_evaluation_on_four_replicas_is_exact_for_any_number_of_images(count):
-    config, images = CONFIGS["dense"], source(count)
-    for replicas in (1, 4):  # other tests may have trained them
-        _compiled_run("dense", replicas).restart()
+def test_evaluation_on_four_replicas_is_exact_for_any_number_of_images(
+    shared_run, count
+):
+    images = source(count)
     expected, found = (
-        evaluate(
+        _evaluate(replicas)(
             distribute(
-                strategy, lambda share: make_eval_dataset(images, config, share)
+                run.strategy,
+                lambda share: make_eval_dataset(images, CONFIGS["dense"], share),
             ),
-            num_eval_batches(images, config),
+            num_eval_batches(images, run.config),
         )
-        for strategy, evaluate in map(_evaluation, (1, 4))
+        for replicas in (1, 4)
+        for run in [shared_run("dense", replicas)]
     )
     # SSIM is a difference of numbers near 1, so it is as exact as they are.
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 
 @functools.cache
-def _evaluation(replicas):
-    """A strategy, and the compiled evaluation of an untrained model on it."""
+def _evaluate(replicas):
     run = _compiled_run("dense", replicas)
     metrics = model_metrics(run.state.autoencoder, run.config)
     return run.strategy, build_evaluate(metrics, run.strategy)
