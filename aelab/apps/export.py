@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
@@ -48,19 +48,12 @@ def export(
 
     from aelab.runs.trained_model import load_trained
 
-    target = FORMATS[format]
-    trained = load_trained(
-        RunDirectory(run_dir),
-        checkpoint,
-        model,
-        stock_layers=True,
-        any_size=target.any_size,
-    )
-    with (
-        writing(f"--output={output}"),
-        atomic_write(os.path.abspath(output)) as temporary,
-    ):
-        target.save(trained, temporary)
+    save, any_size = FORMATS[format]
+    run = RunDirectory(run_dir)
+    trained = load_trained(run, checkpoint, model, stock_layers=True, any_size=any_size)
+    path = os.path.abspath(output)
+    with writing(f"--output={output}"), atomic_write(path) as temporary:
+        save(trained, temporary)
     return trained.step
 
 
@@ -71,37 +64,32 @@ def check_output(output: str, format: str) -> None:
       UsageError: its parent folder does not exist, its name does not fit the format, or
         it exists and can't be replaced.
     """
-    FORMATS[format].check(output)
-
-
-def _check_keras(output: str) -> None:
-    if not output.endswith(_SUFFIX):
-        raise UsageError(
-            f"--output={output} must end in {_SUFFIX}, unless it is a folder for "
-            "--format=saved_model"
-        )
-    check_output_file(output, _SUFFIX)
-
-
-def _save_keras(trained: "TrainedModel", path: str) -> None:
-    """Writes a file for `keras.models.load_model`; it takes the run's image size."""
-    trained.autoencoder.model.save(path)
-
-
-def _check_saved_model(output: str) -> None:
+    if format == "keras":
+        if not output.endswith(_SUFFIX):
+            raise UsageError(
+                f"--output={output} must end in {_SUFFIX}, unless it is a folder for "
+                "--format=saved_model"
+            )
+        check_output_file(output, _SUFFIX)
+        return
     if output.endswith(_SUFFIX):
         raise UsageError(
             f"--output={output} is the name of a file; --format=saved_model writes a "
             "folder"
         )
-    if os.path.isdir(output) and not os.listdir(output):
-        return
-    if os.path.lexists(output):
+    is_empty_folder = os.path.isdir(output) and not os.listdir(output)
+    if os.path.lexists(output) and not is_empty_folder:
         raise UsageError(
             f"--output={output} exists already, and --format=saved_model replaces "
             "nothing: give another name"
         )
-    check_output_file(output, suffix="")
+    if not is_empty_folder:
+        check_output_file(output, suffix="")
+
+
+def _save_keras(trained: "TrainedModel", path: str) -> None:
+    """Writes a file for `keras.models.load_model`; it takes the run's image size."""
+    trained.autoencoder.model.save(path)
 
 
 def _save_saved_model(trained: "TrainedModel", path: str) -> None:
@@ -129,21 +117,8 @@ def _save_saved_model(trained: "TrainedModel", path: str) -> None:
         raise OSError(errno.EIO, error.message, path) from None
 
 
-class _Format(NamedTuple):
-    """A format of exported models.
-
-    Attributes:
-      check: raises UsageError if the output can't be written in this format.
-      save: writes a trained model to a path that does not exist.
-      any_size: True to build the model for images of any size, if it supports them.
-    """
-
-    check: Callable[[str], None]
-    save: Callable[["TrainedModel", str], None]
-    any_size: bool
-
-
-FORMATS: dict[str, _Format] = {
-    "keras": _Format(_check_keras, _save_keras, any_size=False),
-    "saved_model": _Format(_check_saved_model, _save_saved_model, any_size=True),
+# How a format is written, and whether for images of any size, if the model takes them.
+FORMATS: dict[str, tuple[Callable[["TrainedModel", str], None], bool]] = {
+    "keras": (_save_keras, False),
+    "saved_model": (_save_saved_model, True),
 }

@@ -85,8 +85,9 @@ def principal_components(images: np.ndarray, training: np.ndarray) -> Iterator[P
     Raises:
       UsageError: scikit-learn or constriction is not installed.
     """
-    mean, axes = pca = fit_pca(_rows(training), max(_COMPONENTS), max_exact=0)
-    codes, training_codes = pca.encode(_rows(images)), pca.encode(_rows(training))
+    pca = fit_pca(_rows(training), max(_COMPONENTS), max_exact=0)
+    codes, training_codes = pca.transform(_rows(images)), pca.transform(_rows(training))
+    mean, axes = pca.mean_, pca.components_
     for count in sorted({min(count, len(axes)) for count in _COMPONENTS}):
         for step in _STEPS:
             fitted = np.rint(training_codes[:, :count] / step).astype(np.int32)

@@ -9,17 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from aelab.apps.evaluation import measure
 from aelab.apps.evaluation.baselines import Baseline, Task, num_search_images
-from aelab.apps.evaluation.measure import (
-    EvaluationStep,
-    Values,
-    corrupted_examples,
-    means,
-    measure,
-    output_values,
-    spread,
-    training_examples,
-)
 from aelab.apps.evaluation.result import Level, Means
 from aelab.config import Config
 from aelab.data.corruptions import describe
@@ -32,16 +23,13 @@ _TRAIN_VALUES = 2**24
 
 
 class Comparison(NamedTuple):
-    """A model, its baselines and the images that they share.
+    """A model, its baselines by name, and the images that they share.
 
-    Attributes:
-      model_step: the model with its metrics, see `build_evaluation_step`.
-      baselines: by name.
-      evaluation: the images to evaluate on; only the first ones if there are many.
-      training: the images that baselines learn from, see `read_training`, or None.
+    Only the first images of `evaluation` are used if there are many. `training` is what
+    baselines learn from, see `read_training`, or None.
     """
 
-    model_step: EvaluationStep
+    model_step: measure.EvaluationStep
     baselines: Mapping[str, Baseline]
     evaluation: Source
     training: np.ndarray | None
@@ -49,7 +37,7 @@ class Comparison(NamedTuple):
 
 def read_training(source: Source, config: Config) -> np.ndarray:
     """The training images for baselines: float32 [m, H, W, C] in [0, 1], clean."""
-    return training_examples(source, config, _within(source, _TRAIN_VALUES))
+    return measure.training_examples(source, config, _within(source, _TRAIN_VALUES))
 
 
 def sweep_configs(config: Config, noise_stddevs: Sequence[float]) -> list[Config]:
@@ -87,17 +75,13 @@ def compare_levels(
 def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
     """Evaluates the model and the baselines on images corrupted by `config`.
 
-    The evaluation noise is frozen: each level has the same draw, scaled.
-
-    Args:
-      comparison: the model, the baselines and the images.
-      config: how images are corrupted.
-      bar: advances by one for the model and for each baseline.
+    The evaluation noise is frozen: each level has the same draw, scaled. `bar` advances
+    by one for the model and for each baseline.
     """
     bar.set_description(f"{describe(config)}: model")
     source = comparison.evaluation
     source = source.take(_within(source, _EVAL_VALUES))
-    measured = measure(comparison.model_step, config, source)
+    measured = measure.measure(comparison.model_step, config, source)
     bar.update()
     level = Level(
         describe(config),
@@ -110,13 +94,13 @@ def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
     if comparison.training is None:
         return level
     clean = comparison.training
-    corrupted = corrupted_examples(clean, config)
+    corrupted = measure.corrupted_examples(clean, config)
     task = Task(measured.images.clean, measured.images.corrupted, clean, corrupted)
     baselines = {}
     for name, baseline in comparison.baselines.items():
         bar.set_description(f"{describe(config)}: {name}")
         restored = baseline.restore(task)
-        values = output_values(task.clean, restored.images)
+        values = measure.output_values(task.clean, restored.images)
         baselines[name] = _summary(values) | restored.setting
         bar.update()
     return dataclasses.replace(
@@ -132,5 +116,5 @@ def _within(source: Source, values: int) -> int:
     return min(len(source), max(2, values // math.prod(source.image_shape)))
 
 
-def _summary(values: Values) -> Means:
-    return means(values) | spread(values)
+def _summary(values: measure.Values) -> Means:
+    return measure.means(values) | measure.spread(values)

@@ -12,7 +12,7 @@ class Level:
     """A model and its baselines on images of one level of corruption.
 
     Attributes:
-      corruption: the corruption in words.
+      corruption: in words.
       noise_stddev: standard deviation of the noise; None if it differs by image.
       images: number of images; the first images of the set.
       input, output: mean of each metric, and the spread of the PSNR.
@@ -50,13 +50,10 @@ class WorstImage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of a checkpoint.
+    """The evaluation of a checkpoint, `best` or `latest`, of training step `step`.
 
     Attributes:
-      checkpoint: `best` or `latest`.
-      step: training step of the checkpoint.
-      examples: number of evaluation images.
-      data: the evaluation images.
+      examples: number of evaluation images, which `data` describes.
       metrics, input: mean of each metric of the output and of the input.
       spread: median and worst percent of the PSNR of `input` and `output`.
       worst: the images of lowest PSNR, the lowest first.
