@@ -27,17 +27,10 @@ def export(
 ) -> int:
     """Writes a run's model, built of stock layers, completely or not at all.
 
-    Args:
-      run_dir: the run.
-      output: the file or folder to write; its parent folder must exist.
-      checkpoint: `best` or `latest`.
-      format: `keras`, a `.keras` file, which may replace an existing file; or
-        `saved_model`, a folder for TensorFlow and TensorFlow Serving, which may replace
-        only an empty folder.
-      model: the run's `--model`, if it is not built in.
-
-    Returns:
-      The step of the exported weights.
+    The parent folder of `output` must exist. The format `keras` is a `.keras` file,
+    which may replace an existing file. `saved_model` is a folder for TensorFlow and
+    TensorFlow Serving, which may replace only an empty folder. See `load_trained` for
+    `checkpoint` and `model`. Returns the step of the exported weights.
 
     Raises:
       UsageError: `output` does not fit the format or can't be written, or
@@ -77,14 +70,14 @@ def check_output(output: str, format: str) -> None:
             f"--output={output} is the name of a file; --format=saved_model writes a "
             "folder"
         )
-    is_empty_folder = os.path.isdir(output) and not os.listdir(output)
-    if os.path.lexists(output) and not is_empty_folder:
+    if os.path.isdir(output) and not os.listdir(output):
+        return
+    if os.path.lexists(output):
         raise UsageError(
             f"--output={output} exists already, and --format=saved_model replaces "
             "nothing: give another name"
         )
-    if not is_empty_folder:
-        check_output_file(output, suffix="")
+    check_output_file(output, suffix="")
 
 
 def _save_keras(trained: "TrainedModel", path: str) -> None:

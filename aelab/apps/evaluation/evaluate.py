@@ -12,7 +12,7 @@ from aelab.apps.evaluation.baselines import Baseline
 from aelab.apps.evaluation.levels import Comparison, compare_levels, read_training
 from aelab.apps.evaluation.measure import build_evaluation_step, means, measure, spread
 from aelab.apps.evaluation.pictures import write_pictures
-from aelab.apps.evaluation.result import EvaluatedData, Evaluation, WorstImage
+from aelab.apps.evaluation.result import EvaluatedData, Evaluation
 from aelab.config import Config
 from aelab.data.pipeline import image_error
 from aelab.data.sources import Source, load_split, with_data_dir
@@ -46,16 +46,9 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluates a run's checkpoint; writes `evaluation.json` and pictures.
 
-    Args:
-      run_dir: the run.
-      checkpoint: `best` or `latest`.
-      data_dir: the folder of the run's data files, if they were moved.
-      noise_stddevs: further levels of noise, above 0, for a model with Gaussian noise.
-      baselines: False skips the baselines.
-      model: the run's `--model`, if it is not built in.
-
-    Returns:
-      The content of `evaluation.json`.
+    `noise_stddevs` are further levels of noise, above 0, for a model with Gaussian
+    noise. `data_dir` is the folder of the run's data files, if they were moved. See
+    `load_trained` for `checkpoint` and `model`. Returns what `evaluation.json` holds.
 
     Raises:
       UsageError: no such run or checkpoint, or the data can't be read or do not fit.
@@ -90,7 +83,7 @@ def evaluate_run(
         metrics=means(measured.output),
         input=input_metrics,
         spread={"input": spread(measured.input), "output": spread(measured.output)},
-        worst=[WorstImage(int(position), float(psnr)) for position, psnr in worst],
+        worst=[{"image": int(place), "psnr": float(psnr)} for place, psnr in worst],
         trained=trained,
         sweep=sweep,
         missing=sorted({wanted[name].library for name in wanted.keys() - installed}),
@@ -108,12 +101,8 @@ def select_baselines(
 ) -> Mapping[str, Baseline]:
     """The baselines of a denoiser, or of a code if the input is clean.
 
-    A code of several tensors, or of as many numbers as the image, has none.
-
-    Args:
-      is_clean: True if the input is the clean image.
-      code_shape: shape of the encoder's output; a list if it is several tensors.
-      image_shape: (height, width, channels).
+    A code of as many numbers as the image has none, and neither has one of several
+    tensors, whose shapes are a list. The image's are (height, width, channels).
     """
     if not is_clean:
         return methods.BASELINES

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -56,18 +55,12 @@ def compare_levels(
 ) -> tuple[Level, list[Level]]:
     """Compares as trained and in a sweep; shows progress on a terminal.
 
-    Returns:
-      The level of training, and the level of each of `noise_stddevs`, which is empty if
-      the run has no Gaussian noise.
+    The sweep is empty if the run has no Gaussian noise.
     """
     sweep = sweep_configs(config, noise_stddevs)
     configs = list(dict.fromkeys([config, *sweep]))
-    with tqdm(
-        total=len(configs) * (1 + len(comparison.baselines)),
-        disable=not sys.stderr.isatty(),
-        dynamic_ncols=True,
-        leave=False,
-    ) as bar:
+    total = len(configs) * (1 + len(comparison.baselines))
+    with tqdm(total=total, disable=None, dynamic_ncols=True, leave=False) as bar:
         levels = {level: compare_level(comparison, level, bar) for level in configs}
     return levels[config], [levels[level] for level in sweep]
 
@@ -96,19 +89,14 @@ def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
     clean = comparison.training
     corrupted = measure.corrupted_examples(clean, config)
     task = Task(measured.images.clean, measured.images.corrupted, clean, corrupted)
-    baselines = {}
     for name, baseline in comparison.baselines.items():
         bar.set_description(f"{describe(config)}: {name}")
         restored = baseline.restore(task)
         values = measure.output_values(task.clean, restored.images)
-        baselines[name] = _summary(values) | restored.setting
+        level.baselines[name] = _summary(values) | restored.setting
         bar.update()
-    return dataclasses.replace(
-        level,
-        baselines=baselines,
-        search_images=num_search_images(task),
-        training_images=len(clean),
-    )
+    level = dataclasses.replace(level, search_images=num_search_images(task))
+    return dataclasses.replace(level, training_images=len(clean))
 
 
 def _within(source: Source, values: int) -> int:

@@ -8,12 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import (
-    corrupt_training,
-    make_eval_dataset,
-    make_train_dataset,
-    num_eval_batches,
-)
+from aelab.data import pipeline
 from aelab.data.sources import Source
 from aelab.metrics import image_metrics
 from aelab.models import Autoencoder
@@ -28,12 +23,9 @@ EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, _Metrics, _Me
 
 
 class Images(NamedTuple):
-    """Evaluation images and the model's outputs.
+    """Evaluation images and the model's outputs: float32 [n, H, W, C] in [0, 1].
 
-    Attributes:
-      position: int64 [n], position in the set.
-      psnr: float32 [n], of the output, in dB.
-      clean, corrupted, output: float32 [n, H, W, C] in [0, 1].
+    `position`, int64 [n], is in the set. `psnr`, float32 [n] in dB, is of the output.
     """
 
     position: np.ndarray
@@ -76,24 +68,22 @@ def measure(
     PSNR. The metrics are of all images in any case.
     """
     images: list[Images] = []
-    inputs: list[Values] = []
-    outputs: list[Values] = []
+    metrics_of: tuple[list[Values], list[Values]] = ([], [])
     first = 0
-    batches = make_eval_dataset(source, config).take(num_eval_batches(source, config))
-    for corrupted, clean, weights in batches:
+    count = pipeline.num_eval_batches(source, config)
+    dataset = pipeline.make_eval_dataset(source, config).take(count)
+    for corrupted, clean, weights in dataset:
         rows = int(np.count_nonzero(weights))
         output, *metrics = model_step(corrupted, clean)
-        for values, collected in zip(metrics, (inputs, outputs), strict=True):
-            collected.append({n: value.numpy()[:rows] for n, value in values.items()})
+        for values, parts in zip(metrics, metrics_of, strict=True):
+            parts.append({name: value.numpy()[:rows] for name, value in values.items()})
         pictures = [part.numpy()[:rows] for part in (clean, corrupted, output)]
         position = np.arange(first, first + rows)
-        images.append(Images(position, outputs[-1]["psnr"], *pictures))
+        images.append(Images(position, metrics_of[1][-1]["psnr"], *pictures))
         if keep_worst:
             images = [_concatenate(images).worst(keep_worst)]
         first += rows
-    return Measurements(
-        _concatenate(images), _concatenate_values(inputs), _concatenate_values(outputs)
-    )
+    return Measurements(_concatenate(images), *map(_concatenate_values, metrics_of))
 
 
 def _concatenate(parts: Sequence[Images]) -> Images:
@@ -113,10 +103,9 @@ def output_values(clean: np.ndarray, output: np.ndarray) -> Values:
 def training_examples(source: Source, config: Config, count: int) -> np.ndarray:
     """The first `count` examples of training, at most one per image, without noise.
 
-    Returns:
-      float32 [count, H, W, C] in [0, 1].
+    float32 [count, H, W, C] in [0, 1].
     """
-    dataset = make_train_dataset(source, config, first_step=0)
+    dataset = pipeline.make_train_dataset(source, config, first_step=0)
     batches = itertools.islice(dataset, -(-count // config.batch_size))
     return np.concatenate([batch[1].numpy() for batch in batches])[:count]
 
@@ -127,7 +116,7 @@ def corrupted_examples(clean: np.ndarray, config: Config) -> np.ndarray:
     for first in range(0, len(clean), config.batch_size):
         batch = tf.constant(clean[first : first + config.batch_size])
         first_example = tf.constant(first, tf.int64)
-        parts.append(corrupt_training(batch, first_example, config).numpy())
+        parts.append(pipeline.corrupt_training(batch, first_example, config).numpy())
     return np.concatenate(parts)
 
 

@@ -28,8 +28,7 @@ def write_pictures(
     The second needs matplotlib; a line marks the level of training. The rows of the
     first are clean, input and output. The sweep of an earlier evaluation is removed.
 
-    Returns:
-      The names of the files that were written.
+    Returns the names of the files that were written.
 
     Raises:
       OSError: a file can't be written.
@@ -46,14 +45,9 @@ def write_pictures(
 
 
 def draw_sweep(sweep: Sequence[Level], trained: float | None) -> bytes:
-    """Draws the PSNR over the noise: a curve each for model, baselines and input.
+    """Draws the PSNR over the noise, with curves for model, baselines and input: a PNG.
 
-    Args:
-      sweep: the levels.
-      trained: the level of training, which a line marks; None if there were several.
-
-    Returns:
-      A PNG file.
+    A line marks the level of training; it is None if there were several.
     """
     from matplotlib.figure import Figure
 

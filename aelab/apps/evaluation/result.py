@@ -41,14 +41,6 @@ class EvaluatedData:
 
 
 @dataclass(frozen=True)
-class WorstImage:
-    """The position of an image in the evaluation set, and the PSNR of its output."""
-
-    image: int
-    psnr: float
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """The evaluation of a checkpoint, `best` or `latest`, of training step `step`.
 
@@ -56,9 +48,9 @@ class Evaluation:
       examples: number of evaluation images, which `data` describes.
       metrics, input: mean of each metric of the output and of the input.
       spread: median and worst percent of the PSNR of `input` and `output`.
-      worst: the images of lowest PSNR, the lowest first.
-      trained: the comparison with baselines, corrupted as in training.
-      sweep: the same for further levels of noise.
+      worst: `image`, a position, and `psnr` of the images of lowest PSNR, lowest first.
+      trained, sweep: the comparison with baselines, corrupted as in training, and for
+        further levels of noise.
       missing: libraries of baselines that are not installed.
       unlearned: baselines left out because there is only one training image.
       pictures: names of the picture files in the run directory.
@@ -71,7 +63,7 @@ class Evaluation:
     metrics: Means
     input: Means
     spread: dict[str, Means]
-    worst: list[WorstImage]
+    worst: list[dict[str, float]]
     trained: Level
     sweep: list[Level]
     missing: list[str]

@@ -1,7 +1,6 @@
 """An evaluation as plain text."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
 
 from aelab.apps.evaluation.result import Evaluation, Level, Means
 from aelab.metric_info import METRICS, format_value, heading
@@ -39,13 +38,12 @@ def _compared(values: Means) -> list[str]:
 
 
 def _head(result: Evaluation) -> str:
-    text = f"{result.checkpoint} checkpoint, step {result.step}, {result.examples:,} "
+    images = f"{result.examples:,} images"
+    text = f"{result.checkpoint} checkpoint, step {result.step}, {images}"
     if result.data.as_in_training:
-        text += "images that the model never saw"
+        text += " that the model never saw"
     else:
-        text += (
-            "images\nThe run was evaluated on other images, so it may have seen these."
-        )
+        text += "\nThe run was evaluated on other images, so it may have seen these."
     if result.input["mse"] > 0:
         text += f"\nInput: {result.trained.corruption}"
     return text
@@ -135,10 +133,8 @@ def _notes(result: Evaluation) -> list[str]:
     notes = ["Worst 1%: the mean PSNR of the worst hundredth of the images."]
     is_compared = bool(trained.baselines or result.sweep)
     if trained.images < result.examples and is_compared:
-        notes.append(
-            "Baselines, sweep and comparisons are of the first "
-            f"{trained.images:,} images."
-        )
+        first = f"the first {trained.images:,} images"
+        notes.append(f"Baselines, sweep and comparisons are of {first}.")
     if "blur" in trained.baselines:
         notes.append(
             "Sigma (pixels) and weight: at each level the best for the first "
@@ -157,12 +153,10 @@ def _notes(result: Evaluation) -> list[str]:
             "as many as the code has numbers."
         )
     if result.unlearned:
-        notes.append(
-            "Left out because there is only one training image: "
-            f"{_list(result.unlearned, LABELS)}."
-        )
+        labels = " and ".join(LABELS[name] for name in result.unlearned)
+        notes.append(f"Left out because there is only one training image: {labels}.")
     if result.missing:
-        packages = _list(result.missing, _PACKAGES)
+        packages = " and ".join(_PACKAGES[name] for name in result.missing)
         notes.append(f"Some baselines are left out. To install {packages}:")
         notes.append(f"  {install_command('eval')}")
     notes.append(f"Pictures in the run directory: {', '.join(result.pictures)}.")
@@ -170,7 +164,3 @@ def _notes(result: Evaluation) -> list[str]:
         notes.append("The sweep is not drawn. To install matplotlib:")
         notes.append(f"  {install_command('report')}")
     return notes
-
-
-def _list(names: Sequence[str], labels: Mapping[str, str]) -> str:
-    return " and ".join(labels[name] for name in names)
