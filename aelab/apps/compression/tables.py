@@ -10,7 +10,7 @@ import numpy as np
 
 from aelab.system.optional import require
 
-TOTAL = 2**24  # the sum of the frequencies of a distribution, also in `constriction`
+TOTAL = 2**24  # sum of a distribution's frequencies; `constriction` has 24 bits, too
 _NAMES = ("lowest", "sizes", "classes", "frequencies")
 _KINDS = (("i4", 1), ("i4", 1), ("u4", 1), ("u4", 2))  # dtype and rank
 
