@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
@@ -27,17 +27,10 @@ def export(
 ) -> int:
     """Writes a run's model, built of stock layers, completely or not at all.
 
-    Args:
-      run_dir: the run.
-      output: the file or folder to write; its parent folder must exist.
-      checkpoint: `best` or `latest`.
-      format: `keras`, a `.keras` file, which may replace an existing file; or
-        `saved_model`, a folder for TensorFlow and TensorFlow Serving, which may replace
-        only an empty folder.
-      model: the run's `--model`, if it is not built in.
-
-    Returns:
-      The step of the exported weights.
+    The parent folder of `output` must exist. The format `keras` is a `.keras` file,
+    which may replace an existing file. `saved_model` is a folder for TensorFlow and
+    TensorFlow Serving, which may replace only an empty folder. See `load_trained` for
+    `checkpoint` and `model`. Returns the step of the exported weights.
 
     Raises:
       UsageError: `output` does not fit the format or can't be written, or
@@ -48,19 +41,12 @@ def export(
 
     from aelab.runs.trained_model import load_trained
 
-    target = FORMATS[format]
-    trained = load_trained(
-        RunDirectory(run_dir),
-        checkpoint,
-        model,
-        stock_layers=True,
-        any_size=target.any_size,
-    )
-    with (
-        writing(f"--output={output}"),
-        atomic_write(os.path.abspath(output)) as temporary,
-    ):
-        target.save(trained, temporary)
+    save, any_size = FORMATS[format]
+    run = RunDirectory(run_dir)
+    trained = load_trained(run, checkpoint, model, stock_layers=True, any_size=any_size)
+    path = os.path.abspath(output)
+    with writing(f"--output={output}"), atomic_write(path) as temporary:
+        save(trained, temporary)
     return trained.step
 
 
@@ -71,24 +57,14 @@ def check_output(output: str, format: str) -> None:
       UsageError: its parent folder does not exist, its name does not fit the format, or
         it exists and can't be replaced.
     """
-    FORMATS[format].check(output)
-
-
-def _check_keras(output: str) -> None:
-    if not output.endswith(_SUFFIX):
-        raise UsageError(
-            f"--output={output} must end in {_SUFFIX}, unless it is a folder for "
-            "--format=saved_model"
-        )
-    check_output_file(output, _SUFFIX)
-
-
-def _save_keras(trained: "TrainedModel", path: str) -> None:
-    """Writes a file for `keras.models.load_model`; it takes the run's image size."""
-    trained.autoencoder.model.save(path)
-
-
-def _check_saved_model(output: str) -> None:
+    if format == "keras":
+        if not output.endswith(_SUFFIX):
+            raise UsageError(
+                f"--output={output} must end in {_SUFFIX}, unless it is a folder for "
+                "--format=saved_model"
+            )
+        check_output_file(output, _SUFFIX)
+        return
     if output.endswith(_SUFFIX):
         raise UsageError(
             f"--output={output} is the name of a file; --format=saved_model writes a "
@@ -102,6 +78,11 @@ def _check_saved_model(output: str) -> None:
             "nothing: give another name"
         )
     check_output_file(output, suffix="")
+
+
+def _save_keras(trained: "TrainedModel", path: str) -> None:
+    """Writes a file for `keras.models.load_model`; it takes the run's image size."""
+    trained.autoencoder.model.save(path)
 
 
 def _save_saved_model(trained: "TrainedModel", path: str) -> None:
@@ -129,21 +110,8 @@ def _save_saved_model(trained: "TrainedModel", path: str) -> None:
         raise OSError(errno.EIO, error.message, path) from None
 
 
-class _Format(NamedTuple):
-    """A format of exported models.
-
-    Attributes:
-      check: raises UsageError if the output can't be written in this format.
-      save: writes a trained model to a path that does not exist.
-      any_size: True to build the model for images of any size, if it supports them.
-    """
-
-    check: Callable[[str], None]
-    save: Callable[["TrainedModel", str], None]
-    any_size: bool
-
-
-FORMATS: dict[str, _Format] = {
-    "keras": _Format(_check_keras, _save_keras, any_size=False),
-    "saved_model": _Format(_check_saved_model, _save_saved_model, any_size=True),
+# How a format is written, and whether for images of any size, if the model takes them.
+FORMATS: dict[str, tuple[Callable[["TrainedModel", str], None], bool]] = {
+    "keras": (_save_keras, False),
+    "saved_model": (_save_saved_model, True),
 }

@@ -7,14 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, features
 
+from aelab.apps.compression import file_format
 from aelab.apps.compression.compress import code_block
-from aelab.apps.compression.file_format import (
-    IDX,
-    Header,
-    Member,
-    block_images,
-    pack_header,
-)
 from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.inputs import to_pillow
 from aelab.apps.compression.tables import Tables
@@ -25,22 +19,19 @@ NAME = "images-idx3-ubyte"  # the member's name in the header of a measured file
 
 _COMPONENTS = (16, 32, 64, 96)
 _STEPS = (0.35, 0.5, 0.7, 1.0)
-_MOSAIC_QUALITIES = {
-    "JPEG": (1, 5, 10, 20, 30, 50),
-    "WEBP": (0, 1, 5, 10, 25, 50),
-    "AVIF": (1, 10, 20, 30, 40, 55),
+_QUALITIES = {  # for one file each, and for a mosaic
+    "JPEG": ((5, 30), (1, 5, 10, 20, 30, 50)),
+    "WEBP": ((5, 30), (0, 1, 5, 10, 25, 50)),
+    "AVIF": ((10, 40), (1, 10, 20, 30, 40, 55)),
 }
-_SINGLE_QUALITIES = {"JPEG": (5, 30), "WEBP": (5, 30), "AVIF": (10, 40)}
 
 
 class Point(NamedTuple):
-    """Decoded images and the size of their compressed files.
+    """Decoded images, uint8 [n, H, W, C], and the size of their compressed files.
 
     Attributes:
-      codec: name of the codec, and of its curve.
-      setting: the codec's setting at this point of the curve.
+      codec, setting: name of the codec and of its curve, and its setting there.
       file_bytes: size of all files, headers included.
-      images: uint8 [n, H, W, C], decoded.
       ideal_bytes: size by the tables' probabilities, None without tables.
       model_bytes: size of the model that decoding needs, which is not part of
         `file_bytes`; None without a model.
@@ -59,34 +50,30 @@ def packed_bytes(
 ) -> tuple[int, float]:
     """The size of the `.aelab` file of images' symbols, int32 [n, places].
 
-    Returns:
-      The size in bytes, and the ideal size of the symbols by their probabilities.
+    Returns the size in bytes, and the ideal size of the symbols by their probabilities.
     """
     height, width, channels = shape
-    members = [Member(IDX, len(symbols), NAME)]
-    header = Header(bytes(8), tables.crc, (height, width, channels), members)
-    size = block_images(header.image_shape)
-    blocks = [
-        code_block(first, symbols[first : first + size], tables)
-        for first in range(0, len(symbols), size)
-    ]
-    ideal_bytes = sum(ideal for _, ideal in blocks)
-    return len(pack_header(header)) + sum(len(b) for b, _ in blocks), ideal_bytes
+    members = [file_format.Member(file_format.IDX, len(symbols), NAME)]
+    image_shape = (height, width, channels)
+    header = file_format.Header(bytes(8), tables.crc, image_shape, members)
+    size = file_format.block_images(image_shape)
+    firsts = range(0, len(symbols), size)
+    blocks = [code_block(n, symbols[n : n + size], tables) for n in firsts]
+    total = len(file_format.pack_header(header)) + sum(len(b) for b, _ in blocks)
+    return total, sum(ideal for _, ideal in blocks)
 
 
 def principal_components(images: np.ndarray, training: np.ndarray) -> Iterator[Point]:
     """Rounded principal components, with the same entropy coder as our models.
 
-    Args:
-      images: uint8 [n, H, W, C], the images to compress.
-      training: uint8 [m, H, W, C], the images to which components and tables are
-        fitted.
+    Components and tables are fitted to `training`, uint8 like `images`.
 
     Raises:
       UsageError: scikit-learn or constriction is not installed.
     """
-    mean, axes = pca = fit_pca(_rows(training), max(_COMPONENTS), max_exact=0)
-    codes, training_codes = pca.encode(_rows(images)), pca.encode(_rows(training))
+    pca = fit_pca(_rows(training), max(_COMPONENTS), max_exact=0)
+    codes, training_codes = pca.transform(_rows(images)), pca.transform(_rows(training))
+    mean, axes = pca.mean_, pca.components_
     for count in sorted({min(count, len(axes)) for count in _COMPONENTS}):
         for step in _STEPS:
             fitted = np.rint(training_codes[:, :count] / step).astype(np.int32)
@@ -112,41 +99,36 @@ def _rows(images: np.ndarray) -> np.ndarray:
 def image_codecs(images: np.ndarray) -> Iterator[Point]:
     """PNG, JPEG, WebP and AVIF by Pillow: one file per image, and one mosaic of all.
 
-    AVIF is left out if Pillow lacks it.
-
-    Args:
-      images: uint8 [n, H, W, C].
+    The images are uint8 [n, H, W, C]. AVIF is left out if Pillow lacks it.
     """
     channels = images.shape[3]
-    mosaic = _Mosaic(len(images), *images.shape[1:])
-    joined = mosaic.join(images)
+    joined = _join(images)
     size = sum(len(_encode(image, "PNG")) for image in images)
     yield Point("PNG, one file each", "lossless", size, images)
     yield Point("PNG mosaic", "lossless", len(_encode(joined, "PNG")), images)
-    for kind in _MOSAIC_QUALITIES:
+    for kind, (single, mosaic) in _QUALITIES.items():
         if kind == "AVIF" and not features.check("avif"):
             continue
-        for quality in _SINGLE_QUALITIES[kind]:
+        for quality in single:
             files = [_encode(image, kind, quality) for image in images]
             decoded = np.stack([_decode(file, channels) for file in files])
             size = sum(map(len, files))
             yield Point(f"{kind}, one file each", f"quality {quality}", size, decoded)
-        for quality in _MOSAIC_QUALITIES[kind]:
+        for quality in mosaic:
             file = _encode(joined, kind, quality)
-            decoded = mosaic.split(_decode(file, channels))
+            decoded = _split(_decode(file, channels), images.shape)
             yield Point(f"{kind} mosaic", f"quality {quality}", len(file), decoded)
 
 
 def _encode(image: np.ndarray, kind: str, quality: int | None = None) -> bytes:
     """An image, uint8 [H, W, C], as a file as small as its encoder can make it."""
-    options: dict[str, dict[str, Any]] = {
-        "PNG": {"optimize": True},
-        "JPEG": {"optimize": True, "quality": quality},
-        "WEBP": {"method": 6, "quality": quality},
-        "AVIF": {"quality": quality},
-    }
+    options: dict[str, Any] = {} if quality is None else {"quality": quality}
+    if kind in ("PNG", "JPEG"):
+        options["optimize"] = True
+    elif kind == "WEBP":
+        options["method"] = 6
     file = io.BytesIO()
-    to_pillow(image).save(file, kind, **options[kind])
+    to_pillow(image).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -156,27 +138,28 @@ def _decode(file: bytes, channels: int) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-class _Mosaic:
-    """Images joined in a grid, nearly square; unused cells are black."""
+def _grid(count: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of a nearly square mosaic of so many images."""
+    columns = max(1, round((count * height / width) ** 0.5))
+    return -(-count // columns), columns
 
-    def __init__(self, count: int, height: int, width: int, channels: int):
-        self._count = count
-        self._columns = max(1, round((count * height / width) ** 0.5))
-        self._rows = -(-count // self._columns)
-        self._shape = height, width, channels
 
-    def join(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [n, H, W, C] to [rows * H, columns * W, C]."""
-        height, width, channels = self._shape
-        cells = np.zeros((self._rows * self._columns, *self._shape), np.uint8)
-        cells[: self._count] = images
-        grid = cells.reshape(self._rows, self._columns, *self._shape)
-        joined: np.ndarray = grid.swapaxes(1, 2)
-        return joined.reshape(self._rows * height, self._columns * width, channels)
+def _join(images: np.ndarray) -> np.ndarray:
+    """A mosaic of images, uint8 [n, H, W, C]: [rows * H, columns * W, C].
 
-    def split(self, joined: np.ndarray) -> np.ndarray:
-        """The inverse of `join`."""
-        height, width, channels = self._shape
-        grid = joined.reshape(self._rows, height, self._columns, width, channels)
-        cells: np.ndarray = grid.swapaxes(1, 2).reshape(-1, *self._shape)
-        return cells[: self._count]
+    Unused cells are black.
+    """
+    count, height, width, channels = images.shape
+    rows, columns = _grid(count, height, width)
+    cells = np.zeros((rows * columns, height, width, channels), np.uint8)
+    cells[:count] = images
+    grid = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return np.asarray(grid.reshape(rows * height, columns * width, channels))
+
+
+def _split(mosaic: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `_join`, for images of this shape."""
+    count, height, width, channels = shape
+    rows, columns = _grid(count, height, width)
+    grid = mosaic.reshape(rows, height, columns, width, channels).swapaxes(1, 2)
+    return np.asarray(grid.reshape(-1, height, width, channels)[:count])

@@ -4,19 +4,12 @@ import functools
 import itertools
 import math
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from aelab.apps.compression.codec_file import (
-    build_stored,
-    codec_key,
-    codec_path,
-    load_codec,
-    save_codec,
-    weights_of,
-)
+from aelab.apps.compression import codec_file
 from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.tables import Tables
 from aelab.data.sources import Source, load_split, with_data_dir
@@ -28,7 +21,7 @@ from aelab.runs.trained_model import TrainedModel, load_trained
 _BATCH_VALUES = 2**20  # pixel values of images in one call of a network
 _MAX_INTEGER = 2.0**20
 _MAX_TRAINING_IMAGES = 100_000  # to which tables are fitted
-_STEP_LIMITS = (1e-3, 1e3)
+_MIN_STEP, _MAX_STEP = 1e-3, 1e3
 _PSNR_LOSS = 0.1  # dB, the cost of rounding a code that was not trained for it
 _STEPS: tuple[float, ...] = tuple(2.0 ** (n / 2) for n in range(8, -17, -1))
 
@@ -36,10 +29,8 @@ _STEPS: tuple[float, ...] = tuple(2.0 ** (n / 2) for n in range(8, -17, -1))
 class Networks:
     """The encoder and decoder of a trained model, compiled for any number of images.
 
-    Attributes:
-      image_shape: (height, width, channels).
-      batch_size: the number of images in one call of a network.
-      has_prior: True if the model was trained for codes of integers.
+    A network is called with `batch_size` images at a time. `has_prior` is True if the
+    model was trained for codes of integers.
     """
 
     def __init__(self, trained: TrainedModel):
@@ -64,45 +55,37 @@ class Networks:
 
     @functools.cached_property
     def _encoder(self) -> Any:
-        trained = self._trained
-        images = tf.TensorSpec((None, *trained.image_shape), tf.uint8)
+        encoder = self._trained.autoencoder.encoder
+        spec = tf.TensorSpec((None, *self.image_shape), tf.uint8)
 
-        @tf.function(input_signature=[images], autograph=False)
+        @tf.function(input_signature=[spec], autograph=False)
         def encode(images: tf.Tensor) -> tf.Tensor:
-            code = trained.autoencoder.encoder(tf.cast(images, tf.float32) / 255.0)
-            return tf.cast(code, tf.float32)
+            return tf.cast(encoder(tf.cast(images, tf.float32) / 255.0), tf.float32)
 
         return encode.get_concrete_function()
 
     @functools.cached_property
     def _decoder(self) -> Any:
-        trained = self._trained
-        code = tf.TensorSpec(trained.autoencoder.decoder.input_shape, tf.float32)
+        decoder = self._trained.autoencoder.decoder
+        spec = tf.TensorSpec(decoder.input_shape, tf.float32)
 
-        @tf.function(input_signature=[code], autograph=False)
+        @tf.function(input_signature=[spec], autograph=False)
         def decode(code: tf.Tensor) -> tf.Tensor:
-            output = tf.clip_by_value(trained.autoencoder.decoder(code), 0.0, 1.0)
+            output = tf.clip_by_value(decoder(code), 0.0, 1.0)
             return tf.cast(tf.round(255.0 * output), tf.uint8)
 
         return decode.get_concrete_function()
 
 
-class Codec:
-    """Turns images into integers and back.
+class Codec(NamedTuple):
+    """Turns images into integers, whose probabilities `tables` has, and back.
 
-    Attributes:
-      networks: see `Networks`.
-      key: 8 bytes that identify the weights and the requested quantizer step.
-      tables: the probabilities of the integers.
+    The 8 bytes of `key` identify the weights and the requested quantizer step.
     """
 
-    def __init__(self, networks: Networks, key: bytes, tables: Tables):
-        self.networks, self.key, self.tables = networks, key, tables
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-        return self.networks.image_shape
+    networks: Networks
+    key: bytes
+    tables: Tables
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Integers of images, uint8 [n, H, W, C]: int32 [n, places].
@@ -134,20 +117,15 @@ def open_codec(
     step: float = 0.0,
     model: str = "",
 ) -> Codec:
-    """The codec of a run's checkpoint.
+    """The codec of a run's checkpoint, `best` or `latest`; see `load_trained`.
 
-    Its tables are fitted to the run's training images once. They are kept in the run
-    directory together with the weights, so that files can still be decompressed after
-    the run has continued.
+    Its tables are fitted to the run's training images once, which are in `data_dir` if
+    their folder was moved. They are kept in the run directory together with the
+    weights, so that files can still be decompressed after the run has continued.
 
-    Args:
-      run: the run.
-      checkpoint: `best` or `latest`.
-      data_dir: the folder of the run's data files, if they were moved.
-      step: codes are rounded to multiples of this number. 0 means 1 for a model that
-        was trained for integers, else the largest step that costs at most 0.1 dB of
-        PSNR on training images.
-      model: the run's `--model`, if it is not built in.
+    Codes are rounded to multiples of `step`. 0 means 1 for a model that was trained for
+    integers, else the largest step that costs at most 0.1 dB of PSNR on training
+    images.
 
     Raises:
       UsageError: there is no run, checkpoint or training images; the code is not one
@@ -156,24 +134,21 @@ def open_codec(
     trained = load_trained(run, checkpoint, model)
     _check_code(run, trained)
     networks = Networks(trained)
-    minimum, maximum = _STEP_LIMITS
-    if step and not minimum <= step <= maximum:
-        raise UsageError(
-            f"--quantiser_step must be from {minimum:g} to {maximum:g}, or 0, "
-            f"not {step}"
-        )
+    if step and not _MIN_STEP <= step <= _MAX_STEP:
+        limits = f"from {_MIN_STEP:g} to {_MAX_STEP:g}, or 0"
+        raise UsageError(f"--quantiser_step must be {limits}, not {step}")
     if step and networks.has_prior:
         raise UsageError(
             f"--quantiser_step={step} contradicts --model={trained.config.model}, "
             "which was trained for steps of 1"
         )
-    key = codec_key(weights_of(trained), step)
-    path = codec_path(run, key)
+    key = codec_file.codec_key(codec_file.weights_of(trained), step)
+    path = codec_file.codec_path(run, key)
     if not os.path.exists(path):
         source = load_split(with_data_dir(trained.config, data_dir), "train")
         tables = _fit(networks, source, 1.0 if networks.has_prior else step)
-        save_codec(path, trained, step, tables)
-    return Codec(networks, key, load_codec(path, key)[1])
+        codec_file.save_codec(path, trained, step, tables)
+    return Codec(networks, key, codec_file.load_codec(path, key)[1])
 
 
 def _check_code(run: RunDirectory, trained: TrainedModel) -> None:
@@ -190,33 +165,30 @@ def _check_code(run: RunDirectory, trained: TrainedModel) -> None:
 def find_codec(
     run: RunDirectory, key: bytes, tables_crc: int, path: str, model: str = ""
 ) -> Codec:
-    """The codec that a compressed file needs.
+    """The codec that the compressed file `path` needs, by the numbers in its header.
 
-    Args:
-      run: the run whose checkpoint it was compressed with.
-      key: the key of the codec, from the file's header.
-      tables_crc: CRC-32 of the tables, from the file's header.
-      path: the file, for messages.
-      model: the run's `--model`, if it is not built in.
+    `run` is the run whose checkpoint it was compressed with; `model` is the run's
+    `--model`, if it is not built in.
 
     Raises:
       UsageError: there is no run, or it does not have this codec, or its tables differ.
     """
     if not os.path.exists(run.config_json):
         raise UsageError(f"--run_dir={run.path} holds no run: no {run.config_json}")
-    stored = codec_path(run, key)
+    stored = codec_file.codec_path(run, key)
     if not os.path.exists(stored):
         raise UsageError(
             f"{path} was compressed with the model {key.hex()}, which --run_dir="
             f"{run.path} does not have (in {os.path.dirname(stored)})"
         )
-    arrays, tables = load_codec(stored, key)
+    arrays, tables = codec_file.load_codec(stored, key)
     if tables.crc != tables_crc:
         raise UsageError(
             f"{path} was compressed with other tables of probabilities than those in "
             f"{stored}, which have been fitted again since, or on another machine"
         )
-    return Codec(Networks(build_stored(run, stored, arrays, model)), key, tables)
+    trained = codec_file.build_stored(run, stored, arrays, model)
+    return Codec(Networks(trained), key, tables)
 
 
 def _fit(networks: Networks, source: Source, step: float) -> Tables:
@@ -241,10 +213,8 @@ def _coarsest(networks: Networks, images: np.ndarray, codes: np.ndarray) -> floa
     """The largest step whose rounding costs no more than 0.1 dB of PSNR."""
 
     def mean_psnr(codes: np.ndarray) -> float:
-        output = networks.decode(codes)
-        values = psnr(
-            tf.cast(images, tf.float32) / 255, tf.cast(output, tf.float32) / 255
-        )
+        pair = (images, networks.decode(codes))
+        values = psnr(*(tf.cast(pixels, tf.float32) / 255 for pixels in pair))
         return float(tf.reduce_mean(values))
 
     wanted = mean_psnr(codes) - _PSNR_LOSS

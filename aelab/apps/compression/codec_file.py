@@ -73,10 +73,7 @@ def save_codec(
 
 
 def load_codec(path: str, key: bytes) -> tuple[dict[str, np.ndarray], Tables]:
-    """Reads a codec's file.
-
-    Returns:
-      Its arrays, for `build_stored`, and its tables.
+    """Reads a codec's file: its arrays, for `build_stored`, and its tables.
 
     Raises:
       UsageError: the file has a later format or is damaged.
@@ -96,26 +93,22 @@ def load_codec(path: str, key: bytes) -> tuple[dict[str, np.ndarray], Tables]:
 def build_stored(
     run: RunDirectory, path: str, arrays: Mapping[str, np.ndarray], model: str = ""
 ) -> TrainedModel:
-    """Builds the model of a codec's file.
+    """Builds the model of the codec's file `path`, which holds `arrays`.
 
-    Args:
-      run: the run, whose `config.json` is read for files of format 1 only.
-      path: the file, for messages.
-      arrays: its content.
-      model: the run's `--model`, if it is not built in.
+    The run's `config.json` is read for files of format 1 only. `model` is the run's
+    `--model`, if it is not built in.
 
     Raises:
       UsageError: the description is damaged, or does not fit the weights.
     """
-    if "config" not in arrays:
+    if "config" in arrays:
+        try:
+            text = arrays["config"].tobytes().decode()
+            height, width, channels = map(int, arrays["image_shape"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path} is damaged: {error}") from None
+        config, shape = from_json(text, path), (height, width, channels)
+    else:
         config, shape = run.read_config(), run.read_image_shape()
-        check_model(config.model, model, path)
-        return build_trained(config, shape, path, arrays)
-    try:
-        text = arrays["config"].tobytes().decode()
-        height, width, channels = map(int, arrays["image_shape"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is damaged: {error}") from None
-    config, shape = from_json(text, path), (height, width, channels)
     check_model(config.model, model, path)
     return build_trained(config, shape, path, arrays)

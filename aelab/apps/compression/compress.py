@@ -2,19 +2,14 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from aelab.apps.compression.codec import Codec, open_codec
-from aelab.apps.compression.file_format import (
-    Header,
-    block_images,
-    pack_block,
-    pack_header,
-)
+from aelab.apps.compression import file_format
+from aelab.apps.compression.codec import open_codec
 from aelab.apps.compression.inputs import list_members, read_blocks
 from aelab.apps.compression.tables import Tables, crc_of
 from aelab.runs.directory import RunDirectory
@@ -22,14 +17,7 @@ from aelab.system.files import atomic_write, check_output_file, writing
 
 
 class Compressed(NamedTuple):
-    """Sizes before and after compression.
-
-    Attributes:
-      images: number of images.
-      pixel_bytes: size of their pixels.
-      file_bytes: size of the compressed file.
-      ideal_bytes: size of the codes by the tables' probabilities.
-    """
+    """Sizes before and after compression; `ideal_bytes` is by the probabilities."""
 
     images: int
     pixel_bytes: int
@@ -48,14 +36,7 @@ def compress(
 ) -> Compressed:
     """Compresses IDX files and pictures into one file, written whole or not at all.
 
-    Args:
-      run_dir: the run whose model is used.
-      inputs: the files, which are not changed.
-      output: the file to write.
-      checkpoint: `best` or `latest`.
-      data_dir: the folder of the run's training images, if they were moved.
-      quantiser_step: see `open_codec`.
-      model: the run's `--model`, if it is not built in.
+    The inputs are not changed. The other arguments are those of `open_codec`.
 
     Raises:
       UsageError: what `open_codec`, `list_members` and `read_blocks` raise, or `output`
@@ -65,46 +46,30 @@ def compress(
     check_output_file(output, ".aelab", inputs)
     run = RunDirectory(run_dir)
     codec = open_codec(run, checkpoint, data_dir, quantiser_step, model)
-    members = list_members(inputs, codec.image_shape)
-    header = Header(codec.key, codec.tables.crc, codec.image_shape, members)
-    ideal_bytes = 0.0
+    shape, tables = codec.networks.image_shape, codec.tables
+    members = list_members(inputs, shape)
+    header = file_format.Header(codec.key, tables.crc, shape, members)
+    size = file_format.block_images(shape)
+    first, ideal_bytes, total = 0, 0.0, header.images
     with (
         writing(f"--output={output}"),
         atomic_write(output) as temporary,
         open(temporary, "wb") as file,
+        tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as progress,
     ):
-        file.write(pack_header(header))
-        for content, ideal in _blocks(codec, header, inputs):
-            file.write(content)
+        file.write(file_format.pack_header(header))
+        for images in read_blocks(inputs, members, shape, size):
+            block, ideal = code_block(first, codec.encode(images), tables)
+            file.write(block)
             ideal_bytes += ideal
-    pixel_bytes = header.images * math.prod(codec.image_shape)
-    size = os.path.getsize(output)
-    return Compressed(header.images, pixel_bytes, size, ideal_bytes)
-
-
-def _blocks(
-    codec: Codec, header: Header, inputs: Sequence[str]
-) -> Iterator[tuple[bytes, float]]:
-    """Each block, and the ideal size of its codes in bytes."""
-    size = block_images(codec.image_shape)
-    parts = read_blocks(inputs, header.members, codec.image_shape, size)
-    first = 0
-    with tqdm(
-        total=header.images, unit="image", disable=None, dynamic_ncols=True
-    ) as progress:
-        for images in parts:
-            symbols = codec.encode(images)
-            yield code_block(first, symbols, codec.tables)
-            first += len(symbols)
-            progress.update(len(symbols))
+            first += len(images)
+            progress.update(len(images))
+    pixel_bytes, size = total * math.prod(shape), os.path.getsize(output)
+    return Compressed(total, pixel_bytes, size, ideal_bytes)
 
 
 def code_block(first: int, symbols: np.ndarray, tables: Tables) -> tuple[bytes, float]:
-    """Codes the block of symbols, int32 [n, places], whose first image is `first`.
-
-    Returns:
-      The block's bytes, and the ideal size of the symbols in bytes.
-    """
+    """The block of symbols, int32 [n, places], and their ideal size in bytes."""
     payload, ideal_bytes = tables.encode(symbols)
-    block = pack_block(first, len(symbols), crc_of(symbols), payload)
-    return block, ideal_bytes
+    crc = crc_of(symbols)
+    return file_format.pack_block(first, len(symbols), crc, payload), ideal_bytes

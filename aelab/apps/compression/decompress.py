@@ -1,5 +1,7 @@
 """Writes the images of a compressed file."""
 
+import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,18 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from aelab.apps.compression import file_format
 from aelab.apps.compression.codec import Codec, find_codec
-from aelab.apps.compression.file_format import (
-    IDX,
-    Block,
-    Content,
-    Header,
-    block_images,
-    find_blocks,
-    map_file,
-    name_problem,
-    read_header,
-)
+from aelab.apps.compression.file_format import Block, Content, Header
 from aelab.apps.compression.inputs import to_pillow
 from aelab.apps.compression.tables import crc_of
 from aelab.data.idx import idx_header
@@ -28,13 +21,7 @@ from aelab.system.files import atomic_write, writing
 
 
 class Decompressed(NamedTuple):
-    """The result of decompressing a file.
-
-    Attributes:
-      files: paths of the files that were written.
-      images: number of images that were decoded.
-      damage: descriptions of the damaged parts of the compressed file.
-    """
+    """Paths of the files written, number of images decoded, and sentences on damage."""
 
     files: list[str]
     images: int
@@ -46,15 +33,11 @@ def decompress(
 ) -> Decompressed:
     """Writes the images of a compressed file: pictures as PNG, IDX files as IDX files.
 
-    Args:
-      run_dir: the run whose model it was compressed with.
-      path: the compressed file.
-      output: the folder to write to, created if necessary; files of the same names are
-        replaced.
-      salvage: True to write the intact parts of a damaged file. Lost images are black
-        in IDX files, so that the others keep their positions. Lost pictures are not
-        written.
-      model: the run's `--model`, if it is not built in.
+    Files of the same names in `output` are replaced; the folder is created if
+    necessary. `run_dir` is the run whose model the file was compressed with; `model` is
+    its `--model`, if it is not built in. `salvage` writes the intact parts of a damaged
+    file: lost images are black in IDX files, so that the others keep their positions,
+    and lost pictures are not written.
 
     Raises:
       UsageError: the file is not an `.aelab` file, or is damaged, or needs another
@@ -63,10 +46,10 @@ def decompress(
         earlier files have already been written.
       OSError: the disk is full or fails.
     """
-    with map_file(path) as content:
-        header, place = read_header(content, path)
+    with file_format.map_file(path) as content:
+        header, place = file_format.read_header(content, path)
         blocks, damage = [], []
-        for part in find_blocks(content, place, header.images):
+        for part in file_format.find_blocks(content, place, header.images):
             if isinstance(part, Block):
                 blocks.append(part)
             elif salvage:
@@ -79,64 +62,47 @@ def decompress(
             raise UsageError(f"{path} is damaged, and no part of it is intact")
         run, crc = RunDirectory(run_dir), header.tables_crc
         codec = find_codec(run, header.key, crc, path, model)
-        if codec.image_shape != header.image_shape:
+        shape = codec.networks.image_shape
+        if shape != header.image_shape:
             raise UsageError(
                 f"{path} has images of {header.image_shape}, and the model takes "
-                f"{codec.image_shape} (height, width, channels)"
+                f"{shape} (height, width, channels)"
             )
-        parts = _decode(codec, content, blocks, header.images, path)
+        images = _decode(codec, content, blocks, header.images, path)
         with writing(f"--output={output}"):
             os.makedirs(output, exist_ok=True)
-            files = _write(header, _paths(header, path, output), _Images(parts))
+            files = _write(header, _paths(header, path, output), images)
     return Decompressed(files, sum(block.images for block in blocks), damage)
 
 
 def _paths(header: Header, path: str, output: str) -> list[str]:
-    """The path to write each member to.
-
-    Raises:
-      UsageError: a name is not a plain file name, or occurs twice, or would overwrite
-        `path`.
-    """
+    """The path to write each member to, if its name is plain, unique and not `path`."""
     names = [member.name for member in header.members]
     for name in names:
-        if problem := name_problem(name):
+        if problem := file_format.name_problem(name):
             raise UsageError(f"{path} has a file by the name {name!r}: {problem}")
     if len(set(names)) < len(names):
         raise UsageError(f"{path} has two files by one name")
     paths = [os.path.join(output, name) for name in names]
     for target in paths:
         if os.path.exists(target) and os.path.samefile(target, path):
-            raise UsageError(
-                f"--output={output}: {target} would overwrite the input file"
-            )
+            reason = f"{target} would overwrite the input file"
+            raise UsageError(f"--output={output}: {reason}")
     return paths
-
-
-class _Part(NamedTuple):
-    """Consecutive images, uint8 [n, H, W, C]; `is_lost` if black ones replace them."""
-
-    images: np.ndarray
-    is_lost: bool
 
 
 def _decode(
     codec: Codec, content: Content, blocks: Sequence[Block], total: int, path: str
-) -> Iterator[_Part]:
-    """All images in order, with black ones in the gaps between blocks."""
-    end = Block(total, 0, 0, 0, 0)
-    done, max_gap = 0, block_images(codec.image_shape)
+) -> Iterator[np.ndarray | None]:
+    """All images in order, each uint8 [H, W, C], or None in the gaps between blocks."""
+    done, end = 0, Block(total, 0, 0, 0, 0)
     with tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as progress:
         for block in [*blocks, end]:
-            while done < block.first:
-                size = min(max_gap, block.first - done)
-                done += size
-                progress.update(size)
-                yield _Part(np.zeros((size, *codec.image_shape), np.uint8), True)
+            yield from itertools.repeat(None, block.first - done)
             if block.images:
-                done += block.images
-                progress.update(block.images)
-                yield _Part(codec.decode(_symbols(codec, content, block, path)), False)
+                yield from codec.decode(_symbols(codec, content, block, path))
+            progress.update(block.first + block.images - done)
+            done = block.first + block.images
 
 
 def _symbols(codec: Codec, content: Content, block: Block, path: str) -> np.ndarray:
@@ -154,45 +120,23 @@ def _symbols(codec: Codec, content: Content, block: Block, path: str) -> np.ndar
     return symbols
 
 
-class _Images:
-    """Takes images from a sequence of parts."""
-
-    def __init__(self, parts: Iterator[_Part]):
-        self._parts = parts
-        self._rest = _Part(np.zeros((0,), np.uint8), False)
-
-    def take(self, count: int) -> _Part:
-        """The next images, at least 1 and at most `count`."""
-        if not len(self._rest.images):
-            self._rest = next(self._parts)
-        images, is_lost = self._rest
-        self._rest = _Part(images[count:], is_lost)
-        return _Part(images[:count], is_lost)
-
-
-def _write(header: Header, paths: Sequence[str], images: _Images) -> list[str]:
+def _write(
+    header: Header, paths: Sequence[str], images: Iterator[np.ndarray | None]
+) -> list[str]:
     """Writes all members; returns the paths of the files that were written."""
+    black = bytes(math.prod(header.image_shape))
     written = []
     for member, path in zip(header.members, paths, strict=True):
-        if member.kind == IDX:
-            _write_idx(path, member.images, header.image_shape, images)
+        if member.kind == file_format.IDX:
+            with atomic_write(path) as temporary, open(temporary, "wb") as file:
+                file.write(idx_header((member.images, *header.image_shape[:2])))
+                for image in itertools.islice(images, member.images):
+                    file.write(black if image is None else image.tobytes())
         else:
-            (image,), is_lost = images.take(1)
-            if is_lost:
+            image = next(images)
+            if image is None:
                 continue
             with atomic_write(path) as temporary:
                 to_pillow(image).save(temporary, "PNG", optimize=True)
         written.append(path)
     return written
-
-
-def _write_idx(
-    path: str, count: int, shape: tuple[int, int, int], images: _Images
-) -> None:
-    """Writes the next `count` images as an IDX file."""
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        file.write(idx_header((count, *shape[:2])))
-        while count:
-            part = images.take(count).images
-            file.write(part.tobytes())
-            count -= len(part)

@@ -47,13 +47,7 @@ Content: TypeAlias = "mmap.mmap | bytes"
 
 
 class Member(NamedTuple):
-    """One input file.
-
-    Attributes:
-      kind: `PICTURE` or `IDX`.
-      images: number of its images, 1 for a picture.
-      name: name of the file to write when decompressing.
-    """
+    """An input file, `PICTURE` (one image) or `IDX`, and the name when decompressed."""
 
     kind: int
     images: int
@@ -61,13 +55,10 @@ class Member(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The header of a file.
+    """The header of a file; `image_shape` is (height, width, channels).
 
-    Attributes:
-      key: 8 bytes that identify the model's weights.
-      tables_crc: CRC-32 of the tables of probabilities.
-      image_shape: (height, width, channels).
-      members: the input files in their order.
+    The 8 bytes of `key` identify the model's weights, and the CRC-32 the tables of
+    probabilities.
     """
 
     key: bytes
@@ -82,13 +73,9 @@ class Header(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One block of a file.
+    """One block of a file: the numbers of its first image and of its images.
 
-    Attributes:
-      first: number of its first image.
-      images: number of its images.
-      symbols_crc: CRC-32 of the symbols that it must decode to.
-      start, end: position of its payload in the file.
+    It must decode to symbols of the CRC-32. Its payload is from `start` to `end`.
     """
 
     first: int
@@ -158,9 +145,10 @@ def map_file(path: str) -> Iterator[Content]:
 def read_header(content: Content, path: str) -> tuple[Header, int]:
     """The header of a file, and the position of its first block.
 
+    Never takes more memory than the file is long.
+
     Raises:
-      UsageError: the file is not an `.aelab` file, is of another version, truncated or
-        damaged. It never takes more memory than the file is long.
+      UsageError: the file is no `.aelab` file, of another version, cut or damaged.
     """
     if content[: len(_MAGIC)] != _MAGIC:
         raise UsageError(f"{path} is not an .aelab file (wrong magic number)")
@@ -185,11 +173,10 @@ def read_header(content: Content, path: str) -> tuple[Header, int]:
 
 def _parse_body(body: bytes) -> Header:
     key, tables_crc = _KEYS.unpack_from(body)
-    numbers, place = [], _KEYS.size
-    for _ in range(4):
-        number, place = _number(body, place)
-        numbers.append(number)
-    height, width, channels, count = numbers
+    height, place = _number(body, _KEYS.size)
+    width, place = _number(body, place)
+    channels, place = _number(body, place)
+    count, place = _number(body, place)
     if count * _MIN_MEMBER_BYTES > len(body):
         raise ValueError(f"it is too short for {count} members")
     members = []
@@ -210,10 +197,7 @@ def _parse_body(body: bytes) -> Header:
 def find_blocks(content: Content, place: int, images: int) -> Iterator[Block | str]:
     """Finds all blocks with correct checksums, and describes the gaps between them.
 
-    Args:
-      content: the file.
-      place: position of the first block.
-      images: number of images, from the header.
+    The first block should be at `place`, and the header says that there are `images`.
 
     Yields:
       Blocks in the order of their images, and for each damaged part a text.
@@ -275,10 +259,9 @@ def _leb128(number: int) -> bytes:
 def _number(body: bytes, place: int) -> tuple[int, int]:
     """The LEB128 number at `place`, of at most 5 bytes, and the position after it."""
     number = 0
-    for shift in range(0, 35, 7):
-        byte = body[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
+    for index in range(5):
+        byte = body[place + index]
+        number |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return number, place
+            return number, place + index + 1
     raise ValueError("a number is too long")

@@ -41,35 +41,23 @@ def fit_tables(symbols: np.ndarray, step: float) -> Tables:
     count = min(_MAX_CLASSES, max(2, len(symbols) // _IMAGES_PER_CLASS))
     overall = _overall(symbols, lowest, sizes)
     labels = _nearest(symbols, count)
+    starts = np.cumsum(sizes) - sizes
+    indices = symbols - lowest + starts
+
+    def frequencies(label: int) -> np.ndarray:
+        own = np.bincount(indices[labels == label].ravel(), minlength=len(overall))
+        parts = np.split(own + _OVERALL_IMAGES * overall, starts[1:])
+        return np.concatenate([_to_frequencies(part) for part in parts])
+
     for _ in range(_ITERATIONS):
-        tables = _class_tables(symbols, labels, count, step, lowest, sizes, overall)
+        classes = _to_frequencies(np.bincount(labels, minlength=count) + 1.0)
+        rows = np.stack([frequencies(label) for label in range(count)])
+        tables = Tables(step, lowest, sizes, classes, rows)
         better = tables.bits(symbols).argmin(axis=0)
         if (better == labels).all():
             break
         labels = better
     return tables
-
-
-def _class_tables(
-    symbols: np.ndarray,
-    labels: np.ndarray,
-    count: int,
-    step: float,
-    lowest: np.ndarray,
-    sizes: np.ndarray,
-    overall: np.ndarray,
-) -> Tables:
-    """Tables of `count` classes; `labels` [n] holds the class of each image."""
-    starts = np.cumsum(sizes) - sizes
-    indices = symbols - lowest + starts
-    rows = []
-    for label in range(count):
-        own = indices[labels == label].ravel()
-        weights = np.bincount(own, minlength=len(overall)) + _OVERALL_IMAGES * overall
-        parts = [_to_frequencies(part) for part in np.split(weights, starts[1:])]
-        rows.append(np.concatenate(parts))
-    classes = _to_frequencies(np.bincount(labels, minlength=count) + 1.0)
-    return Tables(step, lowest, sizes, classes, np.stack(rows))
 
 
 def _overall(symbols: np.ndarray, lowest: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -87,19 +75,16 @@ def _overall(symbols: np.ndarray, lowest: np.ndarray, sizes: np.ndarray) -> np.n
 def _nearest(symbols: np.ndarray, count: int) -> np.ndarray:
     """For each image, the nearest of `count` images picked at random: int [n]."""
     points = symbols.astype(np.float32)
-    picked = np.random.default_rng(0).choice(len(points), count)
-    centers = points[picked]
+    centers = points[np.random.default_rng(0).choice(len(points), count)]
     products = points @ centers.T
-    nearest: np.ndarray = ((centers**2).sum(axis=1) / 2 - products).argmin(axis=1)
-    return nearest
+    return np.asarray(((centers**2).sum(axis=1) / 2 - products).argmin(axis=1))
 
 
 def _logistic(integers: np.ndarray, mean: float, stddev: float) -> np.ndarray:
     """Logistic probabilities of the intervals around integers: float64 [n]."""
     slope = np.pi / np.sqrt(3) / max(stddev, 0.1)
     edges = np.append(integers - 0.5, integers[-1] + 0.5) - mean
-    probabilities: np.ndarray = np.diff(np.tanh(edges * slope / 2)) / 2
-    return probabilities
+    return np.asarray(np.diff(np.tanh(edges * slope / 2)) / 2)
 
 
 def _to_frequencies(weights: np.ndarray) -> np.ndarray:

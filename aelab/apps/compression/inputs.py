@@ -1,21 +1,19 @@
 """The files to compress, IDX files and pictures, read one block at a time."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from aelab.apps.compression.file_format import (
-    IDX,
-    MAX_IMAGES,
-    PICTURE,
-    Member,
-    name_problem,
-)
+from aelab.apps.compression import file_format
+from aelab.apps.compression.file_format import IDX, MAX_IMAGES, PICTURE, Member
 from aelab.data.idx import IdxFile
 from aelab.data.image_files import failure_reason, opened
 from aelab.errors import UsageError
+
+Shape = tuple[int, int, int]  # (height, width, channels)
 
 _IDX_MAGIC = b"\0\0\x08"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -23,16 +21,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MODES = {1: ("L", "1"), 3: ("RGB", "1", "L", "P")}
 
 
-def list_members(paths: Sequence[str], shape: tuple[int, int, int]) -> list[Member]:
-    """Reads the header of every file.
+def list_members(paths: Sequence[str], shape: Shape) -> list[Member]:
+    """Reads the header of every file: IDX files, gzipped or not, and pictures.
 
-    Args:
-      paths: IDX files, gzipped or not, and pictures.
-      shape: (height, width, channels) that the images must have.
-
-    Returns:
-      One member per file, in the same order, with the name of the file that
-      decompressing will write.
+    Their images must have the shape (height, width, channels). A member has the name of
+    the file that decompressing will write.
 
     Raises:
       UsageError: a file can't be read, its images have another shape, two files would
@@ -41,7 +34,7 @@ def list_members(paths: Sequence[str], shape: tuple[int, int, int]) -> list[Memb
     members = [_member(path, shape) for path in paths]
     seen: dict[str, str] = {}
     for path, member in zip(paths, members, strict=True):
-        if problem := name_problem(member.name):
+        if problem := file_format.name_problem(member.name):
             raise UsageError(f"{path} can't be written as {member.name!r}: {problem}")
         if member.name in seen:
             raise UsageError(
@@ -55,55 +48,36 @@ def list_members(paths: Sequence[str], shape: tuple[int, int, int]) -> list[Memb
 
 
 def read_blocks(
-    paths: Sequence[str],
-    members: Sequence[Member],
-    shape: tuple[int, int, int],
-    size: int,
+    paths: Sequence[str], members: Sequence[Member], shape: Shape, size: int
 ) -> Iterator[np.ndarray]:
-    """The images of all files, `size` at a time: uint8 [size, H, W, C].
-
-    The last block may have fewer.
+    """The images of all files, uint8 [n, H, W, C]; n is `size`, or fewer at the end.
 
     Raises:
       UsageError: a file is damaged, or has changed since `list_members`.
     """
-    block: list[np.ndarray] = []
-    room = size
-    for path, member in zip(paths, members, strict=True):
-        for images in _parts(path, member, shape, size):
-            while len(images):
-                block.append(images[:room])
-                images = images[room:]
-                room -= len(block[-1])
-                if not room:
-                    yield np.concatenate(block)
-                    block, room = [], size
-    if block:
-        yield np.concatenate(block)
+    pairs = zip(paths, members, strict=True)
+    parts = (part for pair in pairs for part in _parts(*pair, shape, size))
+    images = itertools.chain.from_iterable(parts)
+    while block := list(itertools.islice(images, size)):
+        yield np.stack(block)
 
 
-def _member(path: str, shape: tuple[int, int, int]) -> Member:
-    name = os.path.basename(path)
-    if not _is_idx(path):
-        _read_picture(path, shape, only_header=True)
-        return Member(PICTURE, 1, os.path.splitext(name)[0] + ".png")
-    with IdxFile(path, 3) as file:
-        images = file.shape[0]
-        _check_shape(path, (*file.shape[1:], 1), shape)
-    return Member(IDX, images, name.removesuffix(".gz"))
-
-
-def _is_idx(path: str) -> bool:
-    """True for an IDX file or a gzipped file, False for a picture."""
+def _member(path: str, shape: Shape) -> Member:
     try:
         with open(path, "rb") as file:
             start = file.read(3)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} can't be read: {error}") from None
-    return start == _IDX_MAGIC or start[:2] == _GZIP_MAGIC or path.endswith(".gz")
+    name = os.path.basename(path)
+    if not start.startswith((_IDX_MAGIC, _GZIP_MAGIC)) and not path.endswith(".gz"):
+        _read_picture(path, shape, only_header=True)
+        return Member(PICTURE, 1, os.path.splitext(name)[0] + ".png")
+    with IdxFile(path, 3) as idx:
+        _check_shape(path, (*idx.shape[1:], 1), shape)
+        return Member(IDX, idx.shape[0], name.removesuffix(".gz"))
 
 
-def _check_shape(path: str, shape: Sequence[int], wanted: tuple[int, int, int]) -> None:
+def _check_shape(path: str, shape: Sequence[int], wanted: Shape) -> None:
     if tuple(shape) != wanted:
         raise UsageError(
             f"{path} has images of {' x '.join(map(str, shape))}, and the model takes "
@@ -111,9 +85,7 @@ def _check_shape(path: str, shape: Sequence[int], wanted: tuple[int, int, int]) 
         )
 
 
-def _parts(
-    path: str, member: Member, shape: tuple[int, int, int], size: int
-) -> Iterator[np.ndarray]:
+def _parts(path: str, member: Member, shape: Shape, size: int) -> Iterator[np.ndarray]:
     """The images of a file, at most `size` at a time."""
     if member.kind == PICTURE:
         yield _read_picture(path, shape)[np.newaxis]
@@ -126,9 +98,7 @@ def _parts(
             yield images.reshape(-1, *shape)
 
 
-def _read_picture(
-    path: str, shape: tuple[int, int, int], only_header: bool = False
-) -> np.ndarray:
+def _read_picture(path: str, shape: Shape, only_header: bool = False) -> np.ndarray:
     """A picture, uint8 [H, W, C]; an empty array if only its header is checked."""
     height, width, channels = shape
     try:
@@ -137,9 +107,9 @@ def _read_picture(
                 raise ValueError("it has several frames")
             picture = ImageOps.exif_transpose(file)
             if (picture.height, picture.width) != (height, width):
+                size = f"{picture.width} x {picture.height} pixels"
                 raise ValueError(
-                    f"it has {picture.width} x {picture.height} pixels, and the model "
-                    f"takes {width} x {height}"
+                    f"it has {size}, and the model takes {width} x {height}"
                 )
             if picture.mode not in _MODES[channels] or picture.has_transparency_data:
                 kind = {1: "gray", 3: "RGB or gray"}[channels]

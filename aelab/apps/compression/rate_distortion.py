@@ -10,12 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aelab.apps.compression.baselines import (
-    Point,
-    image_codecs,
-    packed_bytes,
-    principal_components,
-)
+from aelab.apps.compression import baselines as others
+from aelab.apps.compression.baselines import Point
 from aelab.apps.compression.codec import open_codec
 from aelab.apps.compression.codec_file import codec_path
 from aelab.config import Config
@@ -34,17 +30,9 @@ _OURS = "learned codec"
 
 
 class Measurement(NamedTuple):
-    """The rate and distortion of one codec with one setting, means over images.
+    """A codec with one setting: means over images of what `Point` has, and quality.
 
-    Attributes:
-      codec: name of the codec.
-      setting: its setting.
-      bytes: size of the file, header included.
-      ideal_bytes: size by the tables' probabilities, None without tables.
-      model_bytes: size of the model that decoding needs, in total and not per image;
-        None without a model.
-      psnr: in dB.
-      ssim: at most 1.
+    Only `model_bytes` is a total and not a mean. `psnr` is in dB, `ssim` at most 1.
     """
 
     codec: str
@@ -66,15 +54,9 @@ def rate_distortion(
 ) -> list[Measurement]:
     """Compresses the evaluation images of runs with their models and with baselines.
 
-    Writes `rate_distortion.json` and `rate_distortion.png`.
-
-    Args:
-      run_dirs: the runs, which must have the same evaluation images.
-      output: the folder to write to.
-      checkpoint: `best` or `latest`.
-      data_dir: the folder of the data files, if they were moved.
-      baselines: True to measure other codecs as well, which takes a minute or two.
-      model: the `--model` of the runs, if it is not built in.
+    Writes `rate_distortion.json` and `rate_distortion.png` to the folder `output`. All
+    runs must have the same evaluation images. `baselines` says whether to measure other
+    codecs as well, which takes a minute or two. See `open_codec` for the others.
 
     Raises:
       UsageError: there is no run, evaluation images differ, or a library is missing.
@@ -90,7 +72,8 @@ def rate_distortion(
     points = [_run_points(run, checkpoint, data_dir, images, model) for run in runs]
     if baselines:
         training = _read_all(config, "train")
-        points += [principal_components(images, training), image_codecs(images)]
+        points += [others.principal_components(images, training)]
+        points += [others.image_codecs(images)]
     results = [_measure(p, images) for p in itertools.chain.from_iterable(points)]
     content = {"images": len(images), "points": [r._asdict() for r in results]}
     text = json.dumps(content, indent=2) + "\n"
@@ -102,9 +85,8 @@ def rate_distortion(
 
 def _shared_config(runs: Sequence[RunDirectory], data_dir: str) -> Config:
     """The first run's configuration, if all have the same evaluation images."""
-    prints = {
-        run.path: (run.read_data().get("eval"), run.read_image_shape()) for run in runs
-    }
+    data = [(run.read_data().get("eval"), run.read_image_shape()) for run in runs]
+    prints = {run.path: part for run, part in zip(runs, data, strict=True)}
     if len(set(prints.values())) > 1:
         described = "; ".join(f"{path}: {text}" for path, text in prints.items())
         raise UsageError(f"the runs must have the same evaluation images ({described})")
@@ -127,11 +109,11 @@ def _run_points(
     first = open_codec(run, checkpoint, data_dir, model=model)
     has_prior = first.networks.has_prior
     steps = [] if has_prior else sorted({*_DENSE_STEPS} - {first.tables.step})
-    others = (open_codec(run, checkpoint, data_dir, step, model) for step in steps)
+    more = (open_codec(run, checkpoint, data_dir, step, model) for step in steps)
     name = os.path.basename(os.path.abspath(run.path))
-    for codec in itertools.chain([first], others):
-        symbols = codec.encode(images)
-        size, ideal_bytes = packed_bytes(symbols, codec.tables, images.shape[1:])
+    for codec in itertools.chain([first], more):
+        symbols, shape = codec.encode(images), images.shape[1:]
+        size, ideal_bytes = others.packed_bytes(symbols, codec.tables, shape)
         yield Point(
             _OURS if has_prior else f"{name}, rounded",
             name if has_prior else f"step {codec.tables.step:.3g}",
@@ -148,7 +130,8 @@ def _measure(point: Point, images: np.ndarray) -> Measurement:
     parts = [slice(first, first + _BATCH) for first in range(0, count, _BATCH)]
 
     def mean(metric: Any) -> float:
-        values = [metric(_floats(images[p]), _floats(point.images[p])) for p in parts]
+        pairs = [(images[p], point.images[p]) for p in parts]
+        values = [metric(*(tf.constant(i, tf.float32) / 255 for i in p)) for p in pairs]
         return float(np.mean(np.concatenate(values)))
 
     return Measurement(
@@ -160,10 +143,6 @@ def _measure(point: Point, images: np.ndarray) -> Measurement:
         mean(psnr),
         mean(ssim),
     )
-
-
-def _floats(images: np.ndarray) -> tf.Tensor:
-    return tf.constant(images, tf.float32) / 255.0
 
 
 def table(points: Sequence[Measurement]) -> str:
@@ -211,21 +190,14 @@ def _plot(points: Sequence[Measurement], figure_class: Any) -> bytes:
         lossy = [(size, level) for size, level in curve if level < _LOSSLESS]
         if not lossy:
             continue
-        is_ours = name == _OURS
-        axes.plot(
-            *zip(*lossy, strict=True),
-            marker="o",
-            markersize=4,
-            linewidth=2.5 if is_ours else 1.2,
-            color="black" if is_ours else f"C{number % 10}",
-            label=name,
-        )
-    axes.set_xscale("log")
+        width, color = (2.5, "black") if name == _OURS else (1.2, f"C{number % 10}")
+        style = {"linewidth": width, "color": color, "marker": "o", "markersize": 4}
+        axes.plot(*zip(*lossy, strict=True), label=name, **style)
+    axes.set(xscale="log", ylabel="PSNR, dB")
+    axes.set_xlabel("bytes per image, file headers included")
     ticks = [2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000]
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("bytes per image, file headers included")
-    axes.set_ylabel("PSNR, dB")
     axes.grid(True, color="0.9")
     axes.legend(fontsize=8)
     file = io.BytesIO()

@@ -3,26 +3,30 @@
 import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from aelab.system.optional import require
 
-PRECISION = 24  # bits of a frequency, as many as `constriction` computes with
-TOTAL = 1 << PRECISION  # the sum of the frequencies of a distribution
+TOTAL = 2**24  # sum of a distribution's frequencies; `constriction` has 24 bits, too
 _NAMES = ("lowest", "sizes", "classes", "frequencies")
 _KINDS = (("i4", 1), ("i4", 1), ("u4", 1), ("u4", 2))  # dtype and rank
 
 
+@dataclass(eq=False)
 class Tables:
     """The probability of each integer at each place of a code, by class of image.
 
     The places of a code are independent only within a class. The class of an image is
     coded first. This mixture takes fewer bytes than one table per place.
 
+    Tables that do not fit together raise ValueError, and UsageError is raised if
+    `constriction` is not installed.
+
     Attributes:
-      step: the step of the quantizer, float; integers count steps.
+      step: the step of the quantizer; integers count steps.
       lowest: int32 [places], the lowest integer of each place.
       sizes: int32 [places], the number of integers of each place, from the lowest on.
       classes: uint32 [classes], the frequency of each class; they sum to 2**24.
@@ -30,22 +34,13 @@ class Tables:
         place after another; within a class and a place they sum to 2**24.
     """
 
-    def __init__(
-        self,
-        step: float,
-        lowest: np.ndarray,
-        sizes: np.ndarray,
-        classes: np.ndarray,
-        frequencies: np.ndarray,
-    ):
-        """Checks the tables and prepares the entropy coder.
+    step: float
+    lowest: np.ndarray
+    sizes: np.ndarray
+    classes: np.ndarray
+    frequencies: np.ndarray
 
-        Raises:
-          UsageError: `constriction` is not installed.
-          ValueError: the arrays do not fit together.
-        """
-        self.step, self.lowest, self.sizes = step, lowest, sizes
-        self.classes, self.frequencies = classes, frequencies
+    def __post_init__(self) -> None:
         self._check()
         coding = require("constriction", extra="codec").stream
         self._new_coder = coding.stack.AnsCoder
@@ -54,14 +49,12 @@ class Tables:
         def model(frequencies: np.ndarray) -> Any:
             return coding.model.Categorical(frequencies / TOTAL, perfect=False)
 
-        self._starts = np.cumsum(sizes) - sizes
-        self._class_model = model(classes)
-        self._models = [
-            [model(part) for part in np.split(row, self._starts[1:])]
-            for row in frequencies
-        ]
-        self._class_bits = -np.log2(classes / TOTAL)
-        self._bits = -np.log2(frequencies / TOTAL).astype(np.float32)
+        self._starts = np.cumsum(self.sizes) - self.sizes
+        self._class_model = model(self.classes)
+        rows = [np.split(row, self._starts[1:]) for row in self.frequencies]
+        self._models = [[model(part) for part in row] for row in rows]
+        self._class_bits = -np.log2(self.classes / TOTAL)
+        self._bits = -np.log2(self.frequencies / TOTAL).astype(np.float32)
 
     def _check(self) -> None:
         arrays = (self.lowest, self.sizes, self.classes, self.frequencies)
@@ -78,10 +71,9 @@ class Tables:
         starts = np.cumsum(sizes) - sizes
         sums = np.add.reduceat(self.frequencies, starts, axis=1, dtype=np.int64)
         totals = [*sums.ravel(), self.classes.sum(dtype=np.int64)]
-        if set(totals) != {TOTAL} or not self.frequencies.all():
+        is_positive = self.frequencies.all() and self.classes.all()
+        if set(totals) != {TOTAL} or not is_positive:
             raise ValueError("the frequencies of a table are zero or do not add up")
-        if not self.classes.all():
-            raise ValueError("a class has the frequency zero")
 
     @property
     def crc(self) -> int:
@@ -107,8 +99,7 @@ class Tables:
     def clip(self, integers: np.ndarray) -> np.ndarray:
         """Integers clipped to the range of the tables: int32 [n, places]."""
         highest = self.lowest + self.sizes - 1
-        clipped: np.ndarray = np.clip(integers, self.lowest, highest)
-        return clipped.astype(np.int32, copy=False)
+        return np.asarray(np.clip(integers, self.lowest, highest), np.int32)
 
     def bits(self, symbols: np.ndarray) -> np.ndarray:
         """Bits of symbols, int32 [n, places], in each class: float32 [classes, n]."""
@@ -119,15 +110,12 @@ class Tables:
     def encode(self, symbols: np.ndarray) -> tuple[bytes, float]:
         """Codes symbols, int32 [n, places], each within the range of its table.
 
-        Asymmetric numeral systems (Duda 2013), by `constriction` (Bamler 2022). The
-        class of each image, the one in which it takes fewest bits, comes first. The
-        symbols follow, class by class and place by place.
-
-        Returns:
-          The bytes, and their ideal number by the probabilities.
+        Returns the bytes, and their ideal number by the probabilities. By asymmetric
+        numeral systems (Duda 2013) of `constriction` (Bamler 2022). The class of each
+        image, the one in which it takes fewest bits, comes first. The symbols follow,
+        class by class and place by place.
         """
-        coder = self._new_coder()
-        bits = self.bits(symbols)
+        coder, bits = self._new_coder(), self.bits(symbols)
         labels = bits.argmin(axis=0).astype(np.int32)
         indices = symbols - self.lowest
         # The coder is a stack: what comes out first must go in last.

@@ -1,14 +1,14 @@
 """Baselines: classical restoration methods, each with its strength tuned.
 
-NumPy arrays in and out. The libraries that do the work are optional, so they are
-imported where they are used; `BASELINES` names the library of each baseline.
+Images are float32 [n, H, W, C] in [0, 1]. The libraries that do the work are optional,
+so they are imported where they are used; `BASELINES` names the library of each.
 """
 
 import functools
 import importlib.util
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,14 +25,7 @@ _MAX_EXACT = 1024
 
 
 class Task(NamedTuple):
-    """Images to restore, and at least two images to learn from.
-
-    Attributes:
-      clean: float32 [n, H, W, C] in [0, 1], the target.
-      corrupted: the same shape and range, the input.
-      train_clean: float32 [m, H, W, C], clean training images.
-      train_corrupted: the same images, corrupted in the same way.
-    """
+    """Images to restore, and at least two, corrupted in the same way, to learn from."""
 
     clean: np.ndarray
     corrupted: np.ndarray
@@ -41,12 +34,7 @@ class Task(NamedTuple):
 
 
 class Restoration(NamedTuple):
-    """The result of a baseline.
-
-    Attributes:
-      images: float32 [n, H, W, C] in [0, 1].
-      setting: the setting that was chosen, for example {"sigma": 1.3}.
-    """
+    """Restored images, and the chosen setting, for example {"sigma": 1.3}."""
 
     images: np.ndarray
     setting: dict[str, float]
@@ -63,15 +51,7 @@ def mean_psnr(clean: np.ndarray, output: np.ndarray) -> float:
 
 
 def blur(images: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of each channel; edge pixels are repeated.
-
-    Args:
-      images: float32 [n, H, W, C].
-      sigma: standard deviation in pixels, above 0.
-
-    Returns:
-      float32 [n, H, W, C].
-    """
+    """Gaussian blur of each channel; `sigma` is in pixels; edge pixels are repeated."""
     from skimage.filters import gaussian
 
     return np.asarray(gaussian(images, (0, sigma, sigma, 0), mode="nearest"))
@@ -80,20 +60,11 @@ def blur(images: np.ndarray, sigma: float) -> np.ndarray:
 def total_variation(images: np.ndarray, weight: float) -> np.ndarray:
     """Total-variation denoising (Rudin et al. 1992) of each channel.
 
-    Uses scikit-image's implementation of Chambolle's algorithm (2004).
-
-    Args:
-      images: float32 [n, H, W, C].
-      weight: above 0; a greater weight gives a smoother image.
-
-    Returns:
-      float32 [n, H, W, C].
+    By Chambolle's algorithm (2004). A greater `weight` gives a smoother image.
     """
     from skimage.restoration import denoise_tv_chambolle
 
-    return np.stack(
-        [denoise_tv_chambolle(image, weight, channel_axis=-1) for image in images]
-    )
+    return np.stack([denoise_tv_chambolle(i, weight, channel_axis=-1) for i in images])
 
 
 def num_search_images(task: Task) -> int:
@@ -102,24 +73,13 @@ def num_search_images(task: Task) -> int:
     return min(len(task.clean), max(1, _SEARCH_VALUES // size))
 
 
-def best_strength(
-    restore: Callable[[np.ndarray, float], np.ndarray],
+def _tuned(
     task: Task,
+    restore: Callable[[np.ndarray, float], np.ndarray],
+    name: str,
     bounds: tuple[float, float],
-) -> float:
-    """The strength within `bounds` at which `restore` has the highest mean PSNR.
-
-    Found to within 5 % by Brent's method over the logarithm of the strength. It is
-    tuned on the first evaluated images themselves, which favors the baseline.
-
-    Args:
-      restore: `(images, strength) -> images`, both float32 [n, H, W, C].
-      task: the images.
-      bounds: smallest and largest strength.
-
-    Returns:
-      The strength, rounded to three digits.
-    """
+) -> Restoration:
+    """The result of `restore` at the strength, called `name`, of highest mean PSNR."""
     from scipy.optimize import minimize_scalar
 
     count = num_search_images(task)
@@ -128,26 +88,26 @@ def best_strength(
     def loss(logarithm: float) -> float:
         return -mean_psnr(clean, restore(corrupted, math.exp(logarithm)))
 
-    optimum = minimize_scalar(
-        loss,
-        bounds=(math.log(bounds[0]), math.log(bounds[1])),
-        method="bounded",
-        options={"xatol": _TOLERANCE},
-    )
-    return float(f"{math.exp(optimum.x):.3g}")
+    # Brent's method over the logarithm of the strength.
+    limits = (math.log(bounds[0]), math.log(bounds[1]))
+    options = {"xatol": _TOLERANCE}
+    best = minimize_scalar(loss, bounds=limits, method="bounded", options=options)
+    strength = float(f"{math.exp(best.x):.3g}")
+    return Restoration(_clamped(restore(task.corrupted, strength)), {name: strength})
 
 
 def best_blur(task: Task) -> Restoration:
-    """Gaussian blur with the sigma of highest mean PSNR."""
-    sigma = best_strength(blur, task, _SIGMAS)
-    return Restoration(_clamped(blur(task.corrupted, sigma)), {"sigma": sigma})
+    """Gaussian blur with the sigma of highest mean PSNR.
+
+    It is found to within 5 % and rounded to three digits. It is tuned on the first
+    evaluated images themselves, which favors the baseline.
+    """
+    return _tuned(task, blur, "sigma", _SIGMAS)
 
 
 def best_total_variation(task: Task) -> Restoration:
-    """Total-variation denoising with the weight of highest mean PSNR."""
-    weight = best_strength(total_variation, task, _WEIGHTS)
-    images = total_variation(task.corrupted, weight)
-    return Restoration(_clamped(images), {"weight": weight})
+    """Total-variation denoising with the best weight, found like a blur's sigma."""
+    return _tuned(task, total_variation, "weight", _WEIGHTS)
 
 
 def linear_estimator(task: Task) -> Restoration:
@@ -165,11 +125,12 @@ def linear_estimator(task: Task) -> Restoration:
         corrupted, clean = task.train_corrupted, task.train_clean
         restore = _fit_linear(corrupted[held_out:], clean[held_out:])
         target = _flat(clean[:held_out])
-        errors = {
-            k: np.square(np.clip(restore(corrupted[:held_out], k), 0, 1) - target)
-            for k in LINEAR_COMPONENTS
-        }
-        number = min(errors, key=lambda k: float(errors[k].mean()))
+
+        def error(number: int) -> float:
+            output = np.clip(restore(corrupted[:held_out], number), 0, 1)
+            return float(np.square(output - target).mean())
+
+        number = min(LINEAR_COMPONENTS, key=error)
     restore = _fit_linear(task.train_corrupted, task.train_clean)
     output = restore(task.corrupted, number).reshape(task.clean.shape)
     most = min(len(task.train_clean) - 1, math.prod(task.clean.shape[1:]))
@@ -182,16 +143,14 @@ def _fit_linear(
     """Returns the estimator, `(images, components) -> float64 [n, H * W * C]`."""
     from sklearn.linear_model import LinearRegression
 
-    components = fit_pca(_flat(corrupted), max(LINEAR_COMPONENTS))
-    scores = components.encode(_flat(corrupted))
-    regression = LinearRegression().fit(scores, _flat(clean))
+    pca = fit_pca(_flat(corrupted), max(LINEAR_COMPONENTS))
+    regression = LinearRegression().fit(pca.transform(_flat(corrupted)), _flat(clean))
     weights = regression.coef_.T
 
     def restore(images: np.ndarray, number: int) -> np.ndarray:
         # Scores are uncorrelated, so the map from fewer is part of the map from all.
-        scores = components.encode(_flat(images))[:, :number]
-        restored: np.ndarray = regression.intercept_ + scores @ weights[:number]
-        return restored
+        scores = pca.transform(_flat(images))[:, :number]
+        return np.asarray(regression.intercept_ + scores @ weights[:number])
 
     return restore
 
@@ -201,47 +160,18 @@ def principal_components(task: Task, number: int) -> Restoration:
 
     No linear code of `number` values has a lower squared error on those images.
     """
-    components = fit_pca(_flat(task.train_clean), number)
-    output = components.decode(components.encode(_flat(task.corrupted)))
+    pca = fit_pca(_flat(task.train_clean), number)
+    output = pca.inverse_transform(pca.transform(_flat(task.corrupted)))
     images = _clamped(output.reshape(task.clean.shape))
-    return Restoration(images, {"components": len(components.axes)})
+    return Restoration(images, {"components": len(pca.components_)})
 
 
-class PrincipalComponents(NamedTuple):
-    """Principal components, the largest variance first.
+def fit_pca(rows: np.ndarray, number: int, max_exact: int = _MAX_EXACT) -> Any:
+    """Fits scikit-learn's `PCA` to `rows`, float32 or float64 [m, d], at least two.
 
-    Attributes:
-      mean: [d], the mean of the rows that were fitted.
-      axes: [k, d], orthonormal.
-    """
-
-    mean: np.ndarray
-    axes: np.ndarray
-
-    def encode(self, rows: np.ndarray) -> np.ndarray:
-        """The scores [n, k] of `rows` [n, d]."""
-        scores: np.ndarray = rows @ self.axes.T - self.mean[np.newaxis] @ self.axes.T
-        return scores
-
-    def decode(self, scores: np.ndarray) -> np.ndarray:
-        """The rows [n, d] of `scores` [n, k]."""
-        rows: np.ndarray = scores @ self.axes + self.mean
-        return rows
-
-
-def fit_pca(
-    rows: np.ndarray, number: int, max_exact: int = _MAX_EXACT
-) -> PrincipalComponents:
-    """Fits the first `number` principal components.
-
-    Args:
-      rows: float32 or float64 [m, d], at least two.
-      number: number of components; at most m - 1 and at most d are returned.
-      max_exact: up to this d the covariance is decomposed; a greater d uses a
-        randomized singular value decomposition.
-
-    Returns:
-      Mean and axes, in the type of `rows`.
+    It has the first `number` components, but at most m - 1 and at most d, in the type
+    of `rows`. Up to d = `max_exact` the covariance is decomposed; a greater d uses a
+    randomized singular value decomposition.
 
     Raises:
       UsageError: scikit-learn is not installed.
@@ -251,18 +181,15 @@ def fit_pca(
     number = min(number, len(rows) - 1, rows.shape[1])
     pca = decomposition.PCA(number, svd_solver=solver, random_state=0)
     with np.errstate(divide="ignore", invalid="ignore"):  # all rows may be equal
-        pca.fit(rows)
-    return PrincipalComponents(pca.mean_, pca.components_)
+        return pca.fit(rows)
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
-    rows: np.ndarray = images.reshape(len(images), -1).astype(np.float64)
-    return rows
+    return images.reshape(len(images), -1).astype(np.float64)
 
 
 def _clamped(images: np.ndarray) -> np.ndarray:
-    clamped: np.ndarray = np.clip(images, 0.0, 1.0).astype(np.float32)
-    return clamped
+    return np.asarray(np.clip(images, 0.0, 1.0), np.float32)
 
 
 class Baseline(NamedTuple):

@@ -7,22 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from aelab.apps.evaluation.baselines import (
-    BASELINES,
-    Baseline,
-    code_baselines,
-    is_installed,
-)
+from aelab.apps.evaluation import baselines as methods
+from aelab.apps.evaluation.baselines import Baseline
 from aelab.apps.evaluation.levels import Comparison, compare_levels, read_training
-from aelab.apps.evaluation.measure import (
-    EvaluationStep,
-    build_evaluation_step,
-    means,
-    measure,
-    spread,
-)
+from aelab.apps.evaluation.measure import build_evaluation_step, means, measure, spread
 from aelab.apps.evaluation.pictures import write_pictures
-from aelab.apps.evaluation.result import EvaluatedData, Evaluation, WorstImage
+from aelab.apps.evaluation.result import EvaluatedData, Evaluation
 from aelab.config import Config
 from aelab.data.pipeline import image_error
 from aelab.data.sources import Source, load_split, with_data_dir
@@ -56,16 +46,9 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluates a run's checkpoint; writes `evaluation.json` and pictures.
 
-    Args:
-      run_dir: the run.
-      checkpoint: `best` or `latest`.
-      data_dir: the folder of the run's data files, if they were moved.
-      noise_stddevs: further levels of noise, above 0, for a model with Gaussian noise.
-      baselines: False skips the baselines.
-      model: the run's `--model`, if it is not built in.
-
-    Returns:
-      The content of `evaluation.json`.
+    `noise_stddevs` are further levels of noise, above 0, for a model with Gaussian
+    noise. `data_dir` is the folder of the run's data files, if they were moved. See
+    `load_trained` for `checkpoint` and `model`. Returns what `evaluation.json` holds.
 
     Raises:
       UsageError: no such run or checkpoint, or the data can't be read or do not fit.
@@ -74,31 +57,36 @@ def evaluate_run(
     config, autoencoder, image_shape, step = load_trained(run, checkpoint, model)
     config = with_data_dir(config, data_dir)
     source = _load(config, "eval", image_shape)
-    model_step = build_evaluation_step(autoencoder, config)
-    measured = measure(model_step, config, source, keep_worst=_NUM_WORST)
+    step_function = build_evaluation_step(autoencoder, config)
+    measured = measure(step_function, config, source, keep_worst=_NUM_WORST)
     images, input_metrics = measured.images, means(measured.input)
     wanted: Mapping[str, Baseline] = {}
     if baselines:
         is_clean = input_metrics["mse"] == 0
         code_shape = autoencoder.decoder.input_shape
         wanted = select_baselines(is_clean, code_shape, image_shape)
-    comparison, missing, unlearned = _prepare(model_step, config, source, wanted)
+    # A library that is missing, or a single training image, rules out some of them.
+    installed = {n: b for n, b in wanted.items() if methods.is_installed(b.library)}
+    training = _load_training(config, image_shape) if installed else None
+    is_single = training is not None and len(training) == 1
+    unlearned = [name for name, b in installed.items() if is_single and b.learns]
+    usable = {name: b for name, b in installed.items() if name not in unlearned}
+    comparison = Comparison(step_function, usable, source, training)
     trained, sweep = compare_levels(comparison, config, noise_stddevs)
     worst = zip(images.position, images.psnr, strict=True)
+    as_in_training = source.fingerprint == run.read_data().get("eval")
     result = Evaluation(
         checkpoint,
         step,
         len(source),
-        EvaluatedData(
-            source.fingerprint, source.fingerprint == run.read_data().get("eval")
-        ),
+        EvaluatedData(source.fingerprint, as_in_training),
         metrics=means(measured.output),
         input=input_metrics,
         spread={"input": spread(measured.input), "output": spread(measured.output)},
-        worst=[WorstImage(int(position), float(psnr)) for position, psnr in worst],
+        worst=[{"image": int(place), "psnr": float(psnr)} for place, psnr in worst],
         trained=trained,
         sweep=sweep,
-        missing=missing,
+        missing=sorted({wanted[name].library for name in wanted.keys() - installed}),
         unlearned=unlearned,
         pictures=write_pictures(run.path, images, trained, sweep),
     )
@@ -113,40 +101,15 @@ def select_baselines(
 ) -> Mapping[str, Baseline]:
     """The baselines of a denoiser, or of a code if the input is clean.
 
-    A code of several tensors, or of as many numbers as the image, has none.
-
-    Args:
-      is_clean: True if the input is the clean image.
-      code_shape: shape of the encoder's output; a list if it is several tensors.
-      image_shape: (height, width, channels).
+    A code of as many numbers as the image has none, and neither has one of several
+    tensors, whose shapes are a list. The image's are (height, width, channels).
     """
     if not is_clean:
-        return BASELINES
+        return methods.BASELINES
     if isinstance(code_shape, list):
         return {}
-    code_size = math.prod(code_shape[1:])
-    return code_baselines(code_size) if code_size < math.prod(image_shape) else {}
-
-
-def _prepare(
-    model_step: EvaluationStep,
-    config: Config,
-    source: Source,
-    wanted: Mapping[str, Baseline],
-) -> tuple[Comparison, list[str], list[str]]:
-    """Loads the training images and selects the baselines that can be computed.
-
-    Returns:
-      The comparison; the libraries that are not installed; and the names of the
-      baselines that are left out because there is only one training image.
-    """
-    installed = {name: b for name, b in wanted.items() if is_installed(b.library)}
-    missing = sorted({wanted[name].library for name in wanted.keys() - installed})
-    training = _load_training(config, source.image_shape) if installed else None
-    is_single = training is not None and len(training) == 1
-    unlearned = [name for name, b in installed.items() if is_single and b.learns]
-    usable = {name: b for name, b in installed.items() if name not in unlearned}
-    return Comparison(model_step, usable, source, training), missing, unlearned
+    size = math.prod(code_shape[1:])
+    return methods.code_baselines(size) if size < math.prod(image_shape) else {}
 
 
 def _load(config: Config, split: str, image_shape: tuple[int, int, int]) -> Source:

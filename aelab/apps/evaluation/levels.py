@@ -2,24 +2,14 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from aelab.apps.evaluation import measure
 from aelab.apps.evaluation.baselines import Baseline, Task, num_search_images
-from aelab.apps.evaluation.measure import (
-    EvaluationStep,
-    Values,
-    corrupted_examples,
-    means,
-    measure,
-    output_values,
-    spread,
-    training_examples,
-)
 from aelab.apps.evaluation.result import Level, Means
 from aelab.config import Config
 from aelab.data.corruptions import describe
@@ -32,16 +22,13 @@ _TRAIN_VALUES = 2**24
 
 
 class Comparison(NamedTuple):
-    """A model, its baselines and the images that they share.
+    """A model, its baselines by name, and the images that they share.
 
-    Attributes:
-      model_step: the model with its metrics, see `build_evaluation_step`.
-      baselines: by name.
-      evaluation: the images to evaluate on; only the first ones if there are many.
-      training: the images that baselines learn from, see `read_training`, or None.
+    Only the first images of `evaluation` are used if there are many. `training` is what
+    baselines learn from, see `read_training`, or None.
     """
 
-    model_step: EvaluationStep
+    model_step: measure.EvaluationStep
     baselines: Mapping[str, Baseline]
     evaluation: Source
     training: np.ndarray | None
@@ -49,7 +36,7 @@ class Comparison(NamedTuple):
 
 def read_training(source: Source, config: Config) -> np.ndarray:
     """The training images for baselines: float32 [m, H, W, C] in [0, 1], clean."""
-    return training_examples(source, config, _within(source, _TRAIN_VALUES))
+    return measure.training_examples(source, config, _within(source, _TRAIN_VALUES))
 
 
 def sweep_configs(config: Config, noise_stddevs: Sequence[float]) -> list[Config]:
@@ -68,18 +55,12 @@ def compare_levels(
 ) -> tuple[Level, list[Level]]:
     """Compares as trained and in a sweep; shows progress on a terminal.
 
-    Returns:
-      The level of training, and the level of each of `noise_stddevs`, which is empty if
-      the run has no Gaussian noise.
+    The sweep is empty if the run has no Gaussian noise.
     """
     sweep = sweep_configs(config, noise_stddevs)
     configs = list(dict.fromkeys([config, *sweep]))
-    with tqdm(
-        total=len(configs) * (1 + len(comparison.baselines)),
-        disable=not sys.stderr.isatty(),
-        dynamic_ncols=True,
-        leave=False,
-    ) as bar:
+    total = len(configs) * (1 + len(comparison.baselines))
+    with tqdm(total=total, disable=None, dynamic_ncols=True, leave=False) as bar:
         levels = {level: compare_level(comparison, level, bar) for level in configs}
     return levels[config], [levels[level] for level in sweep]
 
@@ -87,17 +68,13 @@ def compare_levels(
 def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
     """Evaluates the model and the baselines on images corrupted by `config`.
 
-    The evaluation noise is frozen: each level has the same draw, scaled.
-
-    Args:
-      comparison: the model, the baselines and the images.
-      config: how images are corrupted.
-      bar: advances by one for the model and for each baseline.
+    The evaluation noise is frozen: each level has the same draw, scaled. `bar` advances
+    by one for the model and for each baseline.
     """
     bar.set_description(f"{describe(config)}: model")
     source = comparison.evaluation
     source = source.take(_within(source, _EVAL_VALUES))
-    measured = measure(comparison.model_step, config, source)
+    measured = measure.measure(comparison.model_step, config, source)
     bar.update()
     level = Level(
         describe(config),
@@ -110,21 +87,16 @@ def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
     if comparison.training is None:
         return level
     clean = comparison.training
-    corrupted = corrupted_examples(clean, config)
+    corrupted = measure.corrupted_examples(clean, config)
     task = Task(measured.images.clean, measured.images.corrupted, clean, corrupted)
-    baselines = {}
     for name, baseline in comparison.baselines.items():
         bar.set_description(f"{describe(config)}: {name}")
         restored = baseline.restore(task)
-        values = output_values(task.clean, restored.images)
-        baselines[name] = _summary(values) | restored.setting
+        values = measure.output_values(task.clean, restored.images)
+        level.baselines[name] = _summary(values) | restored.setting
         bar.update()
-    return dataclasses.replace(
-        level,
-        baselines=baselines,
-        search_images=num_search_images(task),
-        training_images=len(clean),
-    )
+    level = dataclasses.replace(level, search_images=num_search_images(task))
+    return dataclasses.replace(level, training_images=len(clean))
 
 
 def _within(source: Source, values: int) -> int:
@@ -132,5 +104,5 @@ def _within(source: Source, values: int) -> int:
     return min(len(source), max(2, values // math.prod(source.image_shape)))
 
 
-def _summary(values: Values) -> Means:
-    return means(values) | spread(values)
+def _summary(values: measure.Values) -> Means:
+    return measure.means(values) | measure.spread(values)

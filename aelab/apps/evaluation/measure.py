@@ -2,18 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import (
-    corrupt_training,
-    make_eval_dataset,
-    make_train_dataset,
-    num_eval_batches,
-)
+from aelab.data import pipeline
 from aelab.data.sources import Source
 from aelab.metrics import image_metrics
 from aelab.models import Autoencoder
@@ -28,12 +23,9 @@ EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, _Metrics, _Me
 
 
 class Images(NamedTuple):
-    """Evaluation images and the model's outputs.
+    """Evaluation images and the model's outputs: float32 [n, H, W, C] in [0, 1].
 
-    Attributes:
-      position: int64 [n], position in the set.
-      psnr: float32 [n], of the output, in dB.
-      clean, corrupted, output: float32 [n, H, W, C] in [0, 1].
+    `position`, int64 [n], is in the set. `psnr`, float32 [n] in dB, is of the output.
     """
 
     position: np.ndarray
@@ -59,9 +51,7 @@ class Measurements(NamedTuple):
 def build_evaluation_step(model: Autoencoder, config: Config) -> EvaluationStep:
     """Compiles a model together with the metrics of its input and output."""
 
-    def step(
-        corrupted: tf.Tensor, clean: tf.Tensor
-    ) -> tuple[tf.Tensor, _Metrics, _Metrics]:
+    def step(corrupted: tf.Tensor, clean: tf.Tensor) -> Any:
         output, output_metrics = evaluate_batch(model, config, corrupted, clean)
         return output, image_metrics(clean, corrupted), output_metrics
 
@@ -72,39 +62,28 @@ def build_evaluation_step(model: Autoencoder, config: Config) -> EvaluationStep:
 def measure(
     model_step: EvaluationStep, config: Config, source: Source, keep_worst: int = 0
 ) -> Measurements:
-    """Evaluates all images of `source`.
+    """Evaluates all images of `source`, corrupted by `config`.
 
-    Args:
-      model_step: see `build_evaluation_step`.
-      config: how images are corrupted.
-      source: the images.
-      keep_worst: if above 0, return only this many images, those of lowest PSNR. The
-        metrics are of all images in any case.
+    If `keep_worst` is above 0, only this many images are returned, those of lowest
+    PSNR. The metrics are of all images in any case.
     """
     images: list[Images] = []
-    inputs, outputs = [], []
+    metrics_of: tuple[list[Values], list[Values]] = ([], [])
     first = 0
-    dataset = make_eval_dataset(source, config)
-    for corrupted, clean, weights in itertools.islice(
-        dataset, num_eval_batches(source, config)
-    ):
+    count = pipeline.num_eval_batches(source, config)
+    dataset = pipeline.make_eval_dataset(source, config).take(count)
+    for corrupted, clean, weights in dataset:
         rows = int(np.count_nonzero(weights))
         output, *metrics = model_step(corrupted, clean)
-        batch_input, batch_output = (
-            {name: value.numpy()[:rows] for name, value in values.items()}
-            for values in metrics
-        )
+        for values, parts in zip(metrics, metrics_of, strict=True):
+            parts.append({name: value.numpy()[:rows] for name, value in values.items()})
         pictures = [part.numpy()[:rows] for part in (clean, corrupted, output)]
         position = np.arange(first, first + rows)
-        images.append(Images(position, batch_output["psnr"], *pictures))
+        images.append(Images(position, metrics_of[1][-1]["psnr"], *pictures))
         if keep_worst:
             images = [_concatenate(images).worst(keep_worst)]
-        inputs.append(batch_input)
-        outputs.append(batch_output)
         first += rows
-    return Measurements(
-        _concatenate(images), _concatenate_values(inputs), _concatenate_values(outputs)
-    )
+    return Measurements(_concatenate(images), *map(_concatenate_values, metrics_of))
 
 
 def _concatenate(parts: Sequence[Images]) -> Images:
@@ -116,38 +95,28 @@ def _concatenate_values(parts: Sequence[Values]) -> Values:
 
 
 def output_values(clean: np.ndarray, output: np.ndarray) -> Values:
-    """The evaluation metrics of any output, float32 [n] by name.
-
-    Args:
-      clean: float32 [n, H, W, C] in [0, 1].
-      output: the same shape.
-    """
+    """The evaluation metrics of any output; both are float32 [n, H, W, C] in [0, 1]."""
     values = image_metrics(tf.constant(clean), tf.constant(output))
     return {name: value.numpy() for name, value in values.items()}
 
 
 def training_examples(source: Source, config: Config, count: int) -> np.ndarray:
-    """The first `count` examples of training, at most one per image.
+    """The first `count` examples of training, at most one per image, without noise.
 
-    Returns:
-      float32 [count, H, W, C] in [0, 1], clean.
+    float32 [count, H, W, C] in [0, 1].
     """
-    dataset = make_train_dataset(source, config, first_step=0)
+    dataset = pipeline.make_train_dataset(source, config, first_step=0)
     batches = itertools.islice(dataset, -(-count // config.batch_size))
     return np.concatenate([batch[1].numpy() for batch in batches])[:count]
 
 
 def corrupted_examples(clean: np.ndarray, config: Config) -> np.ndarray:
-    """The result of `training_examples`, corrupted by `config`.
-
-    Returns:
-      float32 [count, H, W, C] in [0, 1].
-    """
+    """The result of `training_examples`, corrupted by `config`: the same shape."""
     parts = []
     for first in range(0, len(clean), config.batch_size):
         batch = tf.constant(clean[first : first + config.batch_size])
         first_example = tf.constant(first, tf.int64)
-        parts.append(corrupt_training(batch, first_example, config).numpy())
+        parts.append(pipeline.corrupt_training(batch, first_example, config).numpy())
     return np.concatenate(parts)
 
 
@@ -159,9 +128,7 @@ def means(values: Values) -> dict[str, float]:
 def spread(values: Values) -> dict[str, float]:
     """The spread of the PSNR over images, in dB.
 
-    Returns:
-      `psnr_median`, and `psnr_worst_percent`: the mean of the lowest hundredth, of at
-      least one image.
+    `psnr_worst_percent` is the mean of the lowest hundredth, of at least one image.
     """
     psnr = np.sort(values["psnr"])
     worst = psnr[: -(-len(psnr) // _WORST_SHARE)]

@@ -25,23 +25,16 @@ def write_pictures(
 ) -> list[str]:
     """Writes `evaluation-worst.png`, and `evaluation-sweep.png` if there is a sweep.
 
-    The second needs matplotlib. A sweep of an earlier evaluation is removed.
+    The second needs matplotlib; a line marks the level of training. The rows of the
+    first are clean, input and output. The sweep of an earlier evaluation is removed.
 
-    Args:
-      folder: the folder to write into.
-      worst: the images of the first picture; its rows are clean, input and output.
-      trained: the level of training, which is marked in the sweep.
-      sweep: the levels of the sweep, or none.
-
-    Returns:
-      The names of the files that were written.
+    Returns the names of the files that were written.
 
     Raises:
       OSError: a file can't be written.
     """
-    contents = {
-        WORST: encode_png(draw_panel([worst.clean, worst.corrupted, worst.output]))
-    }
+    panel = draw_panel([worst.clean, worst.corrupted, worst.output])
+    contents = {WORST: encode_png(panel)}
     if sweep and is_installed("matplotlib"):
         contents[SWEEP] = draw_sweep(sweep, trained.noise_stddev)
     with contextlib.suppress(FileNotFoundError):
@@ -52,14 +45,9 @@ def write_pictures(
 
 
 def draw_sweep(sweep: Sequence[Level], trained: float | None) -> bytes:
-    """Draws the PSNR over the noise: a curve each for model, baselines and input.
+    """Draws the PSNR over the noise, with curves for model, baselines and input: a PNG.
 
-    Args:
-      sweep: the levels.
-      trained: the level of training, which a line marks; None if there were several.
-
-    Returns:
-      A PNG file.
+    A line marks the level of training; it is None if there were several.
     """
     from matplotlib.figure import Figure
 
@@ -69,13 +57,11 @@ def draw_sweep(sweep: Sequence[Level], trained: float | None) -> bytes:
     figure = Figure(figsize=_INCHES, layout="constrained")
     axes = figure.subplots()
     curves = {"output": [level.output for level in levels]}
-    for name in levels[0].baselines:
-        curves[name] = [level.baselines[name] for level in levels]
+    curves |= {n: [level.baselines[n] for level in levels] for n in levels[0].baselines}
     curves["input"] = [level.input for level in levels]
     for name, metrics in curves.items():
         psnr = [values["psnr"] for values in metrics]
-        width = 2.5 if name == "output" else 1.2
-        label = "model" if name == "output" else LABELS[name]
+        width, label = (2.5, "model") if name == "output" else (1.2, LABELS[name])
         axes.plot(stddevs, psnr, marker="o", markersize=3, linewidth=width, label=label)
     if trained is not None:
         axes.axvline(trained, color="gray", linestyle=":", label="trained with")

@@ -12,7 +12,7 @@ class Level:
     """A model and its baselines on images of one level of corruption.
 
     Attributes:
-      corruption: the corruption in words.
+      corruption: in words.
       noise_stddev: standard deviation of the noise; None if it differs by image.
       images: number of images; the first images of the set.
       input, output: mean of each metric, and the spread of the PSNR.
@@ -41,27 +41,16 @@ class EvaluatedData:
 
 
 @dataclass(frozen=True)
-class WorstImage:
-    """The position of an image in the evaluation set, and the PSNR of its output."""
-
-    image: int
-    psnr: float
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of a checkpoint.
+    """The evaluation of a checkpoint, `best` or `latest`, of training step `step`.
 
     Attributes:
-      checkpoint: `best` or `latest`.
-      step: training step of the checkpoint.
-      examples: number of evaluation images.
-      data: the evaluation images.
+      examples: number of evaluation images, which `data` describes.
       metrics, input: mean of each metric of the output and of the input.
       spread: median and worst percent of the PSNR of `input` and `output`.
-      worst: the images of lowest PSNR, the lowest first.
-      trained: the comparison with baselines, corrupted as in training.
-      sweep: the same for further levels of noise.
+      worst: `image`, a position, and `psnr` of the images of lowest PSNR, lowest first.
+      trained, sweep: the comparison with baselines, corrupted as in training, and for
+        further levels of noise.
       missing: libraries of baselines that are not installed.
       unlearned: baselines left out because there is only one training image.
       pictures: names of the picture files in the run directory.
@@ -74,7 +63,7 @@ class Evaluation:
     metrics: Means
     input: Means
     spread: dict[str, Means]
-    worst: list[WorstImage]
+    worst: list[dict[str, float]]
     trained: Level
     sweep: list[Level]
     missing: list[str]

@@ -1,7 +1,6 @@
 """An evaluation as plain text."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
 
 from aelab.apps.evaluation.result import Evaluation, Level, Means
 from aelab.metric_info import METRICS, format_value, heading
@@ -39,10 +38,8 @@ def _compared(values: Means) -> list[str]:
 
 
 def _head(result: Evaluation) -> str:
-    text = (
-        f"{result.checkpoint} checkpoint, step {result.step}, "
-        f"{result.examples:,} images"
-    )
+    images = f"{result.examples:,} images"
+    text = f"{result.checkpoint} checkpoint, step {result.step}, {images}"
     if result.data.as_in_training:
         text += " that the model never saw"
     else:
@@ -70,28 +67,22 @@ def _main_table(result: Evaluation) -> str:
     titles = "".join(f"{title:>{width}}" for *_, title, width in columns)
     lines = [f"{'':<21}{titles}"]
     for name, row in rows.items():
-        cells = [
-            f"{format_value(metric, row[key]):>{width}}"
-            for key, metric, _, width in columns
-        ]
-        lines.append(f"{LABELS[name]:<21}{''.join(cells)}{_setting(row)}")
+        line = f"{LABELS[name]:<21}"
+        for key, metric, _, width in columns:
+            line += f"{format_value(metric, row[key]):>{width}}"
+        # At most one setting was chosen for a baseline.
+        line += "".join(f"  {n} {row[n]:g}" for n in ("sigma", "weight") if n in row)
+        if "components" in row:
+            line += f"  {row['components']} numbers"
+        lines.append(line)
     return "\n".join(lines)
-
-
-def _setting(row: Mapping[str, float]) -> str:
-    """The setting that was chosen for a baseline."""
-    for name in ("sigma", "weight"):
-        if name in row:
-            return f"  {name} {row[name]:g}"
-    return f"  {row['components']} numbers" if "components" in row else ""
 
 
 def result_text(level: Level, metric: str) -> str:
     """Compares the output with the best of the baselines and the corrupted input.
 
-    Returns:
-      For example "0.40 dB BELOW linear estimator", in capitals if the output is worse;
-      empty if there is nothing to compare with. NaN counts as worse.
+    For example "0.40 dB BELOW linear estimator", in capitals if the output is worse.
+    NaN counts as worse. Empty if there is nothing to compare with.
     """
     others = {name: values[metric] for name, values in level.baselines.items()}
     if level.input["mse"] > 0:
@@ -99,9 +90,8 @@ def result_text(level: Level, metric: str) -> str:
     if not others:
         return ""
     info = METRICS[metric]
-    sign, better, worse = 1, "above", "BELOW"
-    if info.better == "lower":
-        sign, better, worse = -1, "below", "ABOVE"
+    is_lower = info.better == "lower"
+    sign, better, worse = (-1, "below", "ABOVE") if is_lower else (1, "above", "BELOW")
     best = max(others, key=lambda name: sign * others[name])
     lead = level.output[metric] - others[best]
     unit = f" {info.unit}" if info.unit else ""
@@ -111,25 +101,25 @@ def result_text(level: Level, metric: str) -> str:
 
 def _results(trained: Level) -> str:
     """Sentences on whether the model beats its baselines."""
-    lines = []
+    lines = [
+        f"{METRICS[metric].title} of the output: {text}."
+        for metric in _compared(trained.output)
+        if (text := result_text(trained, metric))
+    ]
     if trained.input["mse"] == 0:
-        lines.append("The input is the clean image: there is no noise to remove.")
-    for metric in _compared(trained.output):
-        if text := result_text(trained, metric):
-            lines.append(f"{METRICS[metric].title} of the output: {text}.")
+        lines = ["The input is the clean image: there is no noise to remove.", *lines]
     return "\n".join(lines)
 
 
 def _sweep_table(result: Evaluation, metric: str) -> str:
     """A row for each level of noise; * marks the level of training."""
-    names = list(result.sweep[0].baselines)
-    titles = "".join(f"{_SHORT[name]:>9}" for name in names)
+    titles = "".join(f"{_SHORT[name]:>9}" for name in result.sweep[0].baselines)
     lines = [
         f"{heading(metric)}, by noise (* as trained)",
         f"{'noise':<9}{'input':>9}{titles}{'output':>9}",
     ]
     for level in result.sweep:
-        columns = [level.input, *(level.baselines[n] for n in names), level.output]
+        columns = [level.input, *level.baselines.values(), level.output]
         cells = "".join(f"{format_value(metric, c[metric]):>9}" for c in columns)
         mark = "*" if level.noise_stddev == result.trained.noise_stddev else ""
         name = f"{level.noise_stddev:g}{mark}"
@@ -143,10 +133,8 @@ def _notes(result: Evaluation) -> list[str]:
     notes = ["Worst 1%: the mean PSNR of the worst hundredth of the images."]
     is_compared = bool(trained.baselines or result.sweep)
     if trained.images < result.examples and is_compared:
-        notes.append(
-            "Baselines, sweep and comparisons are of the first "
-            f"{trained.images:,} images."
-        )
+        first = f"the first {trained.images:,} images"
+        notes.append(f"Baselines, sweep and comparisons are of {first}.")
     if "blur" in trained.baselines:
         notes.append(
             "Sigma (pixels) and weight: at each level the best for the first "
@@ -165,12 +153,10 @@ def _notes(result: Evaluation) -> list[str]:
             "as many as the code has numbers."
         )
     if result.unlearned:
-        notes.append(
-            "Left out because there is only one training image: "
-            f"{_list(result.unlearned, LABELS)}."
-        )
+        labels = " and ".join(LABELS[name] for name in result.unlearned)
+        notes.append(f"Left out because there is only one training image: {labels}.")
     if result.missing:
-        packages = _list(result.missing, _PACKAGES)
+        packages = " and ".join(_PACKAGES[name] for name in result.missing)
         notes.append(f"Some baselines are left out. To install {packages}:")
         notes.append(f"  {install_command('eval')}")
     notes.append(f"Pictures in the run directory: {', '.join(result.pictures)}.")
@@ -178,7 +164,3 @@ def _notes(result: Evaluation) -> list[str]:
         notes.append("The sweep is not drawn. To install matplotlib:")
         notes.append(f"  {install_command('report')}")
     return notes
-
-
-def _list(names: Sequence[str], labels: Mapping[str, str]) -> str:
-    return " and ".join(labels[name] for name in names)

@@ -19,12 +19,9 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric of one split over a run.
+    """One metric of one split over a run: float64 [n] each, y is NaN in a gap.
 
-    Attributes:
-      x: float64 [n], epochs or steps.
-      y: float64 [n], NaN where there is a gap.
-      steps: float64 [n]; in a long run several steps have the same rounded epoch.
+    x is epochs or steps. In a long run several steps have the same rounded epoch.
     """
 
     x: np.ndarray
@@ -60,11 +57,7 @@ def read_curves(path: str, axis: str) -> tuple[Curves, list[int]]:
     """Reads a `metrics.jsonl`, which may still grow.
 
     A last line without its end is ignored: it is still being written. A value that is
-    `null`, not finite or beyond float32 is a gap.
-
-    Args:
-      path: the file.
-      axis: the meaning of x, one of `AXES`.
+    `null`, not finite or beyond float32 is a gap. x is `axis`, one of `AXES`.
 
     Returns:
       The curves by (split, name of the metric), and the numbers, from 1, of the damaged
@@ -86,10 +79,9 @@ def read_curves(path: str, axis: str) -> tuple[Curves, list[int]]:
                 damaged.append(number)
                 continue
             for name, value in metrics.items():
-                x, y, steps = points[split, name]
-                x.append(positions[axis])
-                y.append(value)
-                steps.append(positions["step"])
+                row = (positions[axis], value, positions["step"])
+                for column, position in zip(points[split, name], row, strict=True):
+                    column.append(position)
     curves = {key: Curve(*map(np.array, columns)) for key, columns in points.items()}
     return curves, damaged
 
@@ -133,9 +125,7 @@ def thin_out(curve: Curve, max_points: int = MAX_POINTS) -> Curve:
         if is_gap.any():
             indices.add(int(begin + is_gap.argmax()))
         if not is_gap.all():
-            indices |= {
-                int(begin + np.nanargmin(part)),
-                int(begin + np.nanargmax(part)),
-            }
+            extremes = (np.nanargmin(part), np.nanargmax(part))
+            indices.update(int(begin + extreme) for extreme in extremes)
     index = sorted(indices)
     return Curve(curve.x[index], curve.y[index], curve.steps[index])

@@ -8,13 +8,8 @@ from html import escape
 
 from PIL import Image
 
+from aelab.apps.report import results
 from aelab.apps.report.plots import DASHES, NUM_COLORS, Line, draw
-from aelab.apps.report.results import (
-    configurations,
-    differing_fields,
-    evaluation,
-    overview,
-)
 from aelab.apps.report.runs import Run
 from aelab.apps.report.style import STYLE
 from aelab.metric_info import METRICS, heading
@@ -24,22 +19,17 @@ _NOTHING = '<p class="faint">None.</p>'
 
 
 def build_page(runs: Sequence[Run], axis: str) -> str:
-    """The HTML of a report.
-
-    Args:
-      runs: 1 to `plots.MAX_RUNS` runs.
-      axis: the x-axis of their curves, one of `curves.AXES`.
-    """
+    """The HTML of a report on 1 to `plots.MAX_RUNS` runs, with one of `curves.AXES`."""
     title = escape("Report: " + ", ".join(run.name for run in runs))
-    differing = {"Differences": differing_fields(runs)} if len(runs) > 1 else {}
     sections = {
-        "Runs": overview(runs, axis),
+        "Runs": results.overview(runs, axis),
         "Curves": _curves(runs, axis),
         "Pictures": _pictures(runs),
-        "Evaluation": evaluation(runs),
-        **differing,
-        "Configurations": configurations(runs),
+        "Evaluation": results.evaluation(runs),
     }
+    if len(runs) > 1:
+        sections["Differences"] = results.differing_fields(runs)
+    sections["Configurations"] = results.configurations(runs)
     body = "\n".join(
         f"<section>\n<h2>{name}</h2>\n{content or _NOTHING}\n</section>"
         for name, content in sections.items()
@@ -64,10 +54,8 @@ def build_page(runs: Sequence[Run], axis: str) -> str:
 def _curves(runs: Sequence[Run], axis: str) -> str:
     """A plot for each metric, with the curves of all runs."""
     names = {name for run in runs for _, name in run.curves}
-    order = [name for name in METRICS if name in names]
-    order += sorted(names - METRICS.keys())
     plots = []
-    for name in order:
+    for name in [*(n for n in METRICS if n in names), *sorted(names - METRICS.keys())]:
         lines = [
             Line(number, split, curve)
             for number, run in enumerate(runs)
@@ -76,12 +64,9 @@ def _curves(runs: Sequence[Run], axis: str) -> str:
         ]
         if lines:
             title = escape(heading(name))
-            drawing = draw(lines, name, axis).replace(
-                "<svg", f'<svg role="img" aria-label="{title}"', 1
-            )
-            plots.append(
-                f"<figure>\n<figcaption>{title}</figcaption>\n{drawing}</figure>"
-            )
+            svg = f'<svg role="img" aria-label="{title}"'
+            svg = draw(lines, name, axis).replace("<svg", svg, 1)
+            plots.append(f"<figure>\n<figcaption>{title}</figcaption>\n{svg}</figure>")
     if not plots:
         return ""
     return (

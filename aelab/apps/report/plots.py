@@ -22,10 +22,10 @@ _MIN_DECADES_RATIO = 200  # from here only powers of ten are labeled
 # Placeholders in the SVG for the colors of the page's style.
 _INK, _GRID, _RUN = "#010101", "#020202", "#0300{:02x}"
 _STYLE: dict[str, Any] = {
-    "axes.edgecolor": _INK,
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color"), _INK),
+    **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
     "axes.formatter.useoffset": False,
     "axes.grid": True,
-    "axes.labelcolor": _INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.family": "sans-serif",
@@ -35,22 +35,13 @@ _STYLE: dict[str, Any] = {
     "lines.scale_dashes": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "aelab",
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
 }
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of a run.
-
-    Attributes:
-      run: the number of the run, which determines color and dashes.
-      split: `train`, drawn thin, or `eval`.
-      curve: the curve.
-    """
+    """A curve, its split, and its run's number, which determines color and dashes."""
 
     run: int
     split: str
@@ -58,16 +49,11 @@ class Line:
 
 
 def draw(lines: Sequence[Line], metric: str, axis: str) -> str:
-    """Draws one metric of all runs.
+    """An `svg` element with one metric of all runs.
 
-    Args:
-      lines: the curves, with at least one point that is not a gap.
-      metric: its name in `metrics.jsonl`, which determines the scale.
-      axis: label of the x-axis.
-
-    Returns:
-      An `svg` element with colors `var(--ink)`, `var(--grid)` and `var(--run-N)`. Each
-      line is in an element with the id `METRIC-SPLIT-RUN`.
+    Each line must have a point that is not a gap; it is in an element with the id
+    `METRIC-SPLIT-RUN`. The metric's name in `metrics.jsonl` determines the scale. The
+    colors are `var(--ink)`, `var(--grid)` and `var(--run-N)`.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -86,7 +72,7 @@ def draw(lines: Sequence[Line], metric: str, axis: str) -> str:
 
 
 def _plot(axes: Any, line: Line) -> None:
-    """Draws one line; a point between two gaps becomes a dot."""
+    """Draws one line, thin for training; a point between two gaps becomes a dot."""
     curve = thin_out(line.curve)
     is_eval = line.split == "eval"
     is_gap = np.concatenate([[True], np.isnan(curve.y), [True]])
@@ -134,8 +120,7 @@ def _for_page(svg: str, name: str) -> str:
     head = re.sub(r' (xmlns(:xlink)?|width|height|version)="[^"]*"', "", head)
     prefix = re.sub(r"\W", "_", name, flags=re.ASCII)
     rest = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", rest)
-    colors = {_INK: "ink", _GRID: "grid"}
-    colors |= {_RUN.format(number): f"run-{number}" for number in range(NUM_COLORS)}
-    for color, variable in colors.items():
+    runs = [(_RUN.format(number), f"run-{number}") for number in range(NUM_COLORS)]
+    for color, variable in [(_INK, "ink"), (_GRID, "grid"), *runs]:
         rest = rest.replace(color, f"var(--{variable})")
     return head + end + rest

@@ -13,20 +13,12 @@ from aelab.system.optional import require
 def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> int:
     """Writes one HTML page on several runs, which may still be training.
 
-    The same runs give the same bytes.
-
-    Args:
-      run_dirs: their directories, 1 to `plots.MAX_RUNS` different ones.
-      output: the file; it is replaced if it exists, and its folder must exist.
-      axis: the x-axis of the curves, `epoch` or `step`.
-
-    Returns:
-      The size of the page in bytes.
+    The same runs give the same bytes. The x-axis of the curves is `epoch` or `step`. An
+    existing file is replaced. Returns the size of the page in bytes.
 
     Raises:
-      UsageError: matplotlib is missing, a directory is given twice or holds no run, its
-        `config.json` is damaged, or `output` does not end in `.html` or can't be
-        written.
+      UsageError: there are no runs or more than `plots.MAX_RUNS`, `read_runs` refuses
+        one, matplotlib is missing, or `output` is no `.html` file or can't be written.
       OSError: the disk is full or fails.
     """
     check_output_file(output, ".html")

@@ -1,10 +1,9 @@
-"""The tables of a report: overview, evaluations and configurations."""
+"""The tables of a report as HTML: overview, evaluations and configurations."""
 
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from aelab.apps.report.html import cell_text, table_html
 from aelab.apps.report.runs import Run
 from aelab.apps.report.tables import NAME, Table, differences, flatten, table_of
 from aelab.metric_info import heading
@@ -43,13 +42,10 @@ def evaluation(runs: Sequence[Run]) -> str:
         if isinstance(data, dict) and data.get("as_in_training") is False:
             text += _note(run, "evaluation.json is of other images than in training.")
         for key, value in run.evaluation.items():
-            if key not in _ABOUT and not _is_metrics(key, value):
+            is_shown = key in _METRICS and isinstance(value, dict)
+            if key not in _ABOUT and not is_shown:
                 text += _other_result(f"{run.name}: {key}", value)
     return text
-
-
-def _is_metrics(key: str, value: Any) -> bool:
-    return key in _METRICS and isinstance(value, dict)
 
 
 def _evaluation_rows(run: Run) -> list[dict[str, Any]]:
@@ -57,8 +53,8 @@ def _evaluation_rows(run: Run) -> list[dict[str, Any]]:
     about = {name: run.evaluation.get(name) for name in _ABOUT[:3]}
     rows = []
     for key, label in _METRICS.items():
-        if _is_metrics(key, run.evaluation.get(key)):
-            metrics = flatten(run.evaluation[key])
+        if isinstance(values := run.evaluation.get(key), dict):
+            metrics = flatten(values)
             first = {name: metrics.pop(name) for name in _FIRST if name in metrics}
             rows.append({NAME: f"{run.name}: {label}", **first, **metrics, **about})
     return rows
@@ -90,3 +86,37 @@ def configurations(runs: Sequence[Run]) -> str:
             f"{table_html(Table([NAME, 'value'], rows), exact=True)}</details>\n"
         )
     return "".join(parts)
+
+
+def table_html(table: Table, exact: bool = False) -> str:
+    """A table, its first column with names, in a box that scrolls on a narrow page.
+
+    If `exact` is True, all digits of numbers are shown.
+    """
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
+    body = ""
+    for name, *values in table.rows:
+        body += f'<tr><th scope="row">{cell_text(name, NAME, exact)}</th>'
+        for column, value in zip(table.columns[1:], values, strict=True):
+            kind = ' class="number"' if isinstance(value, int | float) else ""
+            body += f"<td{kind}>{cell_text(value, column, exact)}</td>"
+        body += "</tr>\n"
+    return (
+        f'<div class="wide" tabindex="0">\n<table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}</tbody>\n</table>\n</div>\n"
+    )
+
+
+def cell_text(value: Any, column: str, exact: bool = False) -> str:
+    """A value as HTML: two decimals for decibels, four digits for other numbers."""
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if exact or not isinstance(value, int | float):
+        return escape(str(value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    if "psnr" in column.lower():
+        return f"{value:.2f}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e12 else f"{value:.4g}"

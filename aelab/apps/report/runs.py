@@ -28,13 +28,9 @@ class Picture(NamedTuple):
 class Run:
     """The parts of a run that are shown.
 
-    Attributes:
-      name: a name that no other run of the report has.
-      config: the content of `config.json`.
-      curves: by split and name of the metric.
-      pictures: the first and the newest picture of each tag, in order of tag.
-      evaluation: the content of `evaluation.json`, empty if there is none.
-      notes: sentences on what is missing or damaged.
+    No other run of the report has the same name. Curves are by split and metric. Each
+    tag has its first and its newest picture, in order of tag. `evaluation` is empty if
+    there is no `evaluation.json`. `notes` say what is missing or damaged.
     """
 
     name: str
@@ -50,11 +46,7 @@ class Run:
 
 
 def read_runs(paths: Sequence[str], axis: str) -> list[Run]:
-    """Reads several runs.
-
-    Args:
-      paths: their directories.
-      axis: the x-axis of the curves, one of `curves.AXES`.
+    """Reads runs from their directories; `axis` is one of `curves.AXES`.
 
     Raises:
       UsageError: a directory is given twice or holds no run, or its `config.json` is
@@ -64,14 +56,11 @@ def read_runs(paths: Sequence[str], axis: str) -> list[Run]:
     for path in paths:
         real = os.path.realpath(path)
         if real in known:
-            raise UsageError(
-                f"--run_dir: {path} and {known[real]} are the same directory"
-            )
+            same = f"{path} and {known[real]}"
+            raise UsageError(f"--run_dir: {same} are the same directory")
         known[real] = path
-    return [
-        _read_run(path, name, axis)
-        for path, name in zip(paths, names(paths), strict=True)
-    ]
+    pairs = zip(paths, names(paths), strict=True)
+    return [_read_run(path, name, axis) for path, name in pairs]
 
 
 def names(paths: Sequence[str]) -> list[str]:

@@ -12,12 +12,7 @@ _MAX_ROWS = 200
 
 @dataclass(frozen=True)
 class Table:
-    """A table to show.
-
-    Attributes:
-      columns: the titles.
-      rows: a value for each column: text, number, bool or None.
-    """
+    """Titles of columns, and rows with text, a number, bool or None for each column."""
 
     columns: list[str]
     rows: list[list[Any]]
@@ -54,11 +49,8 @@ def _rows(
         parts = {key: part for key, part in value.items() if _has_objects(part)}
         if "baselines" in parts:  # `floors` has the same content
             parts.pop("floors", None)
-        others = {
-            key: _scalar(part)
-            for key, part in value.items()
-            if not _has_objects(part) and part not in ([], {})
-        }
+        flat = {k: part for k, part in value.items() if not _has_objects(part)}
+        others = {k: _scalar(part) for k, part in flat.items() if part not in ([], {})}
         if not parts:
             yield {NAME: name, **around, **others}
         for key, part in parts.items():
@@ -96,12 +88,7 @@ def flatten(value: dict[str, Any], depth: int = 0) -> dict[str, Any]:
 
 
 def differences(names: Sequence[str], configs: Sequence[dict[str, Any]]) -> Table:
-    """The fields that differ between configurations.
-
-    Args:
-      names: names of the runs, one per column.
-      configs: contents of their `config.json`; a field may be missing.
-    """
+    """The fields that differ between `config.json` of runs, which may lack some."""
     flat = [flatten(config) for config in configs]
     fields = dict.fromkeys(name for config in flat for name in config)
     rows = [[field, *[config.get(field) for config in flat]] for field in fields]

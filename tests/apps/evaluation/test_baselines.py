@@ -190,14 +190,14 @@ def test_large_images_of_few_components_are_reconstructed():
 def test_a_fitted_pca_encodes_and_decodes(dtype, max_exact):
     rows = flat(smooth_images(300)).astype(dtype)
     mean, axes = eigenvectors(rows, 8)
-    components = baselines.fit_pca(rows, 8, max_exact)
-    assert components.axes.dtype == components.mean.dtype == dtype
-    np.testing.assert_allclose(components.mean, mean, rtol=1e-5)
-    np.testing.assert_allclose(abs(components.axes @ axes), np.eye(8), atol=2e-4)
-    scores = components.encode(rows)
-    np.testing.assert_allclose(scores, (rows - mean) @ components.axes.T, atol=1e-4)
-    decoded = scores @ components.axes + mean
-    np.testing.assert_allclose(components.decode(scores), decoded, atol=1e-5)
+    pca = baselines.fit_pca(rows, 8, max_exact)
+    assert pca.components_.dtype == pca.mean_.dtype == dtype
+    np.testing.assert_allclose(pca.mean_, mean, rtol=1e-5)
+    np.testing.assert_allclose(abs(pca.components_ @ axes), np.eye(8), atol=2e-4)
+    scores = pca.transform(rows)
+    np.testing.assert_allclose(scores, (rows - mean) @ pca.components_.T, atol=1e-4)
+    decoded = scores @ pca.components_ + mean
+    np.testing.assert_allclose(pca.inverse_transform(scores), decoded, atol=1e-5)
 
 
 def test_there_are_no_more_components_than_images_or_pixels():

@@ -140,7 +140,7 @@ def test_the_file_holds_the_result(evaluated):
         **{"checkpoint": "latest", "step": result.step, "examples": 21},
         "data": {"fingerprint": result.data.fingerprint, "as_in_training": True},
         **{"metrics": result.metrics, "input": result.input, "spread": result.spread},
-        "worst": [{"image": w.image, "psnr": w.psnr} for w in result.worst],
+        "worst": result.worst,
         **{"missing": [], "unlearned": [], "pictures": result.pictures},
     }
 
@@ -207,8 +207,8 @@ def test_the_ten_worst_images_are_named_and_drawn(evaluated):
     clean, corrupted, output = expected_images(run_dir)
     psnr = expected_psnr(clean, output)
     order = np.argsort(psnr)[:10]
-    assert [worst.image for worst in result.worst] == list(order)
-    values = [worst.psnr for worst in result.worst]
+    assert [worst["image"] for worst in result.worst] == list(order)
+    values = [worst["psnr"] for worst in result.worst]
     np.testing.assert_allclose(values, psnr[order], rtol=1e-5)
     picture = np.asarray(Image.open(run_dir / "evaluation-worst.png"))
     expected = draw_panel([clean[order], corrupted[order], output[order]])[..., 0]
@@ -387,7 +387,7 @@ def test_training_images_are_read_once_for_all_levels(run_dir, monkeypatch):
         calls.append(arguments)
         return make_train_dataset(*arguments, **named)
 
-    monkeypatch.setattr(measure, "make_train_dataset", counted)
+    monkeypatch.setattr(measure.pipeline, "make_train_dataset", counted)
     result = evaluate_run(str(run_dir), noise_stddevs=[0.1, 0.9])
     assert len(result.sweep) == 2 and len(calls) == 1
 
