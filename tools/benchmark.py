@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarking.recipes import DEFAULT_ROWS, ROWS, row_config
-from common.flag_values import names_among, whole_number
+from common import names_among, whole_number
 
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
@@ -107,20 +107,19 @@ def _measure(values: Any, folder: Path) -> tuple[dict[str, Any], str]:
         images = _draw(scale.STORED_IMAGES, folder)
         report = scale.run(images, values.seconds, folder)
         return report, scale.text(report)
-    from benchmarking.comparison import Comparison
+    from benchmarking import comparison
     from benchmarking.machine import describe
-    from benchmarking.table import comparison_text
 
-    comparison = Comparison(
-        machine=describe(values.device),
-        device=values.device,
-        rounds=values.rounds,
-        seconds=values.seconds,
+    result = comparison.Comparison(
+        describe(values.device),
+        values.device,
+        values.rounds,
+        values.seconds,
         is_quick=values.mode == "quick",
         batch_sizes={row: row_config(row).batch_size for row in values.rows},
     )
-    comparison.run(_draw(values.examples, folder), folder)
-    return comparison.to_json(), comparison_text(comparison)
+    result.run(_draw(values.examples, folder), folder)
+    return vars(result), comparison.text(result)
 
 
 def _draw(count: int, folder: Path) -> Path:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common.markdown import markdown_table
+from common import markdown_table
 
 from aelab.config import Config
 from aelab.data.sources import ArraySource
-from benchmarking import machine
 from benchmarking.jobs import run_in_process
+from benchmarking.machine import describe, machine_text
+from benchmarking.ours import time_loop
 from benchmarking.recipes import MODELS, recipe
 
 STORED_IMAGES = 6_000
@@ -28,11 +29,7 @@ _HEAD = (
 
 
 class RepeatingSource:
-    """A source that repeats a few images without using more memory.
-
-    Attributes:
-      image_shape: (height, width, channels) of every image.
-    """
+    """A `Source` that repeats a few images without using more memory."""
 
     def __init__(self, images: np.ndarray, count: int):
         """Repeats `images`, uint8 [n, H, W, C], up to `count` examples."""
@@ -41,7 +38,7 @@ class RepeatingSource:
 
     @property
     def fingerprint(self) -> str:
-        """A short text that is equal for equal images in equal order."""
+        """See `Source.fingerprint`."""
         return f"{self._count} examples of {ArraySource(self._images).fingerprint}"
 
     def __len__(self) -> int:
@@ -95,8 +92,6 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
       `ms`, milliseconds per step; `steps`, their number; `peak_bytes`, the largest
       resident memory of the process; `source_bytes`, the size of its images.
     """
-    from benchmarking.ours import time_loop
-
     images = resized(np.load(job["images"]), job["image_size"])
     source = RepeatingSource(images, job["examples"])
     result = time_loop(Config(**job["config"]), source, job["seconds"])
@@ -116,8 +111,7 @@ def run(images: Path, seconds: float, folder: Path) -> dict[str, Any]:
         words = ", ".join(f"{name} {value}" for name, value in case.items())
         outcome = result.get("error") or f"{result['ms']:.2f} ms per step"
         print(f"{words}: {outcome}", flush=True)
-    about = vars(machine.describe("cpu"))
-    return {"machine": about, "seconds": seconds, "records": records}
+    return {"machine": describe("cpu"), "seconds": seconds, "records": records}
 
 
 def text(report: dict[str, Any]) -> str:
@@ -128,22 +122,20 @@ def text(report: dict[str, Any]) -> str:
         f"{report['seconds']:g} seconds. The examples repeat up to {STORED_IMAGES:,} "
         "images, fewer if they are larger, so that all take about the same memory. "
         "They are read like any source, once per batch in Python.\n\n"
-        f"{machine.Machine(**report['machine'])}"
+        f"{machine_text(report['machine'])}"
     )
 
 
 def _cells(record: dict[str, Any]) -> list[str]:
     """A line of the table."""
-    size = record["image_size"]
-    case = [
-        *(record["model"], f"{record['examples']:,}"),
-        *(f"{record['batch_size']:,}", f"{size} x {size}"),
-    ]
+    size, batch_size = record["image_size"], record["batch_size"]
+    case = [record["model"], f"{record['examples']:,}", f"{batch_size:,}"]
+    case.append(f"{size} x {size}")
     if "error" in record:
-        return [*case, f"failed: {record['error']}", "", "", ""]
+        return [*case, f"failed: {record['error']}", *[""] * 3]
     return [
         *case,
-        f"{record['batch_size'] / record['ms'] * 1e3:,.0f}",
+        f"{batch_size / record['ms'] * 1e3:,.0f}",
         f"{record['ms']:.2f}",
         *(f"{record[f'{name}_bytes'] / 1e6:,.1f}" for name in ("peak", "source")),
     ]

@@ -32,22 +32,20 @@ def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
     """
     started, tally = time.monotonic(), Tally("full disk")
     generator = random.Random(f"{seed} disk")
-    flags = [*flags, *_FLAGS]
     try:
         with _mounted(folder / "disk", _LARGE):
             pass
     except OSError as error:
         tally.not_run = str(error)
         return tally
-    reference, _ = make_reference(folder / "reference", flags)
+    reference = make_reference(folder / "reference", [*flags, *_FLAGS])
     sizes = (os.path.getsize(path) for path in reference.path.rglob("*"))
     needed = sum(-(-size // _PAGE) for size in sizes) * _PAGE
     for number in range(_TRIALS):
         size = int((number + generator.random()) / _TRIALS * 0.9 * needed)
         delay = 1.5 * generator.random()
-        _try_disk(f"size {size}", f"{max(size, _PAGE)}", None, reference, folder, tally)
-        name = f"filled after {delay:.2f} s"
-        _try_disk(name, _LARGE, delay, reference, folder, tally)
+        _try_disk(f"{max(size, _PAGE)}", None, reference, folder, tally)
+        _try_disk(_LARGE, delay, reference, folder, tally)
         count = f"{2 * number + 2} trials, {len(tally.losses)} losses"
         print(f"full disk: {count}", flush=True)
     tally.seconds = time.monotonic() - started
@@ -55,37 +53,31 @@ def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
 
 
 def _try_disk(
-    name: str,
-    size: str,
-    delay: float | None,
-    reference: Run,
-    folder: Path,
-    tally: Tally,
+    size: str, delay: float | None, reference: Run, folder: Path, tally: Tally
 ) -> None:
     """Trains on a disk of its own, which is filled `delay` seconds after first output.
 
     The run fails twice, then gets space and must end like the reference run.
     """
     disk = folder / "disk"
+    name = f"size {size}" if delay is None else f"filled after {delay:.2f} s"
     with _mounted(disk, size):
-        run = Run(disk / "run", reference.flags, logs=folder)
-        ballast = disk / "ballast"
-        for again in (False, True):
+        run, ballast = Run(disk / "run", reference.flags, folder), disk / "ballast"
+        for where in (name, f"{name}, again"):
             before = newest_step(run.path)
             with run.process() as process:
                 if delay is not None:
-                    if not again and run.wait_for_progress(process):
+                    if where == name and run.wait_for_progress(process):
                         time.sleep(delay)
                     _fill(ballast)
                 code = wait(process)
-            where = f"{name}{', again' if again else ''}"
             if code == 0:
                 print(f"full disk: {where}: the run ended first", flush=True)
                 continue
             tally.stops["disk full"] += 1
             print(f"full disk: {where}: {run.errors().strip()[-200:]}", flush=True)
-            tally.add_losses(where, _problems(run, code))
-            tally.add_losses(where, flaws(run.path, reference.path, before))
+            problems = _problems(run, code) + flaws(run.path, reference.path, before)
+            tally.add_losses(where, problems)
         ballast.unlink(missing_ok=True)
         _call("mount", "-o", f"remount,size={_LARGE}", str(disk))
         if not tally.compare(run, reference, run.finish()):
