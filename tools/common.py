@@ -9,11 +9,7 @@ from aelab.errors import UsageError
 
 
 def whole_number(name: str, text: str, minimum: int = 0) -> int:
-    """The number in the text of flag `name`.
-
-    Raises:
-      UsageError: the text is not a whole number of at least `minimum`.
-    """
+    """The number in the text of a flag; UsageError if it is not at least `minimum`."""
     if re.fullmatch("[0-9]{1,18}", text) and int(text) >= minimum:
         return int(text)
     wanted = f"a whole number of at least {minimum}"
@@ -21,10 +17,9 @@ def whole_number(name: str, text: str, minimum: int = 0) -> int:
 
 
 def names_among(name: str, text: str, choices: Collection[str]) -> list[str]:
-    """The comma-separated names in the text of flag `name`.
+    """The comma-separated names in the text of a flag.
 
-    Raises:
-      UsageError: a name is not one of `choices`, or is given twice.
+    Raises UsageError if a name is not one of `choices`, or is given twice.
     """
     names = text.split(",")
     if set(names) <= set(choices) and len(set(names)) == len(names):

@@ -20,15 +20,6 @@ from aelab.runs.directory import RunDirectory
 _MAX_LINES = 40
 
 
-def find_profile(run_dir: str) -> Path:
-    """The newest profile of a run; raises UsageError if there is none."""
-    folder = Path(RunDirectory(run_dir).tensorboard)
-    if paths := sorted(folder.glob("plugins/profile/*/*.xplane.pb")):
-        return paths[-1]
-    hint = "train.py --profile_steps=A:B writes one"
-    raise UsageError(f"--run_dir={run_dir} has no profile; {hint}")
-
-
 def operations(path: Path) -> Iterator[tuple[str, float]]:
     """Name (`scope/name:Kind`) and milliseconds of each executed operation."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -71,11 +62,15 @@ def main(argv: Sequence[str]) -> None:
     command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
     command_line.add_choice("group", "Key of the sums.", ("kind", "operation"))
     values: Any = command_line.parse(argv)
-    path = find_profile(values.run_dir)
+    folder = Path(RunDirectory(values.run_dir).tensorboard)
+    paths = sorted(folder.glob("plugins/profile/*/*.xplane.pb"))
+    if not paths:
+        hint = "train.py --profile_steps=A:B writes one"
+        raise UsageError(f"--run_dir={values.run_dir} has no profile; {hint}")
     from aelab.system.startup import start_tensorflow
 
     start_tensorflow(find_devices=False)
-    rows = list(operations(path))
+    rows = list(operations(paths[-1]))
     # Each step reads the clock twice.
     steps = max(sum(name.endswith(":Timestamp") for name, _ in rows) // 2, 1)
     if values.group == "kind":

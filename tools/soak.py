@@ -63,10 +63,9 @@ def main(argv: Sequence[str]) -> None:
         tallies = []
         for name in variants:
             if name != "none":
-                flags = VARIANTS[name]
-                tallies.append(soak(name, flags, kills, seed, _new(folder, name)))
+                tallies.append(soak(name, VARIANTS[name], kills, seed, folder / name))
         if values.full_disk == "true":
-            tallies.append(soak_full_disk(_BASE, seed, _new(folder, "full_disk")))
+            tallies.append(soak_full_disk(_BASE, seed, folder / "full_disk"))
         if values.fuzz == "true":
             tallies.append(_fuzz())
         print(f"\n{markdown_table(_HEAD, map(_cells, tallies))}", flush=True)
@@ -115,21 +114,14 @@ def _work_folder(work_dir: str) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _new(folder: Path, name: str) -> Path:
-    path = folder / name
-    path.mkdir()
-    return path
-
-
 def _fuzz() -> Tally:
     """Runs the fuzz test and records a failure."""
-    tally, started = Tally("fuzz"), time.monotonic()
-    root = Path(__file__).parents[1]
+    tally, started, root = Tally("fuzz"), time.monotonic(), Path(__file__).parents[1]
     if not (root / _FUZZ_TEST).exists():
         tally.not_run = f"there is no {_FUZZ_TEST}"
         return tally
     command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-profile=soak"]
-    command += [_FUZZ_TEST]
+    command.append(_FUZZ_TEST)
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     output = (done.stdout + done.stderr).strip()
     print(f"fuzz: {output.splitlines()[-1] if output else 'no output'}", flush=True)

@@ -61,7 +61,7 @@ def comparison():
         for row in rows[:2]:
             records.append(record(row, "fit", number, QUICK["fit"], ms=40.0))
     versions = {"python": "3.13.1", "tensorflow": "2.21.0", "torch": "2.9"}
-    return comparisons.Comparison(
+    return dict(
         machine={"cpu": "A CPU", "cores": 3, "gpu": None, "versions": versions},
         device="cpu",
         rounds=2,
@@ -69,20 +69,23 @@ def comparison():
         is_quick=False,
         batch_sizes={row: row_config(row).batch_size for row in rows},
         flops_per_step={"dense-float32": 5 * 10**8, "conv-float32": 10**9},
+        trials=[],
         records=records,
     )
 
 
 def fail(comparison, row, variant, error, rounds=(1, 2)):
     """Replaces the measurements of a variant by a failure in some rounds."""
-    for r in comparison.records:
+    for r in comparison["records"]:
         if (r["row"], r["variant"]) == (row, variant) and r["round"] in rounds:
             del r["gflops" if variant == "limit" else "ms"]
             r["error"] = error
 
 
 def remove_torch(comparison):
-    comparison.records = [r for r in comparison.records if r["variant"] != "torch"]
+    comparison["records"] = [
+        r for r in comparison["records"] if r["variant"] != "torch"
+    ]
 
 
 def lines_of(text, row, variant):
@@ -111,8 +114,10 @@ def test_a_bfloat16_row_shows_fit_in_float32(comparison):
 
 
 def test_on_a_gpu_a_row_shows_fit_in_its_own_precision(comparison):
-    comparison.device = "gpu"
-    comparison.records.append(record("conv-bfloat16", "fit", 1, QUICK["fit"], ms=60.0))
+    comparison["device"] = "gpu"
+    comparison["records"].append(
+        record("conv-bfloat16", "fit", 1, QUICK["fit"], ms=60.0)
+    )
     text = comparisons.text(comparison)
     (line,) = lines_of(text, "conv-bfloat16", "fit")
     assert "| steps" in line and "| 3.00 |" in line
@@ -120,7 +125,7 @@ def test_on_a_gpu_a_row_shows_fit_in_its_own_precision(comparison):
 
 
 def test_without_pytorch_the_table_says_how_to_install_it(comparison):
-    comparison.machine["versions"]["torch"] = None
+    comparison["machine"]["versions"]["torch"] = None
     remove_torch(comparison)
     text = comparisons.text(comparison)
     (line,) = lines_of(text, "conv-float32", "torch")
@@ -148,7 +153,7 @@ def test_a_failed_limit_is_shown_with_its_error(comparison):
 
 def test_tried_settings_are_listed(comparison):
     settings = SETTINGS["fit"]["cpu"][0], SETTINGS["torch"]["cpu"][-1]
-    comparison.trials = [
+    comparison["trials"] = [
         record("dense-float32", "fit", None, settings[0], ms=3.0),
         record("conv-float32", "torch", None, settings[1], error="No g++"),
     ]
@@ -159,7 +164,7 @@ def test_tried_settings_are_listed(comparison):
 
 def test_a_peer_without_a_working_setting_shows_the_error(comparison):
     remove_torch(comparison)
-    comparison.trials = [
+    comparison["trials"] = [
         record("dense-float32", "torch", None, setting, error="No memory")
         for settings in SETTINGS["torch"].values()
         for setting in settings
@@ -190,7 +195,7 @@ def test_the_fastest_setting_is_chosen():
 
 
 def test_a_quick_report_says_so(comparison):
-    comparison.is_quick, comparison.rounds = True, 1
+    comparison["is_quick"], comparison["rounds"] = True, 1
     text = comparisons.text(comparison)
     assert text.startswith("This is the report of one short round")
     assert "Medians of one round" in text

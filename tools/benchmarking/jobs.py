@@ -19,9 +19,11 @@ import numpy as np
 
 from aelab.config import Config
 from aelab.data.pixels import to_unit
+from aelab.data.synthetic import draw_images
 
 _SCRIPT = Path(__file__).parents[1] / "benchmark.py"
 _TIMEOUT_SECONDS = 900.0
+_IMAGES_SEED = 1
 # The module of each kind of job; it has a function `measure(job)`.
 _MODULES = {
     **{kind: f"benchmarking.{kind}" for kind in ("ours", "fit", "limit", "scale")},
@@ -34,8 +36,7 @@ _REMOVED = ("TF_ENABLE_ONEDNN_OPTS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Runs a job in a new process; `folder` is a cache that processes share.
 
-    Returns:
-      The result of the measurement, or `error`: the last line of the error output.
+    Returns the result of the measurement, or `error`, the last line of its errors.
     """
     command = [sys.executable, str(_SCRIPT), "--job", json.dumps(job)]
     options = {"capture_output": True, "text": True, "errors": "replace"}
@@ -46,8 +47,7 @@ def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": f"it had not ended after {limit:.0f} s"}
     if done.returncode == 0:
-        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return result
+        return json.loads(done.stdout.splitlines()[-1])
     if done.returncode < 0:
         return {"error": f"ended by signal {-done.returncode}"}
     lines = done.stderr.strip().splitlines()
@@ -57,20 +57,21 @@ def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Runs a job in this process; imports only the module that it needs."""
-    result: dict[str, Any] = importlib.import_module(_MODULES[job["kind"]]).measure(job)
-    return result
+    return importlib.import_module(_MODULES[job["kind"]]).measure(job)
+
+
+def draw(count: int, folder: Path) -> Path:
+    """Draws images of the embedded data set into a .npy file for all processes."""
+    path = folder / "images.npy"
+    np.save(path, draw_images(count, _IMAGES_SEED)[0])
+    return path
 
 
 def peers_data(path: str, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Training data in memory, with one fixed noisy copy.
+    """Training data in memory, with one fixed noisy copy, from the images of a file.
 
-    Args:
-      path: a .npy file of uint8 [n, H, W, C].
-      config: its `noise_stddev` and `seed` determine the noise of the input.
-
-    Returns:
-      Input and target, both float32 [n, H, W, C] in [0, 1]; the same array if there is
-      no noise.
+    Input and target are float32 [n, H, W, C] in [0, 1], and the same array if there is
+    no noise, which follows from `noise_stddev` and `seed`.
     """
     y = to_unit(np.load(path))
     if not config.noise_stddev:

@@ -24,13 +24,9 @@ _MIN_PRODUCTS = 3
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Measures the limit, and counts FLOPs.
+    """Measures `gflops`, 10^9 FLOP/s, and counts `flops`, FLOPs of a training step.
 
-    Args:
-      job: `device`, `seconds`, and `configs`, the fields of a `Config` by any name.
-
-    Returns:
-      `gflops`: 10^9 FLOP/s; `flops`: FLOPs of a training step, by the same names.
+    The job has `configs`, the fields of a `Config` by name; `flops` has the same names.
     """
     require_device(job["device"])
     size = _SIZES[job["device"]]

@@ -27,9 +27,8 @@ def time_loop(
 ) -> dict[str, Any]:
     """Builds the loop as a run does, and times calls of up to 20 steps.
 
-    Returns:
-      `ms`: milliseconds per step, the mean over the whole time, which includes waiting
-      for input; `steps`: number of steps.
+    Returns `ms`, milliseconds per step, the mean over the whole time, which includes
+    waiting for input; and `steps`, the number of steps.
     """
     from aelab.distributed.blocks import threads_per_op
     from aelab.system.startup import start_tensorflow

@@ -133,26 +133,23 @@ def _recorded(step: Loss) -> Loss:
     graph = torch.cuda.CUDAGraph()
     buffers: list[Tensor] = []  # x, y and the loss
 
-    def record(x: Tensor, y: Tensor) -> None:
-        buffers.extend((x.clone(), y.clone()))
-        warm_up = torch.cuda.Stream()
-        warm_up.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(warm_up):
-            for _ in range(_STEPS_BEFORE_RECORDING):
-                step(*buffers[:2])
-        torch.cuda.current_stream().wait_stream(warm_up)
-        with torch.cuda.graph(graph):
-            buffers.append(step(*buffers[:2]))
-
-    def replay(x: Tensor, y: Tensor) -> Tensor:
+    def record_or_replay(x: Tensor, y: Tensor) -> Tensor:
         if not buffers:
-            record(x, y)
+            buffers.extend((x.clone(), y.clone()))
+            warm_up = torch.cuda.Stream()
+            warm_up.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(warm_up):
+                for _ in range(_STEPS_BEFORE_RECORDING):
+                    step(*buffers)
+            torch.cuda.current_stream().wait_stream(warm_up)
+            with torch.cuda.graph(graph):
+                buffers.append(step(*buffers))
         buffers[0].copy_(x)
         buffers[1].copy_(y)
         graph.replay()
         return buffers[2]
 
-    return replay
+    return record_or_replay
 
 
 def _batches(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -34,14 +34,11 @@ def _torch_setting(
 ) -> Setting:
     """A setting of PyTorch.
 
-    Args:
-      compiled: compile forward pass and loss with torch.compile.
-      graphs: replay CUDA graphs instead of launching kernels one by one: the graphs
-        that torch.compile makes of forward and backward pass (`passes`), or one graph
-        of the whole step (`step`).
-      all_cores: use all cores; else one.
-      passive: let waiting threads sleep. By default they spin, which costs most of the
-        time if another process needs a core as well.
+    If `compiled`, by torch.compile, of forward pass and loss. `graphs` are CUDA graphs
+    that are replayed instead of launching kernels one by one: those that torch.compile
+    makes of forward and backward pass (`passes`), or one of the whole step (`step`). It
+    uses all cores or one. Waiting threads spin, which costs most of the time if another
+    process needs a core as well, or sleep if `passive`.
     """
     setting = {"compiled": compiled, "graphs": graphs}
     return setting | {"all_cores": all_cores, "passive": passive}

@@ -22,7 +22,7 @@ _FIRST_STEP = "`train.py`, until the metrics of its first step are written"
 _END = "`train.py` of one step, until its end"
 
 
-def run(folder: Path) -> dict[str, Any]:
+def run(flags: Any, folder: Path) -> dict[str, Any]:
     """Times each command three times, in turn; `folder` is for the run directories.
 
     Returns:
@@ -56,28 +56,19 @@ def text(report: dict[str, Any]) -> str:
 
 
 def _timed(
-    arguments: list[str],
-    folder: Path,
-    names: dict[str, str],
-    watched: Path | None = None,
+    arguments: list[str], folder: Path, names: dict[str, str], file: Path | None = None
 ) -> list[dict[str, Any]]:
-    """Runs a script with its flags and prints the records, one for each of `names`.
+    """Runs a script, with its output in `folder`, and prints the records.
 
-    Args:
-      arguments: path and flags of the script.
-      folder: for its output.
-      names: `what` is measured until the `end`, and until the `file` has content.
-      watched: the file.
+    `names` has a `what` for the `end`, and for the moment when the `file` has content.
     """
     log, times, error = folder / "log", {}, "it ended without writing anything"
-    started = time.perf_counter()
+    command, started = [sys.executable, *arguments], time.perf_counter()
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         while process.poll() is None and time.perf_counter() - started < _HANG_SECONDS:
-            if watched and "file" not in times and file_size(watched):
+            if file and "file" not in times and file_size(file):
                 times["file"] = time.perf_counter() - started
             time.sleep(_POLL_SECONDS)
         times["end"] = time.perf_counter() - started
@@ -89,9 +80,8 @@ def _timed(
         times, error = {}, lines[-1] or f"exit code {code}"
     records = []
     for name, what in names.items():
-        seconds = times.get(name)
-        outcome = error if seconds is None else f"{seconds:.2f} s"
+        result = {"seconds": times[name]} if name in times else {"error": error}
+        outcome = f"{times[name]:.2f} s" if name in times else error
         print(f"{what}: {outcome}", flush=True)
-        result = {"error": error} if seconds is None else {"seconds": seconds}
         records.append({"what": what} | result)
     return records

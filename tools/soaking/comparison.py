@@ -15,8 +15,7 @@ _WRITTEN = {"train": "progress/logged_step", "eval": "progress/evaluated_step"}
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a `metrics.jsonl`, without times; none if it is missing.
 
-    Raises:
-      ValueError: a complete line is not a JSON object.
+    Raises ValueError if a complete line is not a JSON object.
     """
     complete = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     lines = []
@@ -60,11 +59,8 @@ def differences(run_dir: Path, reference: Path) -> list[str]:
 def flaws(run_dir: Path, reference: Path, step_before: int) -> list[str]:
     """The flaws that a stopped run must not have, whenever it was stopped.
 
-    Args:
-      run_dir: the run. Up to its current step it must equal the reference run.
-      reference: the complete reference run.
-      step_before: step of the newest checkpoint before the run was last started, -1 if
-        there was none.
+    Up to its current step it must equal the reference run, which is complete. Before
+    its last start, its newest checkpoint was of `step_before`, -1 if there was none.
     """
     found = _line_differences(run_dir, reference, is_complete=False)
     found += _image_differences(run_dir, reference, is_complete=False)

@@ -19,16 +19,11 @@ _LARGE = "64m"
 
 
 def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
-    """Lets runs fill a disk, frees space, and compares them with a reference run.
+    """Lets runs with `flags` fill a disk, and compares them with a reference run.
 
     The disk has a random size that is too small, or it is large and another writer
-    fills it at a random moment. The same command must fail in the same way as long as
-    the disk is full, and resume when there is space.
-
-    Args:
-      flags: of train.py.
-      seed: determines sizes and moments.
-      folder: for the reference run and the mount.
+    fills it at a random moment; `seed` determines both. The same command must fail in
+    the same way as long as the disk is full, and resume when there is space.
     """
     started, tally = time.monotonic(), Tally("full disk")
     generator = random.Random(f"{seed} disk")
@@ -46,8 +41,8 @@ def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
         delay = 1.5 * generator.random()
         _try_disk(f"{max(size, _PAGE)}", None, reference, folder, tally)
         _try_disk(_LARGE, delay, reference, folder, tally)
-        count = f"{2 * number + 2} trials, {len(tally.losses)} losses"
-        print(f"full disk: {count}", flush=True)
+        losses = len(tally.losses)
+        print(f"full disk: {2 * number + 2} trials, {losses} losses", flush=True)
     tally.seconds = time.monotonic() - started
     return tally
 
@@ -69,7 +64,9 @@ def _try_disk(
                 if delay is not None:
                     if where == name and run.wait_for_progress(process):
                         time.sleep(delay)
-                    _fill(ballast)
+                    with contextlib.suppress(OSError), ballast.open("ab", 0) as file:
+                        while file.write(bytes(_PAGE)):
+                            pass
                 code = wait(process)
             if code == 0:
                 print(f"full disk: {where}: the run ended first", flush=True)
@@ -87,28 +84,17 @@ def _try_disk(
 def _problems(run: Run, code: int) -> list[str]:
     """Broken promises in the way that a process ended on a full disk."""
     errors = run.errors().strip()
+    last = errors.rpartition("\n")[2]
+    wanted = (f"{run.path}/", "bytes were wanted")
     problems = unexpected_output(code, [1], errors)
-    last = errors.splitlines()[-1] if errors else ""
-    named = last.startswith("error: ") and f"{run.path}/" in last
-    if not named or "bytes were wanted" not in last:
+    if not last.startswith("error: ") or not all(words in last for words in wanted):
         problems.append(f"the message names no file or no bytes: {last!r}")
     return problems
 
 
-def _fill(path: Path) -> None:
-    """Uses up all free space on a disk."""
-    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
-        while file.write(bytes(_PAGE)):
-            pass
-
-
 @contextlib.contextmanager
 def _mounted(folder: Path, size: str) -> Iterator[None]:
-    """An empty tmpfs of `size` bytes.
-
-    Raises:
-      OSError: this machine does not allow it.
-    """
+    """An empty tmpfs of `size` bytes; raises OSError if this machine forbids it."""
     folder.mkdir(parents=True, exist_ok=True)
     _call("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
     try:

@@ -88,11 +88,8 @@ def wait(process: subprocess.Popen[bytes]) -> int:
 
 
 def make_reference(path: Path, flags: list[str]) -> Run:
-    """Trains the reference run, which is not stopped.
-
-    Raises:
-      TrainingError: it failed.
-    """
+    """Trains the reference run without a stop; raises TrainingError if it fails."""
+    path.parent.mkdir(exist_ok=True)
     reference, started = Run(path, flags), time.monotonic()
     with reference.process() as process:
         reference.wait_for_progress(process)

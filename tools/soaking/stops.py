@@ -29,21 +29,17 @@ _PRINT_EVERY = 10
 
 
 class Stop(NamedTuple):
-    """One stop of a process: `kind` is a key of `_KINDS`.
+    """One stop of a process, by sending signals in order.
 
     The delay counts from the start if `in_startup`, else from first output; `moment` is
     its share of the maximum, in [0, 1). Two signals are `gap_seconds` apart.
     """
 
     kind: str
+    signals: tuple[signal.Signals, ...]
     in_startup: bool
     moment: float
     gap_seconds: float
-
-    @property
-    def signals(self) -> tuple[signal.Signals, ...]:
-        """The signals to send, in order."""
-        return _KINDS[self.kind][0]
 
     def __str__(self) -> str:
         where = "the start" if self.in_startup else "first output"
@@ -53,8 +49,10 @@ class Stop(NamedTuple):
 def draw_stop(generator: random.Random) -> Stop:
     """The next stop."""
     weights = [share for _, share in _KINDS.values()]
+    kind = generator.choices(list(_KINDS), weights)[0]
     return Stop(
-        kind=generator.choices(list(_KINDS), weights)[0],
+        kind,
+        _KINDS[kind][0],
         in_startup=generator.random() < _STARTUP_SHARE,
         moment=generator.random(),
         gap_seconds=generator.random() * _MAX_GAP_SECONDS,
@@ -62,14 +60,10 @@ def draw_stop(generator: random.Random) -> Stop:
 
 
 def soak(name: str, flags: list[str], kills: int, seed: int, folder: Path) -> Tally:
-    """Stops runs `kills` times and compares every run that is complete.
+    """Stops runs with `flags` `kills` times and compares every run that is complete.
 
-    Args:
-      name: of the variant.
-      flags: of train.py.
-      kills: number of stops.
-      seed: determines the stops; the steps that they hit also depend on the machine.
-      folder: for the run directories; runs without a loss are removed.
+    `seed` and the variant's name determine the stops; the steps that they hit also
+    depend on the machine. Runs in `folder` without a loss are removed.
     """
     started, tally = time.monotonic(), Tally(name)
     generator = random.Random(f"{seed} {name}")
