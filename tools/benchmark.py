@@ -16,6 +16,7 @@ loop, with more images, larger batches and larger images, and its memory. --mode
 measures the time from a command to its first training step.
 """
 
+import importlib
 import json
 import math
 import tempfile
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarking.recipes import DEFAULT_ROWS, ROWS, row_config
-from common.flag_values import names_among, whole_number
+from common import names_among, whole_number
 
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
@@ -32,8 +33,8 @@ from aelab.errors import UsageError
 _FULL = {"rounds": "5", "seconds": "10", "examples": "60000"}
 _QUICK = {"rounds": "1", "seconds": "2", "examples": "10000"}
 _DEFAULTS = {"full": _FULL, "quick": _QUICK, "scale": _FULL, "start": _FULL}
+_CPU_MODES = ("scale", "start")  # and modules of benchmarking
 _MIN_EXAMPLES = max(row_config(row).batch_size for row in ROWS)
-_IMAGES_SEED = 1
 
 
 def main(argv: Sequence[str]) -> None:
@@ -44,12 +45,13 @@ def main(argv: Sequence[str]) -> None:
         print(json.dumps(run_job(json.loads(argv[2]))))
         return
     values = _parse(argv)
+    name = values.mode if values.mode in _CPU_MODES else "comparison"
+    mode = importlib.import_module(f"benchmarking.{name}")
     with tempfile.TemporaryDirectory(prefix="aelab-benchmark-") as folder:
-        report, text = _measure(values, Path(folder))
-    report["flags"] = {
-        name: values[name].value for name in ("mode", "device", *_FULL, "rows")
-    }
-    print(f"\n{text}")
+        report = mode.run(values, Path(folder))
+    names = ("mode", "device", *_FULL, "rows")
+    report["flags"] = {name: values[name].value for name in names}
+    print(f"\n{mode.text(report)}")
     if values.json:
         Path(values.json).write_text(json.dumps(report, indent=2) + "\n")
 
@@ -67,71 +69,26 @@ def _parse(argv: Sequence[str]) -> Any:
     command_line.add_choice("mode", modes, tuple(_DEFAULTS))
     command_line.add_choice("device", "Where to measure.", ("cpu", "gpu"))
     command_line.add_path("json", "Also write every measurement to this file.", "FILE")
-    values = command_line.parse(
-        ["--mode=quick" if word == "--quick" else word for word in argv]
-    )
+    argv = ["--mode=quick" if word == "--quick" else word for word in argv]
+    values = command_line.parse(argv)
     for name, default in _DEFAULTS[values.mode].items():
         values[name].value = values[name].value or default
     values["rounds"].value = whole_number("rounds", values.rounds, 1)
     values["examples"].value = whole_number("examples", values.examples, _MIN_EXAMPLES)
-    values["seconds"].value = _seconds(values.seconds)
-    if values.device == "gpu" and values.mode not in ("full", "quick"):
+    try:
+        seconds = float(values.seconds)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"--seconds must be a number above 0, not {values.seconds!r}")
+    values["seconds"].value = seconds
+    if values.device == "gpu" and values.mode in _CPU_MODES:
         raise UsageError(f"--mode={values.mode} is measured only on CPUs")
     default_rows = ",".join(DEFAULT_ROWS[values.device])
     values["rows"].value = names_among("rows", values.rows or default_rows, ROWS)
     if values.json and not Path(values.json).absolute().parent.is_dir():
         raise UsageError(f"--json={values.json}: there is no such folder")
     return values
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"--seconds must be a number above 0, not {text!r}")
-    return seconds
-
-
-def _measure(values: Any, folder: Path) -> tuple[dict[str, Any], str]:
-    """Runs the mode; returns the report for `--json` and its text."""
-    if values.mode == "start":
-        from benchmarking import start
-
-        report = start.run(folder)
-        return report, start.text(report)
-    if values.mode == "scale":
-        from benchmarking import scale
-
-        images = _draw(scale.STORED_IMAGES, folder)
-        report = scale.run(images, values.seconds, folder)
-        return report, scale.text(report)
-    from benchmarking.comparison import Comparison
-    from benchmarking.machine import describe
-    from benchmarking.table import comparison_text
-
-    comparison = Comparison(
-        machine=describe(values.device),
-        device=values.device,
-        rounds=values.rounds,
-        seconds=values.seconds,
-        is_quick=values.mode == "quick",
-        batch_sizes={row: row_config(row).batch_size for row in values.rows},
-    )
-    comparison.run(_draw(values.examples, folder), folder)
-    return comparison.to_json(), comparison_text(comparison)
-
-
-def _draw(count: int, folder: Path) -> Path:
-    """Draws images of the embedded data set into a .npy file for all processes."""
-    import numpy as np
-
-    from aelab.data.synthetic import draw_images
-
-    path = folder / "images.npy"
-    np.save(path, draw_images(count, _IMAGES_SEED)[0])
-    return path
 
 
 if __name__ == "__main__":

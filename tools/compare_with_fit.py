@@ -16,8 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from common.flag_values import whole_number
-from common.markdown import markdown_table
+from common import markdown_table, whole_number
 
 from aelab.cli import CommandLine, run
 from aelab.config import Config
@@ -25,7 +24,7 @@ from aelab.config import Config
 _FIT_LOSSES = {"bce": "binary_crossentropy", "mse": "mean_squared_error"}
 
 
-def build_stock_dense(config: Config, image_shape: tuple[int, int, int]) -> Any:
+def stock_dense(config: Config, image_shape: tuple[int, int, int]) -> Any:
     """The dense autoencoder of the Keras tutorial."""
     from keras import Input, Sequential, __version__, layers, regularizers
 
@@ -43,39 +42,27 @@ def build_stock_dense(config: Config, image_shape: tuple[int, int, int]) -> Any:
     return Sequential([Input(image_shape), layers.Flatten(), code, pixels, reshape])
 
 
-def build_stock_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
+def stock_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
     """The convolutional autoencoder of the Keras tutorial."""
     from keras import Input, Sequential, layers
 
     def conv(filters: int, activation: str) -> Any:
         return layers.Conv2D(filters, 3, padding="same", activation=activation)
 
-    return Sequential(
-        [
-            Input(image_shape),
-            *(conv(32, "relu"), layers.MaxPooling2D(2)),
-            *(conv(32, "relu"), layers.MaxPooling2D(2)),
-            *(conv(32, "relu"), layers.UpSampling2D(2)),
-            *(conv(32, "relu"), layers.UpSampling2D(2)),
-            conv(image_shape[2], "sigmoid"),
-        ]
-    )
+    rescale = [layers.MaxPooling2D] * 2 + [layers.UpSampling2D] * 2
+    hidden = [layer for scale in rescale for layer in (conv(32, "relu"), scale(2))]
+    return Sequential([Input(image_shape), *hidden, conv(image_shape[2], "sigmoid")])
 
 
-def build_stock_unet(config: Config, image_shape: tuple[int, int, int]) -> Any:
+def stock_unet(config: Config, image_shape: tuple[int, int, int]) -> Any:
     """The U-Net, with our initial weights."""
     from aelab.models import build_model
 
-    return build_model(
-        dataclasses.replace(config, stock_layers=True), image_shape
-    ).model
+    config = dataclasses.replace(config, stock_layers=True)
+    return build_model(config, image_shape).model
 
 
-STOCK_MODELS = {
-    "dense": build_stock_dense,
-    "conv": build_stock_conv,
-    "unet": build_stock_unet,
-}
+STOCK_MODELS = {"dense": stock_dense, "conv": stock_conv, "unet": stock_unet}
 
 
 def compile_stock(model: Any, config: Config, total_steps: int) -> None:
@@ -93,11 +80,7 @@ def psnr_of_fit(config: Config) -> float:
     """Trains with `Model.fit`; returns the last evaluation PSNR, in dB."""
     import keras
 
-    from aelab.data.pipeline import (
-        make_eval_dataset,
-        make_train_dataset,
-        num_eval_batches,
-    )
+    from aelab.data import pipeline
     from aelab.data.sources import load_splits
     from aelab.metrics import image_metrics
     from aelab.training.loops import build_evaluate
@@ -108,19 +91,12 @@ def psnr_of_fit(config: Config) -> float:
     keras.utils.set_random_seed(config.seed)
     model = STOCK_MODELS[config.model](config, train.image_shape)
     compile_stock(model, config, total_steps)
-    dataset = make_train_dataset(train, config, 0).take(total_steps)
+    dataset = pipeline.make_train_dataset(train, config, 0).take(total_steps)
     model.fit(dataset, shuffle=False, verbose=0)
     evaluate = build_evaluate(lambda x, y: image_metrics(y, model(x, training=False)))
-    num_batches = num_eval_batches(held_out, config)
-    return evaluate(make_eval_dataset(held_out, config), num_batches)["psnr"]
-
-
-def psnr_of_loop(config: Config) -> float:
-    """Trains with our loop; returns the last evaluation PSNR, in dB."""
-    from aelab.training.run import train_and_evaluate
-
-    with tempfile.TemporaryDirectory() as run_dir:
-        return train_and_evaluate(config, run_dir)["psnr"]
+    num_batches = pipeline.num_eval_batches(held_out, config)
+    batches = pipeline.make_eval_dataset(held_out, config)
+    return evaluate(batches, num_batches)["psnr"]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -135,19 +111,22 @@ def main(argv: Sequence[str]) -> None:
     from aelab.system.startup import start_tensorflow
 
     start_tensorflow()
+    from aelab.training.run import train_and_evaluate
 
     results: dict[str, list[float]] = {"aelab": [], "Model.fit": []}
     for seed in range(config.seed, config.seed + num_seeds):
         seeded = dataclasses.replace(config, seed=seed)
-        results["aelab"].append(psnr_of_loop(seeded))
+        with tempfile.TemporaryDirectory() as run_dir:
+            psnr = train_and_evaluate(seeded, run_dir)["psnr"]
+        results["aelab"].append(psnr)
         results["Model.fit"].append(psnr_of_fit(seeded))
         latest = ", ".join(f"{name} {psnr[-1]:.3f}" for name, psnr in results.items())
         print(f"seed {seed}: {latest}")
-    rows = []
-    for name, psnr in results.items():
-        by_seed = ", ".join(f"{value:.2f}" for value in psnr)
-        spread = f"{statistics.stdev(psnr):.3f}"
-        rows.append([name, by_seed, f"{statistics.mean(psnr):.3f}", spread])
+    rows = [
+        [name, ", ".join(f"{value:.2f}" for value in psnr)]
+        + [f"{average(psnr):.3f}" for average in (statistics.mean, statistics.stdev)]
+        for name, psnr in results.items()
+    ]
     head = ["", "eval PSNR by seed, dB", "mean", "standard deviation"]
     print(f"\n{markdown_table(head, rows)}")
 

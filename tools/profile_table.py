@@ -6,35 +6,18 @@ tools/profile_table.py --run_dir=DIR [--group=kind|operation]
 The profile is the newest that `scripts/train.py --profile_steps=A:B` wrote there.
 """
 
-import collections
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.markdown import markdown_table
+from common import markdown_table
 
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 
 _MAX_LINES = 40
-_BACKWARD = "gradient_tape/"
-
-
-def find_profile(run_dir: str) -> Path:
-    """The newest profile of a run.
-
-    Raises:
-      UsageError: there is none.
-    """
-    folder = Path(RunDirectory(run_dir).tensorboard)
-    paths = sorted(folder.glob("plugins/profile/*/*.xplane.pb"))
-    if not paths:
-        raise UsageError(
-            f"--run_dir={run_dir} has no profile; train.py --profile_steps=A:B writes "
-            "one"
-        )
-    return paths[-1]
 
 
 def operations(path: Path) -> Iterator[tuple[str, float]]:
@@ -53,23 +36,17 @@ def operations(path: Path) -> Iterator[tuple[str, float]]:
                     yield name, event.duration_ps / 1e9
 
 
-def num_steps(rows: list[tuple[str, float]]) -> int:
-    """Number of recorded steps; each reads the clock twice."""
-    return max(sum(name.endswith(":Timestamp") for name, _ in rows) // 2, 1)
-
-
 def kind_of(name: str) -> str:
     """The kind of an operation, marked if it belongs to the backward pass."""
     kind = name.rpartition(":")[2]
-    return f"{kind}, backward" if _BACKWARD in name else kind
+    return f"{kind}, backward" if "gradient_tape/" in name else kind
 
 
 def table(rows: list[tuple[str, float]], steps: int) -> str:
     """A Markdown table of the longest `(name, milliseconds)`, summed by name."""
-    times: collections.Counter[str] = collections.Counter()
+    counts, times = Counter(name for name, _ in rows), Counter[str]()
     for name, milliseconds in rows:
         times[name] += milliseconds
-    counts = collections.Counter(name for name, _ in rows)
     total = sum(times.values())
     cells = [
         [name, f"{counts[name] / steps:.1f}", f"{ms / steps:.3f}", f"{ms / total:.1%}"]
@@ -85,13 +62,17 @@ def main(argv: Sequence[str]) -> None:
     command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
     command_line.add_choice("group", "Key of the sums.", ("kind", "operation"))
     values: Any = command_line.parse(argv)
-    path = find_profile(values.run_dir)
-
+    folder = Path(RunDirectory(values.run_dir).tensorboard)
+    paths = sorted(folder.glob("plugins/profile/*/*.xplane.pb"))
+    if not paths:
+        hint = "train.py --profile_steps=A:B writes one"
+        raise UsageError(f"--run_dir={values.run_dir} has no profile; {hint}")
     from aelab.system.startup import start_tensorflow
 
     start_tensorflow(find_devices=False)
-    rows = list(operations(path))
-    steps = num_steps(rows)
+    rows = list(operations(paths[-1]))
+    # Each step reads the clock twice.
+    steps = max(sum(name.endswith(":Timestamp") for name, _ in rows) // 2, 1)
     if values.group == "kind":
         rows = [(kind_of(name), milliseconds) for name, milliseconds in rows]
     print(table(rows, steps))

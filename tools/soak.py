@@ -24,16 +24,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from common.flag_values import names_among, whole_number
-from common.markdown import markdown_table
+from common import markdown_table, names_among, whole_number
+from soaking.disk import soak_full_disk
+from soaking.runs import Tally
+from soaking.stops import soak
 
 from aelab.cli import CommandLine, run
 from aelab.errors import TrainingError, UsageError
-
-if TYPE_CHECKING:
-    from soaking.runs import Tally
 
 _BASE = [
     *("--model=dense", "--dataset=synthetic"),
@@ -62,19 +61,16 @@ def main(argv: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with _work_folder(values.work_dir) as folder:
         tallies = []
-        for name in (name for name in variants if name != "none"):
-            from soaking.stops import soak
-
-            tallies.append(soak(name, VARIANTS[name], kills, seed, _new(folder, name)))
+        for name in variants:
+            if name != "none":
+                tallies.append(soak(name, VARIANTS[name], kills, seed, folder / name))
         if values.full_disk == "true":
-            from soaking.disk import soak_full_disk
-
-            tallies.append(soak_full_disk(_BASE, seed, _new(folder, "full_disk")))
+            tallies.append(soak_full_disk(_BASE, seed, folder / "full_disk"))
         if values.fuzz == "true":
             tallies.append(_fuzz())
         print(f"\n{markdown_table(_HEAD, map(_cells, tallies))}", flush=True)
         if values.json:
-            report = {"seed": seed, "parts": [tally.to_json() for tally in tallies]}
+            report = {"seed": seed, "parts": [vars(tally) for tally in tallies]}
             Path(values.json).write_text(json.dumps(report, indent=2) + "\n")
         if losses := sum(len(tally.losses) for tally in tallies):
             raise TrainingError(f"{losses} losses with --seed={seed}")
@@ -118,25 +114,15 @@ def _work_folder(work_dir: str) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _new(folder: Path, name: str) -> Path:
-    path = folder / name
-    path.mkdir()
-    return path
-
-
-def _fuzz() -> "Tally":
+def _fuzz() -> Tally:
     """Runs the fuzz test and records a failure."""
-    from soaking.runs import Tally
-
-    tally, started = Tally("fuzz"), time.monotonic()
-    root = Path(__file__).parents[1]
+    tally, started, root = Tally("fuzz"), time.monotonic(), Path(__file__).parents[1]
     if not (root / _FUZZ_TEST).exists():
         tally.not_run = f"there is no {_FUZZ_TEST}"
         return tally
-    command = ["-m", "pytest", "-q", "--hypothesis-profile=soak", _FUZZ_TEST]
-    done = subprocess.run(
-        [sys.executable, *command], cwd=root, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-profile=soak"]
+    command.append(_FUZZ_TEST)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     output = (done.stdout + done.stderr).strip()
     print(f"fuzz: {output.splitlines()[-1] if output else 'no output'}", flush=True)
     tally.processes = 1
@@ -146,14 +132,14 @@ def _fuzz() -> "Tally":
     return tally
 
 
-def _cells(tally: "Tally") -> list[str]:
+def _cells(tally: Tally) -> list[str]:
     """A line of the table."""
     if tally.not_run:
-        return [tally.name, f"NOT run: {tally.not_run}", "", "", "", ""]
+        return [tally.name, f"NOT run: {tally.not_run}", *[""] * 4]
     kinds = ", ".join(f"{n} {kind}" for kind, n in tally.stops.most_common())
     return [
         tally.name,
-        f"{tally.num_stops} ({kinds})" if kinds else str(tally.num_stops),
+        str(tally.stops.total()) + (f" ({kinds})" if kinds else ""),
         *(str(tally.processes), str(tally.compared), str(len(tally.losses))),
         f"{tally.seconds / 60:.1f}",
     ]

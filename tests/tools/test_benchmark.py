@@ -8,11 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from benchmarking import fit, jobs, scale, table
-from benchmarking.arrays import load
-from benchmarking.comparison import Comparison, Record, fastest
+from benchmarking import comparison as comparisons
+from benchmarking import fit, jobs, scale
 from benchmarking.limit import flops_per_image
-from benchmarking.machine import Machine, require_device
+from benchmarking.machine import require_device
 from benchmarking.recipes import QUICK, SETTINGS, fit_row, recipe, row_config
 from compare_with_fit import STOCK_MODELS
 from conftest import run_script
@@ -44,43 +43,49 @@ def test_flops_equal_a_count_by_hand(model, products, total):
     assert flops_per_image(network) == total
 
 
+def record(row, variant, number, setting=None, **result):
+    about = {"row": row, "variant": variant, "round": number, "setting": setting}
+    return {k: v for k, v in about.items() if v is not None} | result
+
+
 @pytest.fixture
 def comparison():
     """Two rounds, in which PyTorch took half of our time and fit twice as much."""
     rows = ["dense-float32", "conv-float32", "conv-bfloat16"]
     records = []
     for number in (1, 2):
-        records.append(Record("", "limit", number, gflops=100))
+        records.append(record("", "limit", number, gflops=100))
         for row in rows:
-            records.append(Record(row, "ours", number, {}, ms=20.0 + 4 * number - 6))
-            records.append(Record(row, "torch", number, QUICK["torch"], ms=10.0))
+            records.append(record(row, "ours", number, {}, ms=20.0 + 4 * number - 6))
+            records.append(record(row, "torch", number, QUICK["torch"], ms=10.0))
         for row in rows[:2]:
-            records.append(Record(row, "fit", number, QUICK["fit"], ms=40.0))
+            records.append(record(row, "fit", number, QUICK["fit"], ms=40.0))
     versions = {"python": "3.13.1", "tensorflow": "2.21.0", "torch": "2.9"}
-    return Comparison(
-        machine=Machine("A CPU", 3, None, versions),
+    return dict(
+        machine={"cpu": "A CPU", "cores": 3, "gpu": None, "versions": versions},
         device="cpu",
         rounds=2,
         seconds=10.0,
         is_quick=False,
         batch_sizes={row: row_config(row).batch_size for row in rows},
         flops_per_step={"dense-float32": 5 * 10**8, "conv-float32": 10**9},
+        trials=[],
         records=records,
     )
 
 
 def fail(comparison, row, variant, error, rounds=(1, 2)):
     """Replaces the measurements of a variant by a failure in some rounds."""
-    comparison.records = [
-        dataclasses.replace(r, ms=None, gflops=None, error=error)
-        if (r.row, r.variant) == (row, variant) and r.round in rounds
-        else r
-        for r in comparison.records
-    ]
+    for r in comparison["records"]:
+        if (r["row"], r["variant"]) == (row, variant) and r["round"] in rounds:
+            del r["gflops" if variant == "limit" else "ms"]
+            r["error"] = error
 
 
 def remove_torch(comparison):
-    comparison.records = [r for r in comparison.records if r.variant != "torch"]
+    comparison["records"] = [
+        r for r in comparison["records"] if r["variant"] != "torch"
+    ]
 
 
 def lines_of(text, row, variant):
@@ -88,7 +93,7 @@ def lines_of(text, row, variant):
 
 
 def test_the_table_has_medians_ratios_and_shares(comparison):
-    text = table.comparison_text(comparison)
+    text = comparisons.text(comparison)
     (ours,) = lines_of(text, "dense-float32", "ours")
     (fit_line,) = lines_of(text, "dense-float32", "fit")
     (torch_line,) = lines_of(text, "conv-float32", "torch")
@@ -103,24 +108,26 @@ def test_the_table_has_medians_ratios_and_shares(comparison):
 
 
 def test_a_bfloat16_row_shows_fit_in_float32(comparison):
-    (line,) = lines_of(table.comparison_text(comparison), "conv-bfloat16", "fit")
+    (line,) = lines_of(comparisons.text(comparison), "conv-bfloat16", "fit")
     assert "| float32, steps" in line and "| 2.00 |" in line
     assert line.endswith("|  |")  # its FLOPs are not in this report
 
 
 def test_on_a_gpu_a_row_shows_fit_in_its_own_precision(comparison):
-    comparison.device = "gpu"
-    comparison.records.append(Record("conv-bfloat16", "fit", 1, QUICK["fit"], ms=60.0))
-    text = table.comparison_text(comparison)
+    comparison["device"] = "gpu"
+    comparison["records"].append(
+        record("conv-bfloat16", "fit", 1, QUICK["fit"], ms=60.0)
+    )
+    text = comparisons.text(comparison)
     (line,) = lines_of(text, "conv-bfloat16", "fit")
     assert "| steps" in line and "| 3.00 |" in line
     assert "TF32" in text and "all cores:" not in text
 
 
 def test_without_pytorch_the_table_says_how_to_install_it(comparison):
-    comparison.machine.versions["torch"] = None
+    comparison["machine"]["versions"]["torch"] = None
     remove_torch(comparison)
-    text = table.comparison_text(comparison)
+    text = comparisons.text(comparison)
     (line,) = lines_of(text, "conv-float32", "torch")
     assert "pip install -c constraints.txt -e '.[bench]'" in line
     assert "torch None" not in text
@@ -129,7 +136,7 @@ def test_without_pytorch_the_table_says_how_to_install_it(comparison):
 def test_a_failed_variant_is_shown_with_its_error(comparison):
     fail(comparison, "conv-bfloat16", "torch", "RuntimeError: a | b")
     fail(comparison, "dense-float32", "ours", "ended by signal 9", rounds=[1])
-    text = table.comparison_text(comparison)
+    text = comparisons.text(comparison)
     (line,) = lines_of(text, "conv-bfloat16", "torch")
     assert r"| failed: RuntimeError: a \| b |" in line
     (ours,) = lines_of(text, "dense-float32", "ours")
@@ -139,30 +146,30 @@ def test_a_failed_variant_is_shown_with_its_error(comparison):
 
 def test_a_failed_limit_is_shown_with_its_error(comparison):
     fail(comparison, "", "limit", "ImportError: none")
-    text = table.comparison_text(comparison)
+    text = comparisons.text(comparison)
     assert "all cores: not measured (ImportError: none)" in text
     assert lines_of(text, "dense-float32", "ours")[0].endswith("| 1.00 |  |")
 
 
 def test_tried_settings_are_listed(comparison):
     settings = SETTINGS["fit"]["cpu"][0], SETTINGS["torch"]["cpu"][-1]
-    comparison.trials = [
-        Record("dense-float32", "fit", None, settings[0], ms=3.0),
-        Record("conv-float32", "torch", None, settings[1], error="No g++"),
+    comparison["trials"] = [
+        record("dense-float32", "fit", None, settings[0], ms=3.0),
+        record("conv-float32", "torch", None, settings[1], error="No g++"),
     ]
-    text = table.comparison_text(comparison)
+    text = comparisons.text(comparison)
     assert "oneDNN off | 3.00 |" in text
     assert "torch.compile, all cores, passive waits | failed: No g++ |" in text
 
 
 def test_a_peer_without_a_working_setting_shows_the_error(comparison):
     remove_torch(comparison)
-    comparison.trials = [
-        Record("dense-float32", "torch", None, setting, error="No memory")
+    comparison["trials"] = [
+        record("dense-float32", "torch", None, setting, error="No memory")
         for settings in SETTINGS["torch"].values()
         for setting in settings
     ]
-    text = table.comparison_text(comparison)
+    text = comparisons.text(comparison)
     lines = lines_of(text, "dense-float32", "torch")
     (line,) = [line for line in lines if line.count("|") == 8]
     assert "failed: No memory" in line
@@ -179,17 +186,17 @@ def test_the_fastest_setting_is_chosen():
     first, second, third = SETTINGS["fit"]["cpu"][:3]
     row = "dense-float32", "fit"
     records = [
-        Record(*row, 1, first, ms=3.0),
-        Record(*row, 1, second, ms=2.0),
-        Record(*row, 1, third, error="no"),
+        record(*row, 1, first, ms=3.0),
+        record(*row, 1, second, ms=2.0),
+        record(*row, 1, third, error="no"),
     ]
-    assert fastest(records) == second
-    assert fastest(records[2:]) is None
+    assert comparisons.fastest(records) == second
+    assert comparisons.fastest(records[2:]) is None
 
 
 def test_a_quick_report_says_so(comparison):
-    comparison.is_quick, comparison.rounds = True, 1
-    text = table.comparison_text(comparison)
+    comparison["is_quick"], comparison["rounds"] = True, 1
+    text = comparisons.text(comparison)
     assert text.startswith("This is the report of one short round")
     assert "Medians of one round" in text
 
@@ -198,13 +205,13 @@ def test_the_peers_have_noise_like_ours(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (500, 8, 8, 1), np.uint8)
     np.save(tmp_path / "images.npy", images)
     config = recipe("conv")
-    x, y = load(str(tmp_path / "images.npy"), config)
+    x, y = jobs.peers_data(str(tmp_path / "images.npy"), config)
     assert x.dtype == y.dtype == np.float32
     np.testing.assert_array_equal(y, images / np.float32(255))
     assert x.min() == 0 and x.max() == 1
     ours = gaussian(y, Key(np.int64(1), np.int64(0)), config).numpy()
     assert (x - y).std() == pytest.approx((ours - y).std(), rel=0.02)
-    clean, target = load(str(tmp_path / "images.npy"), recipe("dense"))
+    clean, target = jobs.peers_data(str(tmp_path / "images.npy"), recipe("dense"))
     assert clean is target
 
 

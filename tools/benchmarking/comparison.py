@@ -1,179 +1,212 @@
 """Measures our loop and its peers in turn, each in its own process, in rounds."""
 
-import dataclasses
+import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarking.jobs import run_in_process
-from benchmarking.machine import Machine
-from benchmarking.recipes import (
-    QUICK,
-    SETTINGS,
-    Setting,
-    fit_row,
-    row_config,
-    setting_text,
-)
+from common import markdown_table, spread
+
+from aelab.system.optional import install_command
+from benchmarking.jobs import draw, run_in_process
+from benchmarking.machine import describe, machine_text
+from benchmarking.recipes import QUICK, SETTINGS, fit_row, row_config, setting_text
 
 _TRIAL_SHARE = 0.25  # of the time of a measurement
 _MIN_TRIAL_SECONDS = 1.0
 _TRIALS = {"cpu": 2, "gpu": 1}  # of each setting; the faster one counts
 
-Task = tuple[str, str]  # row and variant
+_OUTCOMES = {
+    "error": "failed: {error}",
+    "ms": "{ms:.2f} ms per step",
+    "gflops": "{gflops:.2f} GFLOP/s",
+}
+_HEAD = (
+    *("row", "variant", "setting", "images/s", "ms per step"),
+    *("time / ours", "share of the limit"),
+)
+_TRIAL_HEAD = ("row", "variant", "setting", "ms per step")
+_VARIANTS = ("ours", "fit", "torch")
+_NO_TORCH = f"not measured; to install PyTorch: `{install_command('bench')}`"
+
+Record = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """One measurement.
+def run(flags: Any, folder: Path) -> dict[str, Any]:
+    """Determines the settings and measures every round.
 
-    Attributes:
-      row: a key of `ROWS`; empty for the arithmetic limit.
-      variant: ours, fit, torch or limit.
-      round: from 1; None for a trial.
-      setting: the setting of the variant.
-      ms: milliseconds per step.
-      steps: number of measured steps.
-      gflops: of the limit, 10^9 FLOP/s.
-      error: the reason for a failure.
+    Args:
+      flags: of benchmark.py.
+      folder: a cache that processes share.
+
+    Returns:
+      The report for `--json`: the flags; `machine`; `batch_sizes` and `flops_per_step`
+      by row; `chosen`, the setting by "row variant", None if no setting worked; and the
+      measurements, `trials` of settings and `records` of the rounds. Each has `row`,
+      empty for the arithmetic limit; `variant`: ours, fit, torch or limit; `round`,
+      from 1, if it is not a trial; `setting`, if it is not the limit; and the result.
     """
+    device, rounds, seconds = flags.device, flags.rounds, flags.seconds
+    report = {"machine": describe(device), "device": device, "rounds": rounds}
+    report |= {"seconds": seconds, "is_quick": flags.mode == "quick"}
+    batch_sizes = {row: row_config(row).batch_size for row in flags.rows}
+    report |= {"batch_sizes": batch_sizes, "chosen": {}, "flops_per_step": {}}
+    images = str(draw(flags.examples, folder))
 
-    row: str
-    variant: str
-    round: int | None = None
-    setting: Setting | None = None
-    ms: float | None = None
-    steps: int | None = None
-    gflops: float | None = None
-    error: str | None = None
+    def measure(number: int, row: str, variant: str, **job: Any) -> Record:
+        """Runs a job in a round, or in a trial if `number` is 0; prints the result."""
+        about: Record = {"row": row, "variant": variant}
+        turn, words = "trial", variant
+        if number:
+            about["round"], turn = number, f"round {number} of {rounds}"
+        if row:
+            setting = about["setting"] = job["setting"]
+            job |= {"images": images, "config": asdict(row_config(row))}
+            words = f"{row}, {variant}, {setting_text(variant, setting)}"
+        result = run_in_process({"kind": variant, "device": device} | job, folder)
+        report["flops_per_step"] |= result.pop("flops", {})
+        outcome = next(text for name, text in _OUTCOMES.items() if name in result)
+        print(f"{turn}: {words}: {outcome.format(**result)}", flush=True)
+        return about | result
 
-
-@dataclasses.dataclass
-class Comparison:
-    """The conditions of a comparison, and its results after `run`.
-
-    Attributes:
-      machine: the machine.
-      device: cpu or gpu.
-      rounds: number of rounds.
-      seconds: duration of each measurement.
-      is_quick: True to use the settings in `QUICK` without trials.
-      batch_sizes: by row, which is a key of `ROWS`.
-      chosen: the setting by "row variant"; None if no setting worked.
-      flops_per_step: by row.
-      trials: measurements of the settings.
-      records: measurements of the rounds.
-    """
-
-    machine: Machine
-    device: str
-    rounds: int
-    seconds: float
-    is_quick: bool
-    batch_sizes: dict[str, int]
-    chosen: dict[str, Setting | None] = dataclasses.field(default_factory=dict)
-    flops_per_step: dict[str, int] = dataclasses.field(default_factory=dict)
-    trials: list[Record] = dataclasses.field(default_factory=list)
-    records: list[Record] = dataclasses.field(default_factory=list)
-
-    def run(self, images: Path, folder: Path) -> None:
-        """Determines the settings and measures every round.
-
-        Args:
-          images: .npy file of the training images.
-          folder: a cache that processes share.
-        """
-        common = {"device": self.device, "images": str(images)}
-        settings = {task: self._settings(task) for task in self._tasks()}
-        seconds = max(self.seconds * _TRIAL_SHARE, _MIN_TRIAL_SECONDS)
-        self.trials = [
-            self._measure(None, task, setting, common | {"seconds": seconds}, folder)
-            for _ in range(_TRIALS[self.device])
-            for task, several in settings.items()
-            if len(several) > 1
-            for setting in several
-        ]
-        chosen = {
-            task: several[0]
-            if len(several) == 1
-            else fastest(records_of(self.trials, *task))
-            for task, several in settings.items()
-        }
-        self.chosen = {" ".join(task): setting for task, setting in chosen.items()}
-        common["seconds"] = self.seconds
-        for number in range(1, self.rounds + 1):
-            self._measure_limit(number, folder)
-            self.records += [
-                self._measure(number, task, setting, common, folder)
-                for task, setting in chosen.items()
-                if setting is not None
-            ]
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything for `--json`; a record has only the attributes with a value."""
-        result = dataclasses.asdict(self)
-        for name in ("trials", "records"):
-            result[name] = [
-                {key: value for key, value in record.items() if value is not None}
-                for record in result[name]
-            ]
-        return result
-
-    def _tasks(self) -> list[Task]:
-        """The tasks of a round in order; a task that two rows share occurs once."""
-        has_torch = self.machine.versions["torch"] is not None
-        tasks = [
-            (fit_row(row, self.device) if variant == "fit" else row, variant)
-            for row in self.batch_sizes
-            for variant in ["ours", "fit"] + ["torch"] * has_torch
-        ]
-        return list(dict.fromkeys(tasks))
-
-    def _settings(self, task: Task) -> list[Setting]:
-        """The settings to choose from."""
-        return [QUICK[task[1]]] if self.is_quick else SETTINGS[task[1]][self.device]
-
-    def _measure(
-        self,
-        number: int | None,
-        task: Task,
-        setting: Setting,
-        common: dict[str, Any],
-        folder: Path,
-    ) -> Record:
-        """Measures a task and prints the result; `common` is the rest of the job."""
-        row, variant = task
-        config = dataclasses.asdict(row_config(row))
-        job = common | {"kind": variant, "config": config, "setting": setting}
-        result = run_in_process(job, folder)
-        words = ", ".join(filter(None, (*task, setting_text(variant, setting))))
-        self._print(number, words, result)
-        return Record(row, variant, number, setting, **result)
-
-    def _measure_limit(self, number: int, folder: Path) -> None:
-        """Measures the arithmetic limit, and counts the FLOPs of a step."""
-        configs = {row: dataclasses.asdict(row_config(row)) for row in self.batch_sizes}
-        job = {"kind": "limit", "device": self.device, "configs": configs}
-        result = run_in_process(job | {"seconds": self.seconds}, folder)
-        self._print(number, "limit", result)
-        self.flops_per_step |= result.pop("flops", {})
-        self.records.append(Record("", "limit", number, **result))
-
-    def _print(self, number: int | None, words: str, result: dict[str, Any]) -> None:
-        """Prints a line of progress."""
-        texts = {"error": "failed: {}", "ms": "{:.2f} ms per step"}
-        texts["gflops"] = "{:.2f} GFLOP/s"
-        name = next(name for name in texts if name in result)
-        turn = f"round {number} of {self.rounds}" if number else "trial"
-        print(f"{turn}: {words}: {texts[name].format(result[name])}", flush=True)
+    has_torch = report["machine"]["versions"]["torch"] is not None
+    tasks = dict.fromkeys(  # two rows may share one
+        (fit_row(row, device) if variant == "fit" else row, variant)
+        for row in flags.rows
+        for variant in _VARIANTS[: 2 + has_torch]
+    )
+    settings = {variant: by_device[device] for variant, by_device in SETTINGS.items()}
+    if report["is_quick"]:
+        settings = {variant: [setting] for variant, setting in QUICK.items()}
+    trial_seconds = max(seconds * _TRIAL_SHARE, _MIN_TRIAL_SECONDS)
+    report["trials"] = [
+        measure(0, *task, setting=setting, seconds=trial_seconds)
+        for _ in range(_TRIALS[device])
+        for task in tasks
+        if len(settings[task[1]]) > 1
+        for setting in settings[task[1]]
+    ]
+    for task in tasks:
+        tried = records_of(report["trials"], *task)
+        setting = fastest(tried) if tried else settings[task[1]][0]
+        report["chosen"][" ".join(task)] = setting
+    report["records"] = []
+    configs = {row: asdict(row_config(row)) for row in flags.rows}
+    for number in range(1, rounds + 1):
+        limit = measure(number, "", "limit", configs=configs, seconds=seconds)
+        report["records"].append(limit)
+        for task in tasks:
+            setting = report["chosen"][" ".join(task)]
+            if setting is not None:
+                record = measure(number, *task, setting=setting, seconds=seconds)
+                report["records"].append(record)
+    return report
 
 
-def fastest(records: Sequence[Record]) -> Setting | None:
+def fastest(records: Sequence[Record]) -> dict[str, Any] | None:
     """The setting of the fastest measurement, None if every one failed."""
-    timed = [record for record in records if record.ms is not None]
-    return min(timed, key=lambda record: record.ms).setting if timed else None
+    timed = [record for record in records if "ms" in record]
+    return min(timed, key=lambda record: record["ms"])["setting"] if timed else None
 
 
 def records_of(records: Sequence[Record], row: str, variant: str) -> list[Record]:
     """The records of a row's variant, in order."""
-    return [r for r in records if (r.row, r.variant) == (row, variant)]
+    return [r for r in records if (r["row"], r["variant"]) == (row, variant)]
+
+
+def text(report: dict[str, Any]) -> str:
+    """The table of a report, with the explanations that it needs."""
+    tasks = [(row, variant) for row in report["batch_sizes"] for variant in _VARIANTS]
+    failures = []
+    for row, variant in tasks:
+        records = _records(report, row, variant)
+        errors, count = _values(records, "error"), len(records)
+        if 0 < len(errors) < count:
+            ratio = f"{len(errors)} of {count} rounds failed"
+            failures.append(f"{row}, {variant}: {ratio}: {errors[-1]}")
+    parts = [
+        markdown_table(_HEAD, (_cells(report, *task) for task in tasks)),
+        _explanation(report),
+        machine_text(report["machine"]),
+        "\n".join(failures),
+    ]
+    if report["trials"]:
+        trials = markdown_table(_TRIAL_HEAD, map(_trial_cells, report["trials"]))
+        parts += ["Settings that were tried briefly:", trials]
+    if report["is_quick"]:
+        parts.insert(
+            0,
+            f"This is the report of one short round, {report['seconds']:g} seconds per "
+            "process. The peers' settings may not be their fastest. It shows that "
+            "everything runs; a longer measurement may give other numbers.",
+        )
+    return "\n\n".join(filter(None, parts))
+
+
+def _values(records: Sequence[Record], key: str) -> list[Any]:
+    return [record[key] for record in records if key in record]
+
+
+def _records(report: dict[str, Any], row: str, variant: str) -> list[Record]:
+    """A row's records of a variant from the rounds, or else from the trials."""
+    task = fit_row(row, report["device"]) if variant == "fit" else row, variant
+    return records_of(report["records"], *task) or records_of(report["trials"], *task)
+
+
+def _cells(report: dict[str, Any], row: str, variant: str) -> list[str]:
+    """A line of the table."""
+    if variant == "torch" and report["machine"]["versions"]["torch"] is None:
+        return [row, variant, _NO_TORCH, *[""] * 4]
+    records = _records(report, row, variant)
+    times = _values(records, "ms")
+    if not times:
+        error = records[-1]["error"] if records else "not measured"
+        return [row, variant, f"failed: {error}", *[""] * 4]
+    setting = setting_text(variant, records[-1]["setting"])
+    if variant == "fit" and fit_row(row, report["device"]) != row:
+        setting = f"float32, {setting}"
+    middle, share = statistics.median(times), ""
+    ours = _values(_records(report, row, "ours"), "ms")
+    speeds = _values(records_of(report["records"], "", "limit"), "gflops")
+    if speeds and row in report["flops_per_step"]:
+        limit = report["flops_per_step"][row] / statistics.median(speeds) / 1e6  # in ms
+        share = f"{limit / middle:.1%}"
+    return [
+        *(row, variant, setting),
+        f"{report['batch_sizes'][row] / middle * 1e3:,.0f}",
+        spread(times),
+        f"{middle / statistics.median(ours):.2f}" if ours else "",
+        share,
+    ]
+
+
+def _trial_cells(trial: Record) -> list[str]:
+    """A line of the table of trials."""
+    result = f"{trial['ms']:.2f}" if "ms" in trial else f"failed: {trial['error']}"
+    setting = setting_text(trial["variant"], trial["setting"])
+    return [trial["row"], trial["variant"], setting, result]
+
+
+def _explanation(report: dict[str, Any]) -> str:
+    """The meaning of the columns."""
+    limits = records_of(report["records"], "", "limit")
+    if speeds := _values(limits, "gflops"):
+        speed = f"{spread(speeds, 1)} GFLOP/s"
+    else:
+        speed = "not measured" + (f" ({limits[-1]['error']})" if limits else "")
+    number, seconds = report["rounds"], report["seconds"]
+    rounds = f"{number} rounds in turn" if number > 1 else "one round"
+    counts = report["flops_per_step"].items()
+    flops = ", ".join(f"{row} {count / 1e9:.3g}" for row, count in counts)
+    on = " on all cores" if report["device"] == "cpu" else " (TF32 if available)"
+    return (
+        f"Medians of {rounds} (minimum to maximum). Each measurement is a process of "
+        f"its own and lasts {seconds:g} seconds, without start and compilation. "
+        "Our loop draws new noise for each step and runs the whole input pipeline; the "
+        "peers keep one fixed noisy copy in memory. A ratio above 1 means that our "
+        f"loop takes less time. The limit is a float32 matrix product{on}: {speed}. "
+        "The FLOPs are counted for the stock layers, so a share above 100% is possible "
+        "with fewer operations or less precision."
+        + (f" GFLOP per step: {flops}." if flops else "")
+    )

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from compare_with_fit import STOCK_MODELS
 
 from aelab.config import Config
-from benchmarking import arrays
+from benchmarking.jobs import peers_data
 from benchmarking.machine import require_device
 
 _MIN_BATCHES = 20
@@ -50,38 +49,28 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     `benchmarking.jobs` for the job and the result.
     """
     require_device(job["device"])
-    config, setting = Config(**job["config"]), job["setting"]
+    config, options = Config(**job["config"]), dict(job["setting"])
+    del options["onednn"]  # a variable of the environment
     keras.mixed_precision.set_global_policy(config.precision)
-    x, y = arrays.load(job["images"], config)
+    x, y = peers_data(job["images"], config)
     model = STOCK_MODELS[config.model](config, x.shape[1:])
-    model.compile(
-        optimizer=keras.optimizers.Adadelta(config.learning_rate),
-        loss="binary_crossentropy",
-        steps_per_execution=setting["steps_per_execution"],
-        jit_compile=setting["jit_compile"],
-    )
+    optimizer = keras.optimizers.Adadelta(config.learning_rate)
+    model.compile(optimizer=optimizer, loss="binary_crossentropy", **options)
+
+    def fit(batches: int, seconds: float) -> list[float]:
+        """Trains on the first `batches`; returns the seconds of each epoch."""
+        timer, count = EpochTimer(seconds), batches * config.batch_size
+        endless = {"epochs": 10**9, "verbose": 0, "callbacks": [timer]}
+        model.fit(x[:count], y[:count], config.batch_size, **endless)
+        return timer.times
+
     available = len(x) // config.batch_size
     batches = min(_MIN_BATCHES, available)
-    trial = _fit(model, x, y, config.batch_size, batches, 0)  # compiles as well
-    batches = _batches_per_epoch(available, trial[0] / batches, job["seconds"])
-    times = _fit(model, x, y, config.batch_size, batches, job["seconds"])
+    step_seconds = fit(batches, 0)[0] / batches  # compiles as well
+    batches = _batches_per_epoch(available, step_seconds, job["seconds"])
+    times = fit(batches, job["seconds"])
     steps = batches * len(times)
     return {"ms": sum(times) / steps * 1e3, "steps": steps}
-
-
-def _fit(
-    model: keras.Model,
-    x: np.ndarray,
-    y: np.ndarray,
-    batch_size: int,
-    batches: int,
-    seconds: float,
-) -> list[float]:
-    """Trains on the first `batches` batches; returns the seconds of each epoch."""
-    timer, count = EpochTimer(seconds), batches * batch_size
-    options = {"batch_size": batch_size, "epochs": 10**9, "verbose": 0}
-    model.fit(x[:count], y[:count], callbacks=[timer], **options)
-    return timer.times
 
 
 def _batches_per_epoch(available: int, step_seconds: float, seconds: float) -> int:

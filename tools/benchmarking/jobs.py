@@ -1,14 +1,10 @@
 """Runs each measurement in a process of its own.
 
-A job is a dict for JSON. It always has:
-  kind: a key of `_MODULES`.
-  device: cpu or gpu.
-  seconds: duration of the measurement.
-Jobs of the kinds ours, fit and torch also have:
-  config: the fields of a `Config`.
-  images: a .npy file of uint8 [n, H, W, C].
-  setting: one of `recipes.SETTINGS`.
-Their result is `ms`, the mean milliseconds per step, and `steps`, the number of steps.
+A job is a dict for JSON. It has `kind`, a key of `_MODULES`; `device`, cpu or gpu; and
+`seconds`, the duration of the measurement. Jobs of the kinds ours, fit and torch have
+`config`, the fields of a `Config`; `images`, a .npy file of uint8 [n, H, W, C]; and
+`setting`, one of `recipes.SETTINGS`. Their result is `ms`, the mean milliseconds per
+step, and `steps`, the number of steps.
 """
 
 import importlib
@@ -19,82 +15,86 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from aelab.config import Config
+from aelab.data.pixels import to_unit
+from aelab.data.synthetic import draw_images
+
 _SCRIPT = Path(__file__).parents[1] / "benchmark.py"
 _TIMEOUT_SECONDS = 900.0
+_IMAGES_SEED = 1
 # The module of each kind of job; it has a function `measure(job)`.
 _MODULES = {
-    "ours": "benchmarking.ours",
-    "fit": "benchmarking.fit",
+    **{kind: f"benchmarking.{kind}" for kind in ("ours", "fit", "limit", "scale")},
     "torch": "benchmarking.pytorch",
-    "limit": "benchmarking.limit",
-    "scale": "benchmarking.scale",
 }
 # Removed from the user's environment, because they would change the results.
-_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-_WAIT_POLICY = "OMP_WAIT_POLICY"
-_SPIN_COUNT = "GOMP_SPINCOUNT"
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+_REMOVED = ("TF_ENABLE_ONEDNN_OPTS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Runs a job in a new process.
+    """Runs a job in a new process; `folder` is a cache that processes share.
 
-    Args:
-      job: see above.
-      folder: a cache that processes share.
-
-    Returns:
-      The result of the measurement, or `error`: the last line of the error output.
+    Returns the result of the measurement, or `error`, the last line of its errors.
     """
     command = [sys.executable, str(_SCRIPT), "--job", json.dumps(job)]
+    options = {"capture_output": True, "text": True, "errors": "replace"}
     limit = _TIMEOUT_SECONDS + 10 * job.get("seconds", 0)
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=limit,
-            env=_environment(job, folder),
-        )
+        environment = _environment(job, folder)
+        done = subprocess.run(command, env=environment, timeout=limit, **options)
     except subprocess.TimeoutExpired:
         return {"error": f"it had not ended after {limit:.0f} s"}
-    try:
-        if done.returncode == 0:
-            result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            return result
-    except (ValueError, IndexError):
-        pass
-    return {"error": _reason(done.stderr, done.returncode)}
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    if done.returncode < 0:
+        return {"error": f"ended by signal {-done.returncode}"}
+    lines = done.stderr.strip().splitlines()
+    silent = f"exit code {done.returncode}, without a message"
+    return {"error": lines[-1].strip() if lines else silent}
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Runs a job in this process; imports only the module that it needs."""
-    result: dict[str, Any] = importlib.import_module(_MODULES[job["kind"]]).measure(job)
-    return result
+    return importlib.import_module(_MODULES[job["kind"]]).measure(job)
+
+
+def draw(count: int, folder: Path) -> Path:
+    """Draws images of the embedded data set into a .npy file for all processes."""
+    path = folder / "images.npy"
+    np.save(path, draw_images(count, _IMAGES_SEED)[0])
+    return path
+
+
+def peers_data(path: str, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Training data in memory, with one fixed noisy copy, from the images of a file.
+
+    Input and target are float32 [n, H, W, C] in [0, 1], and the same array if there is
+    no noise, which follows from `noise_stddev` and `seed`.
+    """
+    y = to_unit(np.load(path))
+    if not config.noise_stddev:
+        return y, y
+    x = np.random.default_rng(config.seed).standard_normal(y.shape, np.float32)
+    x *= np.float32(config.noise_stddev)
+    x += y
+    return np.clip(x, 0, 1, out=x), y
 
 
 def _environment(job: dict[str, Any], folder: Path) -> dict[str, str]:
     """The environment of the process that runs `job`."""
-    removed = (_ONEDNN, _WAIT_POLICY, _SPIN_COUNT)
-    environment = {n: value for n, value in os.environ.items() if n not in removed}
+    environment = {n: text for n, text in os.environ.items() if n not in _REMOVED}
     if job["device"] == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     if job["kind"] in ("fit", "limit"):
         onednn = job.get("setting", {}).get("onednn", True)
-        environment |= {**_QUIET, _ONEDNN: str(int(onednn))}
+        environment["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
+        environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
     if job["kind"] == "torch":
         if job["setting"]["passive"]:
-            environment[_WAIT_POLICY] = "passive"
+            environment["OMP_WAIT_POLICY"] = "passive"
         # Compile once for all rounds, without worker processes that compile ahead.
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
         environment["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     return environment
-
-
-def _reason(errors: str, code: int) -> str:
-    """The last line of a process's error output, or the way it ended."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    if code < 0:
-        return f"ended by signal {-code}"
-    return lines[-1] if lines else f"exit code {code}, without a message"

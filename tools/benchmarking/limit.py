@@ -10,6 +10,12 @@ import statistics
 import time
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+from compare_with_fit import STOCK_MODELS
+
+from aelab.config import Config
+from aelab.data.sketch import SIDE
 from benchmarking.machine import require_device
 
 _SIZES = {"cpu": 2048, "gpu": 8192}
@@ -18,20 +24,10 @@ _MIN_PRODUCTS = 3
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Measures the limit, and counts FLOPs.
+    """Measures `gflops`, 10^9 FLOP/s, and counts `flops`, FLOPs of a training step.
 
-    Args:
-      job: `device`, cpu or gpu; `seconds`, the duration; `configs`, the fields of a
-        `Config` by any name.
-
-    Returns:
-      `gflops`: 10^9 FLOP/s; `flops`: FLOPs of a training step, by the same names.
+    The job has `configs`, the fields of a `Config` by name; `flops` has the same names.
     """
-    from compare_with_fit import STOCK_MODELS
-
-    from aelab.config import Config
-    from aelab.data.sketch import SIDE
-
     require_device(job["device"])
     size = _SIZES[job["device"]]
     gflops = _matrix_product(size, min(job["seconds"], _MAX_SECONDS))
@@ -44,35 +40,24 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def flops_per_image(model: Any) -> int:
-    """FLOPs of the forward and backward pass for one image.
+    """FLOPs of the forward and backward pass of a `keras.Sequential` for one image.
 
     Only Dense and Conv2D layers count, with two FLOPs for each multiplication and
     addition. In the backward pass the gradient of the weights and the gradient of the
     inputs each cost as much as the forward pass; the gradient of the network's own
     input is not needed. Pixels in the padding count like any other.
-
-    Args:
-      model: a `keras.Sequential`.
     """
-    forward = [_forward_flops(layer) for layer in model.layers]
-    weighted = [flops for flops in forward if flops]
-    return 3 * sum(weighted) - weighted[0]
-
-
-def _forward_flops(layer: Any) -> int:
-    """FLOPs of a layer's matrix product for one image, 0 if it has none."""
-    if type(layer).__name__ not in ("Dense", "Conv2D"):
-        return 0
     # Each position of the output takes one product with the whole kernel.
-    positions = math.prod(layer.output.shape[1:-1])
-    return 2 * positions * math.prod(layer.kernel.shape)
+    forward = [
+        2 * math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
+        for layer in model.layers
+        if type(layer).__name__ in ("Dense", "Conv2D")
+    ]
+    return 3 * sum(forward) - forward[0]
 
 
 def _matrix_product(size: int, seconds: float) -> float:
     """Median speed of a float32 product of square matrices, in 10^9 FLOP/s."""
-    import numpy as np
-    import tensorflow as tf
-
     left, right = np.random.default_rng(0).random((2, size, size), np.float32)
     left, right = tf.constant(left), tf.constant(right)
     times: list[float] = []

@@ -1,11 +1,12 @@
 """The machine and the versions that measurements were made with."""
 
-import dataclasses
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from aelab.errors import UsageError
 
@@ -13,39 +14,26 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """The machine.
+def describe(device: str) -> dict[str, Any]:
+    """This machine; `device` is the measured one, cpu or gpu.
 
-    Attributes:
-      cpu: the CPU's name.
-      cores: number of cores that this process may use.
-      gpu: names and drivers of the GPUs; None if none is measured.
-      versions: of Python and of each package; None if a package is not installed.
+    Returns:
+      `cpu`: the CPU's name; `cores`: number of cores that this process may use; `gpu`:
+      names and drivers of the GPUs, None if none is measured; `versions`: of Python and
+      of each package, None if a package is not installed.
     """
-
-    cpu: str
-    cores: int
-    gpu: str | None
-    versions: dict[str, str | None]
-
-    def __str__(self) -> str:
-        """All of it in one line."""
-        versions = (f"{name} {v}" for name, v in self.versions.items() if v is not None)
-        gpu = f" GPU: {self.gpu}." if self.gpu else ""
-        cpu = f"CPU: {self.cpu}, {self.cores} cores."
-        return f"{cpu}{gpu} Versions: {', '.join(versions)}."
+    versions = {"python": platform.python_version()}
+    versions |= {package: _version(package) for package in _PACKAGES}
+    gpu = _gpu_names() if device == "gpu" else None
+    return {"cpu": _cpu_name(), "cores": num_cores(), "gpu": gpu, "versions": versions}
 
 
-def describe(device: str) -> Machine:
-    """This machine; `device` is the measured one, cpu or gpu."""
-    versions = {name: _version(name) for name in _PACKAGES}
-    return Machine(
-        cpu=_cpu_name(),
-        cores=num_cores(),
-        gpu=_gpu_name() if device == "gpu" else None,
-        versions={"python": platform.python_version()} | versions,
-    )
+def machine_text(machine: dict[str, Any]) -> str:
+    """A described machine in one line."""
+    versions = (f"{n} {v}" for n, v in machine["versions"].items() if v is not None)
+    gpu = f" GPU: {machine['gpu']}." if machine["gpu"] else ""
+    cpu = f"CPU: {machine['cpu']}, {machine['cores']} cores."
+    return f"{cpu}{gpu} Versions: {', '.join(versions)}."
 
 
 def num_cores() -> int:
@@ -63,15 +51,12 @@ def require_device(device: str) -> None:
 
 def _cpu_name() -> str:
     """The CPU's name according to the kernel."""
-    if _CPU_INFO.exists():
-        for line in _CPU_INFO.read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    text = _CPU_INFO.read_text(errors="replace") if _CPU_INFO.exists() else ""
+    name = re.search(r"^model name\s*:(.*)$", text, re.MULTILINE)
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
-def _gpu_name() -> str | None:
+def _gpu_names() -> str | None:
     """Names and drivers of the GPUs according to nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:

@@ -1,7 +1,6 @@
 """Measures our training loop, including its input."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,31 @@ def time_loop(
 ) -> dict[str, Any]:
     """Builds the loop as a run does, and times calls of up to 20 steps.
 
-    Returns:
-      `ms`: milliseconds per step, the mean over the whole time, which includes waiting
-      for input; `steps`: number of steps.
+    Returns `ms`, milliseconds per step, the mean over the whole time, which includes
+    waiting for input; and `steps`, the number of steps.
     """
-    run = _build(config, source, device)
+    from aelab.distributed.blocks import threads_per_op
+    from aelab.system.startup import start_tensorflow
+
+    start_tensorflow(threads_per_op=threads_per_op(config))
+    require_device(device)
+
+    import tensorflow as tf
+
+    from aelab.distributed.devices import Distribution
+    from aelab.training.loops import build_train_loop, training_batches
+    from aelab.training.state import TrainState
+
+    distribution = Distribution(config)
+    use_xla, blocks = distribution.use_xla, distribution.blocks
+    state = TrainState(config, source.image_shape, 1000, distribution.strategy)
+    batches = training_batches(state, config, source)
+    train_loop = build_train_loop(state, config, use_xla, blocks)
+
+    def run(num_steps: int) -> None:
+        if not train_loop(batches, tf.constant(num_steps, tf.int64)):
+            raise TrainingError("a loss or gradient is not finite")
+
     run(_PROBE_STEPS)  # compiles
     started = time.perf_counter()
     run(_PROBE_STEPS)
@@ -45,32 +64,3 @@ def time_loop(
         calls += 1
     steps = calls * steps_per_call
     return {"ms": (time.perf_counter() - started) / steps * 1e3, "steps": steps}
-
-
-def _build(config: Config, source: Source, device: str) -> Callable[[int], None]:
-    """A function that runs the given number of training steps."""
-    from aelab.distributed.blocks import threads_per_op
-    from aelab.system.startup import start_tensorflow
-
-    start_tensorflow(threads_per_op=threads_per_op(config))
-
-    require_device(device)
-
-    import tensorflow as tf
-
-    from aelab.distributed.devices import Distribution
-    from aelab.training.loops import build_train_loop, training_batches
-    from aelab.training.state import TrainState
-
-    distribution = Distribution(config)
-    state = TrainState(config, source.image_shape, 1000, distribution.strategy)
-    batches = training_batches(state, config, source)
-    train_loop = build_train_loop(
-        state, config, distribution.use_xla, distribution.blocks
-    )
-
-    def run(num_steps: int) -> None:
-        if not train_loop(batches, tf.constant(num_steps, tf.int64)):
-            raise TrainingError("a loss or gradient is not finite")
-
-    return run

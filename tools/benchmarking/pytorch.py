@@ -1,5 +1,6 @@
 """Measures the same networks in PyTorch, with all data in memory."""
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from aelab.config import Config
-from benchmarking import arrays
+from benchmarking.jobs import peers_data
 from benchmarking.machine import num_cores
 
 _WARM_UP_STEPS = 5  # torch.compile has recorded its CUDA graphs by the third
@@ -18,13 +19,14 @@ _GPU_STEPS_PER_CHECK = 20  # wait for the GPU as often as our loop does
 _FILTERS = 32
 _ACTIVATIONS = {"relu": nn.ReLU, "linear": nn.Identity}
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Tensor = torch.Tensor
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times training steps; see `benchmarking.jobs`."""
-    # TensorFlow does the same. Without it, products of numbers close to 0 take a third
-    # of the time.
+    # TensorFlow does so too. Products of numbers close to 0 otherwise take a third of
+    # the time.
     torch.set_flush_denormal(True)
     torch.set_num_threads(num_cores() if job["setting"]["all_cores"] else 1)
     # TensorFlow uses TF32 by default.
@@ -33,9 +35,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     config = Config(**job["config"])
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if job["device"] == "gpu" else "cpu")
-    x, y = (
-        _as_tensor(a, config).to(device) for a in arrays.load(job["images"], config)
-    )
+    data = peers_data(job["images"], config)
+    x, y = (_as_tensor(images, config).to(device) for images in data)
     networks = _NETWORKS[config.model](config, tuple(y.shape[1:])).to(device)
     step = _build_step(config, networks, job["setting"])
     batches = _batches(x, y, config.batch_size)
@@ -55,7 +56,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     return {"ms": seconds / steps * 1e3, "steps": steps}
 
 
-def _as_tensor(images: Any, config: Config) -> torch.Tensor:
+def _as_tensor(images: Any, config: Config) -> Tensor:
     """[n, H * W * C] for `dense`; [n, C, H, W], stored as [n, H, W, C], for `conv`."""
     tensor = torch.from_numpy(images)
     if config.model == "dense":
@@ -72,10 +73,7 @@ def _dense(config: Config, shape: tuple[int, ...]) -> nn.ModuleList:
 
 def _conv(config: Config, shape: tuple[int, ...]) -> nn.ModuleList:
     """Encoder and decoder of the convolutional autoencoder, up to the logits."""
-
-    def conv(channels: int, filters: int) -> nn.Module:
-        return nn.Conv2d(channels, filters, 3, padding=1)
-
+    conv = functools.partial(nn.Conv2d, kernel_size=3, padding=1)
     encoder = nn.Sequential(
         *(conv(shape[0], _FILTERS), nn.ReLU(), nn.MaxPool2d(2)),
         *(conv(_FILTERS, _FILTERS), nn.ReLU(), nn.MaxPool2d(2)),
@@ -96,22 +94,31 @@ def _build_step(
 ) -> Loss:
     """A function that runs a training step on (x, y) and returns the loss.
 
-    Adadelta uses the constants of Keras.
+    The forward pass is in bfloat16 if the precision is `mixed_bfloat16`. Adadelta uses
+    the constants of Keras.
     """
     is_recorded = setting["graphs"] == "step"
+    constants = {"lr": config.learning_rate, "rho": 0.95, "eps": 1e-7}
     optimizer = torch.optim.Adadelta(
-        networks.parameters(),
-        lr=config.learning_rate,
-        rho=0.95,
-        eps=1e-7,
-        capturable=is_recorded,
+        networks.parameters(), **constants, capturable=is_recorded
     )
-    loss_of = _build_loss(config, networks)
+    encoder, decoder = networks
+    is_mixed = config.precision == "mixed_bfloat16"
+
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=is_mixed):
+            code = encoder(x)
+            logits = decoder(code)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), y)
+        if config.l1_activity:
+            loss = loss + config.l1_activity * code.float().abs().sum() / len(x)
+        return loss
+
     if setting["compiled"]:
         mode = "reduce-overhead" if setting["graphs"] == "passes" else "default"
         loss_of = torch.compile(loss_of, mode=mode)
 
-    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def step(x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(x, y)
         loss.backward()
@@ -124,53 +131,31 @@ def _build_step(
 def _recorded(step: Loss) -> Loss:
     """`step` as one CUDA graph, recorded in the first call and replayed after it."""
     graph = torch.cuda.CUDAGraph()
-    buffers: list[torch.Tensor] = []  # x, y and the loss
+    buffers: list[Tensor] = []  # x, y and the loss
 
-    def record(x: torch.Tensor, y: torch.Tensor) -> None:
-        buffers.extend((x.clone(), y.clone()))
-        warm_up = torch.cuda.Stream()
-        warm_up.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(warm_up):
-            for _ in range(_STEPS_BEFORE_RECORDING):
-                step(*buffers[:2])
-        torch.cuda.current_stream().wait_stream(warm_up)
-        with torch.cuda.graph(graph):
-            buffers.append(step(*buffers[:2]))
-
-    def replay(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def record_or_replay(x: Tensor, y: Tensor) -> Tensor:
         if not buffers:
-            record(x, y)
+            buffers.extend((x.clone(), y.clone()))
+            warm_up = torch.cuda.Stream()
+            warm_up.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(warm_up):
+                for _ in range(_STEPS_BEFORE_RECORDING):
+                    step(*buffers)
+            torch.cuda.current_stream().wait_stream(warm_up)
+            with torch.cuda.graph(graph):
+                buffers.append(step(*buffers))
         buffers[0].copy_(x)
         buffers[1].copy_(y)
         graph.replay()
         return buffers[2]
 
-    return replay
+    return record_or_replay
 
 
-def _build_loss(config: Config, networks: nn.ModuleList) -> Loss:
-    """Forward pass and loss, in bfloat16 if the precision is `mixed_bfloat16`."""
-    encoder, decoder = networks
-    is_mixed = config.precision == "mixed_bfloat16"
-
-    def loss_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=is_mixed):
-            code = encoder(x)
-            logits = decoder(code)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), y)
-        if config.l1_activity:
-            loss = loss + config.l1_activity * code.float().abs().sum() / len(x)
-        return loss
-
-    return loss_of
-
-
-def _batches(
-    x: torch.Tensor, y: torch.Tensor, batch_size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless whole batches, in a new order for each epoch."""
     while True:
         order = torch.randperm(len(x), device=x.device)
-        for first in range(0, len(x) - batch_size + 1, batch_size):
-            batch = order[first : first + batch_size]
+        for first in range(0, len(x) - size + 1, size):
+            batch = order[first : first + size]
             yield x[batch], y[batch]

@@ -1,6 +1,5 @@
 """The textbook's two autoencoders, and the settings that each peer may have."""
 
-import itertools
 from typing import Any
 
 from aelab.config import Config
@@ -12,12 +11,12 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "dense": {**_COMMON, "batch_size": 256, "l1_activity": 1e-4},
     "conv": {**_COMMON, "batch_size": 128, "noise_stddev": 0.5},
 }
-# Row -> (recipe, precision in `Config`).
+_PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+# Row, for example `conv-bfloat16` -> (recipe, precision in `Config`).
 ROWS = {
-    "dense-float32": ("dense", "float32"),
-    "dense-bfloat16": ("dense", "mixed_bfloat16"),
-    "conv-float32": ("conv", "float32"),
-    "conv-bfloat16": ("conv", "mixed_bfloat16"),
+    f"{model}-{name}": (model, precision)
+    for model in _RECIPES
+    for name, precision in _PRECISIONS.items()
 }
 DEFAULT_ROWS = {
     "cpu": ("dense-float32", "conv-float32", "conv-bfloat16"),
@@ -35,14 +34,11 @@ def _torch_setting(
 ) -> Setting:
     """A setting of PyTorch.
 
-    Args:
-      compiled: compile forward pass and loss with torch.compile.
-      graphs: replay CUDA graphs instead of launching kernels one by one: the graphs
-        that torch.compile makes of forward and backward pass (`passes`), or one graph
-        of the whole step (`step`).
-      all_cores: use all cores; else one.
-      passive: let waiting threads sleep. By default they spin, which costs most of the
-        time if another process needs a core as well.
+    If `compiled`, by torch.compile, of forward pass and loss. `graphs` are CUDA graphs
+    that are replayed instead of launching kernels one by one: those that torch.compile
+    makes of forward and backward pass (`passes`), or one of the whole step (`step`). It
+    uses all cores or one. Waiting threads spin, which costs most of the time if another
+    process needs a core as well, or sleep if `passive`.
     """
     setting = {"compiled": compiled, "graphs": graphs}
     return setting | {"all_cores": all_cores, "passive": passive}
@@ -53,10 +49,12 @@ SETTINGS: dict[str, dict[str, list[Setting]]] = {
     "ours": {"cpu": [{}], "gpu": [{"jit_compile": jit} for jit in ("false", "true")]},
     "fit": {
         "cpu": [
-            _fit_setting(*values)
-            for values in itertools.product((1, 20), (False, True), (False, True))
+            _fit_setting(steps, jit, onednn)
+            for steps in (1, 20)
+            for jit in (False, True)
+            for onednn in (False, True)
         ],
-        "gpu": [_fit_setting(20, False), _fit_setting(20, True)],
+        "gpu": [_fit_setting(20, jit) for jit in (False, True)],
     },
     "torch": {
         "cpu": [
@@ -79,13 +77,7 @@ QUICK: dict[str, Setting] = {
 
 
 def recipe(model: str, precision: str = "float32", **fields: Any) -> Config:
-    """The configuration of a textbook recipe.
-
-    Args:
-      model: a key of the recipes, `dense` or `conv`.
-      precision: a precision of `Config`.
-      **fields: other fields that differ from the recipe.
-    """
+    """The configuration of a textbook recipe, except `fields`; see `MODELS`."""
     values = _RECIPES[model] | {"precision": precision} | fields
     return Config(dataset="synthetic", model=model, **values)
 
@@ -103,18 +95,16 @@ def fit_row(row: str, device: str) -> str:
     return row if device == "gpu" else f"{ROWS[row][0]}-float32"
 
 
-def setting_text(variant: str, setting: Setting | None) -> str:
-    """A setting in words; empty if there is none."""
-    if setting is None:
-        return ""
+def setting_text(variant: str, setting: Setting) -> str:
+    """A setting in words."""
     if variant == "ours":
         xla = {"true": ", XLA", "false": ", no XLA"}
         return "20 steps per call" + xla.get(setting.get("jit_compile", ""), "")
-    if variant == "torch":
-        words = ["torch.compile" if setting["compiled"] else "eager"]
-        if setting["graphs"]:
-            words.append(f"CUDA graphs ({setting['graphs']})")
-        words.append("all cores" if setting["all_cores"] else "one core")
-        return ", ".join(words + ["passive waits"] * setting["passive"])
-    words = [f"{n}={setting[n]}" for n in ("steps_per_execution", "jit_compile")]
-    return ", ".join([*words, f"oneDNN {'on' if setting['onednn'] else 'off'}"])
+    if variant == "fit":
+        words = [f"{n}={setting[n]}" for n in ("steps_per_execution", "jit_compile")]
+        return ", ".join([*words, f"oneDNN {'on' if setting['onednn'] else 'off'}"])
+    words = ["torch.compile" if setting["compiled"] else "eager"]
+    if setting["graphs"]:
+        words.append(f"CUDA graphs ({setting['graphs']})")
+    words.append("all cores" if setting["all_cores"] else "one core")
+    return ", ".join(words + ["passive waits"] * setting["passive"])

@@ -2,25 +2,22 @@
 
 import math
 import resource
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common.markdown import markdown_table
+from common import markdown_table
 
-from aelab.config import Config
 from aelab.data.sources import ArraySource
-from benchmarking import machine
-from benchmarking.jobs import run_in_process
+from benchmarking.jobs import draw, run_in_process
+from benchmarking.machine import describe, machine_text
+from benchmarking.ours import time_loop
 from benchmarking.recipes import MODELS, recipe
 
-STORED_IMAGES = 6_000
+_STORED_IMAGES = 6_000
 _EXAMPLES = (6_000, 60_000, 600_000, 6_000_000)
 _BATCH_SIZES = (32, 128, 512, 4096)
 _IMAGE_SIZES = (28, 64, 128, 256)
-_COMMON_EXAMPLES = 60_000
-_BATCH_OF_IMAGE_SIZES = 32
 _HEAD = (
     *("model", "examples", "batch", "image", "images/s", "ms per step"),
     *("peak memory, MB", "images in memory, MB"),
@@ -28,11 +25,7 @@ _HEAD = (
 
 
 class RepeatingSource:
-    """A source that repeats a few images without using more memory.
-
-    Attributes:
-      image_shape: (height, width, channels) of every image.
-    """
+    """A `Source` that repeats a few images without using more memory."""
 
     def __init__(self, images: np.ndarray, count: int):
         """Repeats `images`, uint8 [n, H, W, C], up to `count` examples."""
@@ -41,7 +34,7 @@ class RepeatingSource:
 
     @property
     def fingerprint(self) -> str:
-        """A short text that is equal for equal images in equal order."""
+        """See `Source.fingerprint`."""
         return f"{self._count} examples of {ArraySource(self._images).fingerprint}"
 
     def __len__(self) -> int:
@@ -49,8 +42,7 @@ class RepeatingSource:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
-        images: np.ndarray = self._images[indices % len(self._images)]
-        return images
+        return self._images[indices % len(self._images)]
 
     def take(self, count: int) -> "RepeatingSource":
         """A source of the first `count` images, from 1 to all."""
@@ -60,12 +52,8 @@ class RepeatingSource:
 def resized(images: np.ndarray, size: int) -> np.ndarray:
     """The first images in another size, in about as many bytes as `images`.
 
-    Args:
-      images: uint8 [n, H, W, C].
-      size: side of the new images in pixels; each takes the value of the nearest pixel.
-
-    Returns:
-      uint8 [m, size, size, C], with m from 1 to n.
+    From uint8 [n, H, W, C] to [m, size, size, C], with m from 1 to n; each pixel takes
+    the value of the nearest one.
     """
     count = max(1, len(images) * math.prod(images.shape[1:3]) // size**2)
     rows, columns = (np.arange(size) * side // size for side in images.shape[1:3])
@@ -76,48 +64,41 @@ def cases() -> list[dict[str, Any]]:
     """The measured cases: `model`, `examples`, `batch_size`, `image_size`."""
     every = []
     for model in MODELS:
-        usual: dict[str, Any] = {"model": model, "examples": _COMMON_EXAMPLES}
+        usual: dict[str, Any] = {"model": model, "examples": 60_000}
         usual |= {"batch_size": recipe(model).batch_size, "image_size": 28}
-        small = usual | {"batch_size": _BATCH_OF_IMAGE_SIZES}
         every += [usual | {"examples": examples} for examples in _EXAMPLES]
         every += [usual | {"batch_size": size} for size in _BATCH_SIZES]
+        small = usual | {"batch_size": 32}
         every += [small | {"image_size": size} for size in _IMAGE_SIZES]
     return [case for number, case in enumerate(every) if case not in every[:number]]
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Times one case.
+    """Times a job with a case and `images`, a .npy file of uint8 [n, H, W, C].
 
-    Args:
-      job: a case, with `images`, a .npy file of uint8 [n, H, W, C], and `seconds`.
-
-    Returns:
-      `ms`, milliseconds per step; `steps`, their number; `peak_bytes`, the largest
-      resident memory of the process; `source_bytes`, the size of its images.
+    Returns the result of `time_loop`, with `peak_bytes`, the largest resident memory of
+    the process, and `source_bytes`, the size of its images.
     """
-    from benchmarking.ours import time_loop
-
     images = resized(np.load(job["images"]), job["image_size"])
     source = RepeatingSource(images, job["examples"])
-    result = time_loop(Config(**job["config"]), source, job["seconds"])
+    config = recipe(job["model"], batch_size=job["batch_size"])
+    result = time_loop(config, source, job["seconds"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return result | {"peak_bytes": peak * 1024, "source_bytes": images.nbytes}
 
 
-def run(images: Path, seconds: float, folder: Path) -> dict[str, Any]:
+def run(flags: Any, folder: Path) -> dict[str, Any]:
     """Measures all cases, each in its own process; returns the report for `--json`."""
-    records = []
+    records, seconds = [], flags.seconds
+    common = {"kind": "scale", "device": "cpu", "seconds": seconds}
+    common["images"] = str(draw(_STORED_IMAGES, folder))
     for case in cases():
-        config = asdict(recipe(case["model"], batch_size=case["batch_size"]))
-        job = {"kind": "scale", "device": "cpu", "config": config}
-        job |= {"images": str(images), "seconds": seconds, **case}
-        result = run_in_process(job, folder)
+        result = run_in_process(common | case, folder)
         records.append(case | result)
         words = ", ".join(f"{name} {value}" for name, value in case.items())
         outcome = result.get("error") or f"{result['ms']:.2f} ms per step"
         print(f"{words}: {outcome}", flush=True)
-    about = vars(machine.describe("cpu"))
-    return {"machine": about, "seconds": seconds, "records": records}
+    return {"machine": describe("cpu"), "seconds": seconds, "records": records}
 
 
 def text(report: dict[str, Any]) -> str:
@@ -125,25 +106,23 @@ def text(report: dict[str, Any]) -> str:
     return (
         f"{markdown_table(_HEAD, map(_cells, report['records']))}\n\n"
         "Float32, only our loop. Each line is a process of its own and lasts "
-        f"{report['seconds']:g} seconds. The examples repeat up to {STORED_IMAGES:,} "
+        f"{report['seconds']:g} seconds. The examples repeat up to {_STORED_IMAGES:,} "
         "images, fewer if they are larger, so that all take about the same memory. "
         "They are read like any source, once per batch in Python.\n\n"
-        f"{machine.Machine(**report['machine'])}"
+        f"{machine_text(report['machine'])}"
     )
 
 
 def _cells(record: dict[str, Any]) -> list[str]:
     """A line of the table."""
-    size = record["image_size"]
-    case = [
-        *(record["model"], f"{record['examples']:,}"),
-        *(f"{record['batch_size']:,}", f"{size} x {size}"),
-    ]
+    size, batch_size = record["image_size"], record["batch_size"]
+    case = [record["model"], f"{record['examples']:,}", f"{batch_size:,}"]
+    case.append(f"{size} x {size}")
     if "error" in record:
-        return [*case, f"failed: {record['error']}", "", "", ""]
+        return [*case, f"failed: {record['error']}", *[""] * 3]
     return [
         *case,
-        f"{record['batch_size'] / record['ms'] * 1e3:,.0f}",
+        f"{batch_size / record['ms'] * 1e3:,.0f}",
         f"{record['ms']:.2f}",
         *(f"{record[f'{name}_bytes'] / 1e6:,.1f}" for name in ("peak", "source")),
     ]

@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.markdown import markdown_table
+from common import file_size, markdown_table, spread
 
-from benchmarking import machine
-from benchmarking.table import spread
+from benchmarking.machine import describe, machine_text
 
 _SCRIPTS = Path(__file__).parents[2] / "scripts"
 _TURNS = 3
@@ -23,11 +22,8 @@ _FIRST_STEP = "`train.py`, until the metrics of its first step are written"
 _END = "`train.py` of one step, until its end"
 
 
-def run(folder: Path) -> dict[str, Any]:
-    """Times each command three times, in turn.
-
-    Args:
-      folder: for the run directories.
+def run(flags: Any, folder: Path) -> dict[str, Any]:
+    """Times each command three times, in turn; `folder` is for the run directories.
 
     Returns:
       `machine`, and `records`: `what` with `seconds`, or with `error`.
@@ -35,14 +31,13 @@ def run(folder: Path) -> dict[str, Any]:
     records: list[dict[str, Any]] = []
     for turn in range(_TURNS):
         for script in sorted(_SCRIPTS.glob("*.py")):
-            times = _timed([str(script), "--help"], None, folder)
-            records.append(_record(f"`{script.name} --help`", "end", times))
+            names = {"end": f"`{script.name} --help`"}
+            records += _timed([str(script), "--help"], folder, names)
         run_dir = folder / f"run-{turn}"
         command = [str(_SCRIPTS / "train.py"), *_TRAIN, f"--run_dir={run_dir}"]
-        times = _timed(command, run_dir / "metrics.jsonl", folder)
-        records.append(_record(_FIRST_STEP, "file", times))
-        records.append(_record(_END, "end", times))
-    return {"machine": vars(machine.describe("cpu")), "records": records}
+        names = {"file": _FIRST_STEP, "end": _END}
+        records += _timed(command, folder, names, run_dir / "metrics.jsonl")
+    return {"machine": describe("cpu"), "records": records}
 
 
 def text(report: dict[str, Any]) -> str:
@@ -56,31 +51,24 @@ def text(report: dict[str, Any]) -> str:
     return (
         f"{markdown_table(('command', 'seconds'), rows)}\n\n"
         f"Medians of {_TURNS} turns (minimum to maximum).\n\n"
-        f"{machine.Machine(**report['machine'])}"
+        f"{machine_text(report['machine'])}"
     )
 
 
-def _timed(arguments: list[str], watched: Path | None, folder: Path) -> dict[str, Any]:
-    """Runs a script.
+def _timed(
+    arguments: list[str], folder: Path, names: dict[str, str], file: Path | None = None
+) -> list[dict[str, Any]]:
+    """Runs a script, with its output in `folder`, and prints the records.
 
-    Args:
-      arguments: its path and flags.
-      watched: a file that it will write.
-      folder: for its output.
-
-    Returns:
-      `end` and `file`, seconds until the end and until `watched` was not empty; or
-      `error`, the last line of the output.
+    `names` has a `what` for the `end`, and for the moment when the `file` has content.
     """
-    log, times = folder / "log", {}
-    started = time.perf_counter()
+    log, times, error = folder / "log", {}, "it ended without writing anything"
+    command, started = [sys.executable, *arguments], time.perf_counter()
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         while process.poll() is None and time.perf_counter() - started < _HANG_SECONDS:
-            if watched and "file" not in times and _has_content(watched):
+            if file and "file" not in times and file_size(file):
                 times["file"] = time.perf_counter() - started
             time.sleep(_POLL_SECONDS)
         times["end"] = time.perf_counter() - started
@@ -88,20 +76,12 @@ def _timed(arguments: list[str], watched: Path | None, folder: Path) -> dict[str
         process.kill()
         code = process.wait()
     if code:
-        output = log.read_text(errors="replace").strip()
-        return {"error": output.split("\n")[-1] or f"exit code {code}"}
-    return times
-
-
-def _has_content(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
-
-
-def _record(what: str, name: str, times: dict[str, Any]) -> dict[str, Any]:
-    """One measurement, which is printed as well."""
-    if name in times:
-        print(f"{what}: {times[name]:.2f} s", flush=True)
-        return {"what": what, "seconds": times[name]}
-    error = times.get("error", "it ended without writing anything")
-    print(f"{what}: {error}", flush=True)
-    return {"what": what, "error": error}
+        lines = log.read_text(errors="replace").strip().split("\n")
+        times, error = {}, lines[-1] or f"exit code {code}"
+    records = []
+    for name, what in names.items():
+        result = {"seconds": times[name]} if name in times else {"error": error}
+        outcome = f"{times[name]:.2f} s" if name in times else error
+        print(f"{what}: {outcome}", flush=True)
+        records.append({"what": what} | result)
+    return records

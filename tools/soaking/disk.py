@@ -19,73 +19,62 @@ _LARGE = "64m"
 
 
 def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
-    """Lets runs fill a disk, frees space, and compares them with a reference run.
+    """Lets runs with `flags` fill a disk, and compares them with a reference run.
 
     The disk has a random size that is too small, or it is large and another writer
-    fills it at a random moment. The same command must fail in the same way as long as
-    the disk is full, and resume when there is space.
-
-    Args:
-      flags: of train.py.
-      seed: determines sizes and moments.
-      folder: for the reference run and the mount.
+    fills it at a random moment; `seed` determines both. The same command must fail in
+    the same way as long as the disk is full, and resume when there is space.
     """
     started, tally = time.monotonic(), Tally("full disk")
     generator = random.Random(f"{seed} disk")
-    flags = [*flags, *_FLAGS]
     try:
         with _mounted(folder / "disk", _LARGE):
             pass
     except OSError as error:
         tally.not_run = str(error)
         return tally
-    reference, _ = make_reference(folder / "reference", flags)
+    reference = make_reference(folder / "reference", [*flags, *_FLAGS])
     sizes = (os.path.getsize(path) for path in reference.path.rglob("*"))
     needed = sum(-(-size // _PAGE) for size in sizes) * _PAGE
     for number in range(_TRIALS):
         size = int((number + generator.random()) / _TRIALS * 0.9 * needed)
         delay = 1.5 * generator.random()
-        _try_disk(f"size {size}", f"{max(size, _PAGE)}", None, reference, folder, tally)
-        name = f"filled after {delay:.2f} s"
-        _try_disk(name, _LARGE, delay, reference, folder, tally)
-        count = f"{2 * number + 2} trials, {len(tally.losses)} losses"
-        print(f"full disk: {count}", flush=True)
+        _try_disk(f"{max(size, _PAGE)}", None, reference, folder, tally)
+        _try_disk(_LARGE, delay, reference, folder, tally)
+        losses = len(tally.losses)
+        print(f"full disk: {2 * number + 2} trials, {losses} losses", flush=True)
     tally.seconds = time.monotonic() - started
     return tally
 
 
 def _try_disk(
-    name: str,
-    size: str,
-    delay: float | None,
-    reference: Run,
-    folder: Path,
-    tally: Tally,
+    size: str, delay: float | None, reference: Run, folder: Path, tally: Tally
 ) -> None:
     """Trains on a disk of its own, which is filled `delay` seconds after first output.
 
     The run fails twice, then gets space and must end like the reference run.
     """
     disk = folder / "disk"
+    name = f"size {size}" if delay is None else f"filled after {delay:.2f} s"
     with _mounted(disk, size):
-        run = Run(disk / "run", reference.flags, logs=folder)
-        ballast = disk / "ballast"
-        for again in (False, True):
+        run, ballast = Run(disk / "run", reference.flags, folder), disk / "ballast"
+        for where in (name, f"{name}, again"):
             before = newest_step(run.path)
             with run.process() as process:
                 if delay is not None:
-                    if not again and run.wait_for_progress(process):
+                    if where == name and run.wait_for_progress(process):
                         time.sleep(delay)
-                    _fill(ballast)
+                    with contextlib.suppress(OSError), ballast.open("ab", 0) as file:
+                        while file.write(bytes(_PAGE)):
+                            pass
                 code = wait(process)
-            where = f"{name}{', again' if again else ''}"
             if code == 0:
                 print(f"full disk: {where}: the run ended first", flush=True)
                 continue
             tally.stops["disk full"] += 1
             print(f"full disk: {where}: {run.errors().strip()[-200:]}", flush=True)
-            tally.add_losses(where, _problems(run, code))
-            tally.add_losses(where, flaws(run.path, reference.path, before))
+            problems = _problems(run, code) + flaws(run.path, reference.path, before)
+            tally.add_losses(where, problems)
         ballast.unlink(missing_ok=True)
         _call("mount", "-o", f"remount,size={_LARGE}", str(disk))
         if not tally.compare(run, reference, run.finish()):
@@ -95,28 +84,17 @@ def _try_disk(
 def _problems(run: Run, code: int) -> list[str]:
     """Broken promises in the way that a process ended on a full disk."""
     errors = run.errors().strip()
+    last = errors.rpartition("\n")[2]
+    wanted = (f"{run.path}/", "bytes were wanted")
     problems = unexpected_output(code, [1], errors)
-    last = errors.splitlines()[-1] if errors else ""
-    named = last.startswith("error: ") and f"{run.path}/" in last
-    if not named or "bytes were wanted" not in last:
+    if not last.startswith("error: ") or not all(words in last for words in wanted):
         problems.append(f"the message names no file or no bytes: {last!r}")
     return problems
 
 
-def _fill(path: Path) -> None:
-    """Uses up all free space on a disk."""
-    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
-        while file.write(bytes(_PAGE)):
-            pass
-
-
 @contextlib.contextmanager
 def _mounted(folder: Path, size: str) -> Iterator[None]:
-    """An empty tmpfs of `size` bytes.
-
-    Raises:
-      OSError: this machine does not allow it.
-    """
+    """An empty tmpfs of `size` bytes; raises OSError if this machine forbids it."""
     folder.mkdir(parents=True, exist_ok=True)
     _call("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
     try:

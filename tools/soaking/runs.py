@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from common import file_size
 
 from aelab.errors import TrainingError
 from soaking.comparison import differences, newest_step
@@ -25,12 +26,14 @@ class Run:
       path: the run directory.
       flags: the flags of train.py, without `--run_dir`.
       processes: number of processes started so far.
+      startup_seconds: of a reference run, from its start to its first checkpoint.
     """
 
     def __init__(self, path: Path, flags: list[str], logs: Path | None = None):
         """Puts the output of processes into `logs`, by default next to `path`."""
         self.path, self.flags, self.processes = path, flags, 0
         self._logs = logs or path.parent
+        self.startup_seconds = 0.0
         self._seen = (0, 0)
 
     @contextlib.contextmanager
@@ -59,11 +62,7 @@ class Run:
         return self._log("err").read_text(errors="replace")
 
     def wait_for_progress(self, process: subprocess.Popen[bytes]) -> bool:
-        """Waits until the process has written a log entry or a checkpoint.
-
-        Returns:
-          False if the process ended first.
-        """
+        """Waits for a log entry or a checkpoint; False if the process ended first."""
         deadline = time.monotonic() + _HANG_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             now = self._progress()
@@ -74,56 +73,42 @@ class Run:
         return False
 
     def _progress(self) -> tuple[int, int]:
-        path = self.path / "metrics.jsonl"
-        return path.stat().st_size if path.exists() else 0, newest_step(self.path)
+        return file_size(self.path / "metrics.jsonl"), newest_step(self.path)
 
     def _log(self, suffix: str) -> Path:
         return self._logs / f"{self.path.name}.{suffix}"
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a process that should end soon.
-
-    Raises:
-      TrainingError: it does not end.
-    """
+    """The exit code of a process; raises TrainingError if it does not end soon."""
     try:
         return process.wait(_HANG_SECONDS)
     except subprocess.TimeoutExpired:
         raise TrainingError(f"{process.args} hangs") from None
 
 
-def make_reference(path: Path, flags: list[str]) -> tuple[Run, float]:
-    """Trains the reference run, which is not stopped.
-
-    Returns:
-      The run, and the seconds from its start to its first checkpoint.
-
-    Raises:
-      TrainingError: it failed.
-    """
-    reference = Run(path, flags)
-    started = time.monotonic()
+def make_reference(path: Path, flags: list[str]) -> Run:
+    """Trains the reference run without a stop; raises TrainingError if it fails."""
+    path.parent.mkdir(exist_ok=True)
+    reference, started = Run(path, flags), time.monotonic()
     with reference.process() as process:
         reference.wait_for_progress(process)
-        startup_seconds = time.monotonic() - started
+        reference.startup_seconds = time.monotonic() - started
         code = wait(process)
     if code or reference.errors():
         raise TrainingError(f"{path}: exit code {code}: {reference.errors()}")
-    return reference, startup_seconds
+    return reference
 
 
 @dataclasses.dataclass
 class Tally:
-    """The results of one part of a soak.
+    """The results of the part `name` of a soak, which took `seconds`.
 
     Attributes:
-      name: of the variant.
       stops: number of stops by kind.
       processes: number of processes, without the reference run's.
       compared: number of complete runs compared with the reference run.
       losses: a sentence for each difference or broken promise.
-      seconds: duration.
       not_run: the reason if the part was not run, else empty.
     """
 
@@ -134,11 +119,6 @@ class Tally:
     losses: list[str] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     not_run: str = ""
-
-    @property
-    def num_stops(self) -> int:
-        """Number of stops of all kinds."""
-        return sum(self.stops.values())
 
     def add_losses(self, where: object, losses: list[str]) -> None:
         """Records losses and prints them."""
@@ -155,10 +135,6 @@ class Tally:
         self.compared += 1
         self.processes += run.processes
         return len(self.losses) == before
-
-    def to_json(self) -> dict[str, Any]:
-        """The tally for `--json`."""
-        return dataclasses.asdict(self) | {"stops": dict(self.stops)}
 
 
 def unexpected_output(code: int, expected: list[int], errors: str) -> list[str]:

@@ -1,1 +1,0 @@
-"""Flags and tables that several tools share."""
