@@ -379,7 +379,7 @@ def test_evaluation_on_four_replicas_is_exact_for_any_number_of_images(
 def _evaluate(replicas):
     run = _compiled_run("dense", replicas)
     metrics = model_metrics(run.state.autoencoder, run.config)
-    return run.strategy, build_evaluate(metrics, run.strategy)
+    return build_evaluate(metrics, run.strategy)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
