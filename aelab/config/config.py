@@ -350,7 +350,7 @@ class Config:
             name is given twice; or the loop itself sets that argument.
         """
         arguments: dict[str, bool | float] = {}
-        for pair in filter(None, self.optimizer_args.split(",")):
+        for pair in self.optimizer_args.split(",") if self.optimizer_args else ():
             name, equals, text = pair.partition("=")
             reason = _RESERVED.get(name)
             if name in FIELDS and not self._unused(FIELDS[name]):

@@ -108,7 +108,7 @@ def load(target: str, flag: str) -> Callable[..., Any]:
     """
     module, _, name = target.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
@@ -116,8 +116,9 @@ def load(target: str, flag: str) -> Callable[..., Any]:
             f"{flag}: there is no module {error.name}; modules are looked for in the "
             "current folder and in the Python environment"
         ) from None
-    except AttributeError:
-        raise UsageError(f"{flag}: {module} has no {name}") from None
+    if not hasattr(imported, name):
+        raise UsageError(f"{flag}: {module} has no {name}")
+    function = getattr(imported, name)
     if not callable(function):
         raise UsageError(f"{flag}: {name} in {module} is not a function")
     found: Callable[..., Any] = function

@@ -22,7 +22,9 @@ def check_format(found: Any, path: str) -> None:
     Raises UsageError if it is not a format at all.
     """
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise UsageError(f"{path} has the format {found!r}, which is not a number")
+        raise UsageError(
+            f"{path} has the format {found!r}, which is not a positive integer"
+        )
     if found > FORMAT:
         raise FormatError(
             f"{path} has format {found}, and this release of aelab reads formats up to "

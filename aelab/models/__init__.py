@@ -39,6 +39,8 @@ def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
     if is_function(name) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     build = load(name if is_function(name) else MODELS[name], f"--model={name}")
+    if is_function(name):  # its initializers and dropout may have no seed of their own
+        keras.utils.set_random_seed(config.seed)
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:

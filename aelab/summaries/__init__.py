@@ -1,1 +1,1 @@
-"""What is written to be looked at."""
+"""Training logs, TensorBoard and picture panels."""

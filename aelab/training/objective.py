@@ -72,9 +72,10 @@ def batch_metrics(
 ) -> Values:
     """The loss and the metrics of each image, float32 [n] by name."""
     values = {"loss": image_losses(config, clean, result)}
+    values |= image_metrics(clean, result.output, training)
     if result.code_bytes is not None:
         values["code_bytes"] = result.code_bytes
-    return values | image_metrics(clean, result.output, training)
+    return values
 
 
 def flat_code(code: Any) -> tf.Tensor:

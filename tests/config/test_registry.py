@@ -56,8 +56,17 @@ def test_a_target_that_does_not_exist_is_refused(target, words):
         registry.load(target, f"--model={target}")
 
 
-def test_an_import_that_fails_inside_of_a_module_is_not_hidden(tmp_path, monkeypatch):
-    (tmp_path / "broken.py").write_text("import nonesuch_library\n")
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import nonesuch_library", ModuleNotFoundError),
+        ("import math; math.nonesuch_function()", AttributeError),
+    ],
+)
+def test_an_import_that_fails_inside_of_a_module_is_not_hidden(
+    code, error, tmp_path, monkeypatch
+):
+    (tmp_path / f"broken_{error.__name__}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="nonesuch_library"):
-        registry.load("broken:build", "--model=broken:build")
+    with pytest.raises(error, match="nonesuch"):
+        registry.load(f"broken_{error.__name__}:build", "--model=")

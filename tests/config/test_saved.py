@@ -18,5 +18,5 @@ def test_a_later_format_is_refused_with_both_numbers():
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "2", None, True])
 def test_something_else_is_not_a_format(value):
-    with pytest.raises(UsageError, match=r"config\.json has the format"):
+    with pytest.raises(UsageError, match=r"config\.json has format"):
         check_format(value, "config.json")

@@ -10,6 +10,8 @@ from conftest import run_script
 from PIL import Image
 
 from aelab.cli import exit_code
+from aelab.config import Config
+from aelab.models import build_model
 
 MODEL = "--model=mine:build"
 RUN = ("--train_steps=4", "--batch_size=20")
@@ -84,6 +86,18 @@ def test_without_the_flag_no_code_runs(folder, script):
     assert result.returncode == 2
     assert "give --model=mine:build" in result.stderr
     assert not (folder / "imported").exists()
+
+
+def test_weights_follow_from_the_seed(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+
+    def kernel(seed):
+        config = Config(model="mine:build", encoding_dim=3, seed=seed)
+        return build_model(config, (8, 8, 1)).model.get_weights()[0]
+
+    np.testing.assert_array_equal(kernel(1), kernel(1))
+    assert (kernel(1) != kernel(2)).any()
 
 
 def test_another_model_is_refused(folder):

@@ -57,7 +57,7 @@ def test_a_run_of_release_0_1_0_ends_with_its_weights(run):
             assert np.linalg.norm(found[name] - array) <= 1e-4 * moved, name
     ours = lines(run.metrics_jsonl)
     theirs = lines(RELEASE / "metrics-at-step-60.jsonl")
-    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
+    assert [list(line) for line in ours] == [list(line) for line in theirs]
     for mine, right in zip(ours, theirs, strict=True):
         assert mine.pop("split") == right.pop("split")
         assert mine == pytest.approx(right, rel=1e-4)
