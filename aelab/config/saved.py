@@ -23,7 +23,7 @@ def check_format(found: Any, path: str) -> None:
     """
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise UsageError(
-            f"{path} has the format {found!r}, which is not a positive integer"
+            f"{path} has format {found!r}, which is not a positive integer"
         )
     if found > FORMAT:
         raise FormatError(
