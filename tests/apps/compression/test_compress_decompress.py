@@ -83,7 +83,9 @@ def test_pictures_and_idx_files_share_blocks(tmp_path, codec_run, monkeypatch):
     _, done = round_trip(codec_run, paths, tmp_path / "x")
     names = [os.path.basename(path) for path in done.files]
     assert names == ["first", "between.png", "last"]
-    expected = decoded(codec_run, images)[..., 0]
+    # Block by block, as rounding may depend on the number of images.
+    blocks = [decoded(codec_run, images[n : n + 7]) for n in range(0, 33, 7)]
+    expected = np.concatenate(blocks)[..., 0]
     np.testing.assert_array_equal(read_idx(done.files[0], 3), expected[:10])
     np.testing.assert_array_equal(np.asarray(Image.open(done.files[1])), expected[10])
     np.testing.assert_array_equal(read_idx(done.files[2], 3), expected[11:])
