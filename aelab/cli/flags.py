@@ -31,16 +31,6 @@ class _Parser(flags.ArgumentParser[Any]):
         return self._function(self._name, argument) if is_text else argument
 
 
-def _parse_field(name: str, text: str) -> Any:
-    """The value of a field of `Config`, with the field's own error message."""
-    if field_type(name) is not bool:
-        return parse_field(name, text)
-    try:
-        return flags.BooleanParser().parse(text)
-    except ValueError:
-        raise UsageError(f"--{name} must be true or false, not {text!r}") from None
-
-
 def _parse_levels(name: str, text: str) -> tuple[float, ...]:
     """Comma-separated numbers above 0, or none for an empty text."""
     try:
@@ -134,7 +124,7 @@ class CommandLine:
         for name, field in FIELDS.items():
             help, choices = field.metadata["help"], field.metadata["choices"]
             is_switch = field_type(name) is bool
-            self._define(name, field.default, help, _parse_field, is_switch)
+            self._define(name, field.default, help, parse_field, is_switch)
             if choices:
                 several = ", or several joined by commas" * field.metadata["is_list"]
                 help += f" One of: {', '.join(map(str, choices))}{several}."

@@ -4,12 +4,12 @@ The standard library only, so that `--help` and a bad flag are answered at once.
 """
 
 import dataclasses
-import math
 import re
 from dataclasses import dataclass
 
 from aelab.config import fields
 from aelab.config.fields import field
+from aelab.config.optimizer_args import parse as parse_optimizer_args
 from aelab.config.registry import (
     CORRUPTIONS,
     LOSSES,
@@ -346,52 +346,13 @@ class Config:
         """`optimizer_args` as keyword arguments of the optimizer.
 
         Raises:
-          UsageError: it is not a list of `name=value` with numbers, true or false; a
-            name is given twice; or the loop itself sets that argument.
+          UsageError: see `aelab.config.optimizer_args`.
         """
-        arguments: dict[str, bool | float] = {}
-        for pair in self.optimizer_args.split(",") if self.optimizer_args else ():
-            name, equals, text = pair.partition("=")
-            reason = _RESERVED.get(name)
-            if name in FIELDS and not self._unused(FIELDS[name]):
-                reason = f"use --{name}"
-            if reason:
-                raise UsageError(f"--optimizer_args must not set {name}: {reason}")
-            if name in arguments:
-                raise UsageError(f"--optimizer_args sets {name} twice")
-            try:
-                if not equals or not name.isidentifier():
-                    raise ValueError
-                arguments[name] = _number_or_boolean(text)
-            except ValueError:
-                raise UsageError(
-                    "--optimizer_args must be name=value with commas between them, "
-                    "each value a number, true or false, for example "
-                    f"beta_1=0.9,epsilon=1e-6; not {pair!r}"
-                ) from None
-        return arguments
 
+        def has_flag(name: str) -> bool:
+            return name in FIELDS and not self._unused(FIELDS[name])
 
-# Arguments of Keras' optimizers that would bypass the loop, and what to use instead.
-_RESERVED = {
-    "clipnorm": "use --gradient_clip_norm",
-    "clipvalue": "use --gradient_clip_norm",
-    "global_clipnorm": "use --gradient_clip_norm",
-    "gradient_accumulation_steps": "use a larger --batch_size",
-    "loss_scale_factor": "--precision=mixed_float16 scales the loss",
-    "name": "it has no effect",
-    "use_ema": "aelab does not average weights",
-}
-
-
-def _number_or_boolean(text: str) -> bool | float:
-    """A finite number, true or false; raises ValueError for anything else."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError
-    return int(text) if re.fullmatch("[+-]?[0-9]+", text) else number
+        return parse_optimizer_args(self.optimizer_args, has_flag)
 
 
 FIELDS = {each.name: each for each in dataclasses.fields(Config)}

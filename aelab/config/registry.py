@@ -33,6 +33,9 @@ MODELS = {
     "codec": "aelab.models.codec:build_codec",
 }
 
+# Models that were measured to train faster with XLA in float16 on a CPU (BUILD.md).
+XLA_FOR_FLOAT16 = ("dense", "conv", "unet")
+
 SOURCES = {
     "synthetic": SourceEntry("aelab.data.sources:open_synthetic"),
     "fashion_mnist": SourceEntry("aelab.data.sources:open_fashion_mnist"),
@@ -64,8 +67,8 @@ LOSSES = {
     "log_mse": "aelab.training.losses:log_mse",
 }
 
-# `(forward, config) -> float32 [n]`, by the field that holds its weight. A penalty of
-# weight 0 is not computed.
+# `(result, config) -> float32 [n]`, where `result` is the batch's `Forward`; by the
+# field that holds its weight. A penalty of weight 0 is not computed.
 PENALTIES = {
     "l1_activity": "aelab.training.losses:l1_norm",
 }
@@ -95,7 +98,7 @@ OPTIMIZERS = {
 }
 
 
-@functools.cache  # also keeps AutoGraph from converting it
+@functools.cache
 def load(target: str, flag: str) -> Callable[..., Any]:
     """The function that `target`, `"module:function"`, names.
 

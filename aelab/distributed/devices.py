@@ -7,15 +7,13 @@ from typing import Any
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.config.registry import XLA_FOR_FLOAT16
 from aelab.distributed.blocks import num_blocks
 from aelab.distributed.cluster import Cluster
 from aelab.distributed.workers import WorkerGroup
 from aelab.errors import UsageError
 from aelab.system.signals import default_signal_handling
 from aelab.system.startup import buffered_stderr
-
-# Where XLA was measured to be faster (BUILD.md): (kind of device, precision).
-_XLA_HELPS = {("CPU", "mixed_float16")}
 
 
 def _single(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
@@ -108,7 +106,8 @@ class Distribution(WorkerGroup):
         """
         super().__init__(STRATEGIES[config.strategy](config, cluster), cluster)
         self._config = config
-        helps = (self._kind, config.precision) in _XLA_HELPS
+        is_float16 = (self._kind, config.precision) == ("CPU", "mixed_float16")
+        helps = is_float16 and config.model in XLA_FOR_FLOAT16
         self.use_xla = {"auto": helps, "true": True, "false": False}[config.jit_compile]
         replicas = self.strategy.num_replicas_in_sync
         if config.batch_size % replicas:

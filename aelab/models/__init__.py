@@ -8,6 +8,8 @@ The names are in `aelab.config.registry.MODELS`.
 
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -32,8 +34,8 @@ def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
         if the model's `size_multiple` is not 0.
 
     Raises:
-      UsageError: the model can't take images of this shape, or `--model` names a
-        function that does not exist or returns something else.
+      UsageError: the model can't take images of this shape; or `--model` names a
+        function that does not exist or returns something that aelab can't train.
     """
     name = config.model
     if is_function(name) and os.getcwd() not in sys.path:
@@ -52,4 +54,37 @@ def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
             f"--model={name} must return an aelab.models.Autoencoder, not a "
             f"{type(autoencoder).__name__}"
         )
+    if is_function(name):
+        _check_layers(autoencoder, f"--model={name}")
     return autoencoder
+
+
+def _check_layers(autoencoder: Autoencoder, flag: str) -> None:
+    """Raises UsageError for layers that the training loop can't do justice to.
+
+    State that a forward pass changes would depend on the number of replicas and blocks,
+    and a skipped step would change it. Losses that layers add would be left out.
+    """
+    for layer in _layers(autoencoder.model):
+        if layer.trainable and layer.non_trainable_variables:
+            raise UsageError(
+                f"{flag}: the layer {layer.name} ({type(layer).__name__}) has state "
+                "that training changes outside of the gradient: for normalization use "
+                "GroupNormalization or LayerNormalization, for noise the autoencoder's "
+                "bottleneck with dither"
+            )
+        if layer.losses or getattr(layer, "activity_regularizer", None):
+            raise UsageError(
+                f"{flag}: the layer {layer.name} has a regularizer, which training "
+                "would leave out: use --l1_activity, --optimizer_args=weight_decay=... "
+                "or a penalty of your own"
+            )
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """The innermost layers of a model."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
+        else:
+            yield layer

@@ -25,7 +25,11 @@ _COUNT = re.compile(r"_\d+(?=[_/]|$)")
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Keras' names without the counts of the process; equal ones are numbered."""
+    """Keras' names without their counts, which depend on the process.
+
+    Equal names are numbered in the order of the layers. So `block_1` and `block_2`
+    become `block` and `block#2`.
+    """
     seen: Counter[str] = Counter()
     unique = []
     for name in (_COUNT.sub("", name) for name in names):

@@ -18,7 +18,7 @@ from tensorboard.plugins.image import metadata as image_summary
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.util import tensor_util
 
-from aelab.config import Config
+from aelab.config import Config, to_text
 from aelab.metric_info import METRICS
 from aelab.runs.directory import SPLITS, RunDirectory
 from aelab.summaries.events import EventFile
@@ -74,7 +74,8 @@ class Summaries:
         differ between runs and lists those first. A row is named after the folder, so
         two runs of one configuration are two rows.
         """
-        rows = "\n".join(f"| {name} | {v} |" for name, v in asdict(config).items())
+        fields = asdict(config)
+        rows = "\n".join(f"| {name} | {to_text(v)} |" for name, v in fields.items())
         spec = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "images")
         graph = tf.function(model.call, autograph=False).get_concrete_function(spec)
 
@@ -84,7 +85,6 @@ class Summaries:
             tf.summary.graph(graph.graph)
 
         self._events["train"].write(0, summaries)
-        fields = asdict(config)
         self._events["eval"].write(0, lambda: hparams.hparams(fields, trial_id=""))
 
     def scalars(

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.config.optimizer_args import RESERVED
 from aelab.config.registry import OPTIMIZERS, load
 from aelab.errors import UsageError
 from aelab.training.schedules import LearningRate
@@ -15,22 +16,22 @@ from aelab.training.schedules import LearningRate
 def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
     """Builds the Keras optimizer that `config` names.
 
-    Everything has Keras' default except the learning rate, the weight decay and
+    Keras' defaults apply, except for the learning rate, AdamW's weight decay and
     `optimizer_args`.
 
     Args:
       config: the optimizer and its arguments.
       total_steps: length of the run, for the schedule.
-      step: int64 variable, the step of the run. Keras does not count skipped steps in
-        its own number of updates, which Adam's bias correction needs; the learning rate
-        follows the run.
+      step: int64 variable, the step of the run, which the learning rate follows.
+        Keras' own `iterations` counts only the updates, which is what Adam's bias
+        correction needs.
 
     Returns:
       An optimizer whose `apply` takes gradients that are summed over replicas.
 
     Raises:
-      UsageError: the optimizer has no such argument, refuses its value, or is broken in
-        the installed Keras.
+      UsageError: the optimizer does not have an argument, refuses its value, or is
+        broken in the installed Keras.
     """
     if config.optimizer == "muon" and keras.__version__.startswith("3.12."):
         raise UsageError(
@@ -39,7 +40,7 @@ def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
         )
     build = load(OPTIMIZERS[config.optimizer], f"--optimizer={config.optimizer}")
     arguments = config.optimizer_arguments()
-    _check_names(config.optimizer, build, arguments)
+    _check(config.optimizer, build, arguments)
     if config.optimizer == "adamw":  # Loshchilov and Hutter 2019
         arguments["weight_decay"] = config.weight_decay
     rate = LearningRate(config, total_steps)
@@ -49,17 +50,33 @@ def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
         raise UsageError(f"--optimizer_args={config.optimizer_args}: {error}") from None
     # Keras would sum the gradients over replicas a second time. The loop needs their
     # global norm before the update, which Keras does not expose, so it sums itself.
-    # (Muon and Nadam still average values that are equal on all replicas.)
+    # `list` takes the (gradient, variable) pairs and returns them unchanged. (Muon and
+    # Nadam still average values that are equal on all replicas, which changes nothing.)
     optimizer._all_reduce_sum_gradients = list
     return optimizer
 
 
-def _check_names(optimizer: str, build: Any, arguments: dict[str, Any]) -> None:
-    """Raises UsageError if the optimizer's class has no argument of a given name."""
+def _check(optimizer: str, build: Any, arguments: dict[str, Any]) -> None:
+    """Raises UsageError for an argument that the class does not take as given."""
     parameters = inspect.signature(build).parameters
-    known = [n for n in parameters if n not in ("learning_rate", "kwargs", "self")]
-    if unknown := [name for name in arguments if name not in known]:
-        raise UsageError(
-            f"--optimizer_args: {unknown[0]} is not an argument of --optimizer="
-            f"{optimizer}, which has {', '.join(known)}"
-        )
+    kinds = {name: _kind(each.default) for name, each in parameters.items()}
+    ours = {"learning_rate", *RESERVED}
+    known = [name for name, kind in kinds.items() if kind and name not in ours]
+    for name, value in arguments.items():
+        if name not in known:
+            raise UsageError(
+                f"--optimizer_args: {name} is not an argument of --optimizer="
+                f"{optimizer} that can be set here; these are {', '.join(known)}"
+            )
+        if isinstance(value, bool) != (kinds[name] == "true or false"):
+            raise UsageError(
+                f"--optimizer_args: {name} of --optimizer={optimizer} must be "
+                f"{kinds[name]}, not {str(value).lower()}"
+            )
+
+
+def _kind(default: Any) -> str:
+    """What a command line can give for an argument with this default, "" if nothing."""
+    if isinstance(default, bool):
+        return "true or false"
+    return "a number" if default is None or isinstance(default, int | float) else ""

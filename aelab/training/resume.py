@@ -62,6 +62,8 @@ def _restore_best(state: TrainState, run: RunDirectory) -> None:
     for path in (best, copy):
         try:
             arrays = checkpoints.load(path)
+        except FormatError:
+            raise
         except (UsageError, FileNotFoundError) as error:
             reason = str(error)
             continue

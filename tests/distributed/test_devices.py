@@ -76,14 +76,16 @@ def test_a_batch_that_cannot_be_cut_evenly_is_refused(batch_size, sizes):
 
 
 @pytest.mark.parametrize("precision", FIELDS["precision"].metadata["choices"])
-def test_xla_is_used_if_requested_or_known_to_help(precision):
+@pytest.mark.parametrize("model", [*sorted(MODELS), "my.module:build"])
+def test_xla_is_used_if_requested_or_known_to_help(model, precision):
     def use_xla(choice):
-        config = Config(precision=precision, jit_compile=choice)
+        config = Config(model=model, precision=precision, jit_compile=choice)
         return Distribution(config).use_xla
 
     assert use_xla("true")
     assert not use_xla("false")
-    assert use_xla("auto") == (precision == "mixed_float16")
+    helps = precision == "mixed_float16" and model in ("dense", "conv", "unet")
+    assert use_xla("auto") == helps
 
 
 def test_virtual_cpus_from_the_command_line(tmp_path):

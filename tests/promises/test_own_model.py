@@ -11,6 +11,7 @@ from PIL import Image
 
 from aelab.cli import exit_code
 from aelab.config import Config
+from aelab.errors import UsageError
 from aelab.models import build_model
 
 MODEL = "--model=mine:build"
@@ -98,6 +99,40 @@ def test_weights_follow_from_the_seed(folder, monkeypatch):
 
     np.testing.assert_array_equal(kernel(1), kernel(1))
     assert (kernel(1) != kernel(2)).any()
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("BatchNormalization()", "batch_norm.* has state .*GroupNormalization"),
+        ("Dropout(0.5)", "dropout.* has state .*dither"),
+        ("Conv2D(1, 1, kernel_regularizer='l2')", "conv2d.* has a regularizer"),
+        ("Conv2D(1, 1, activity_regularizer='l1')", "conv2d.* has a regularizer"),
+    ],
+)
+def test_layers_that_the_loop_would_get_wrong_are_refused(layer, words, build_with):
+    with pytest.raises(UsageError, match=f"--model=module.*:build: .*{words}"):
+        build_with(layer)
+
+
+def test_a_frozen_normalization_is_accepted(build_with):
+    assert build_with("BatchNormalization(trainable=False)")
+
+
+@pytest.fixture
+def build_with(tmp_path, monkeypatch):
+    """Builds the model with one more layer in its encoder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = f"module_{tmp_path.name}"  # Python imports a name only once
+
+    def build(layer):
+        images = "keras.Input(image_shape), "
+        code = CODE.replace(images, f"{images}keras.layers.{layer}, ")
+        (tmp_path / f"{module}.py").write_text(code)
+        return build_model(Config(model=f"{module}:build"), (8, 8, 1))
+
+    return build
 
 
 def test_another_model_is_refused(folder):

@@ -86,7 +86,9 @@ def test_arguments_reach_the_optimizer():
     ("optimizer", "arguments", "words"),
     [
         ("sgd", "beta_1=0.9", "beta_1 is not an argument of --optimizer=sgd"),
-        ("adam", "beta1=0.9", "which has .*beta_1"),
+        ("adam", "beta1=0.9", "these are beta_1, beta_2, epsilon, amsgrad, weight_"),
+        ("adam", "weight_decay=true", "must be a number, not true"),
+        ("sgd", "nesterov=7", "must be true or false, not 7"),
         ("sgd", "momentum=7", "--optimizer_args=momentum=7: .*momentum"),
     ],
 )
