@@ -12,7 +12,7 @@ class MetricInfo(NamedTuple):
     """How a metric is computed and shown.
 
     Attributes:
-      title: its name for people.
+      title: its display name.
       description: one sentence, for TensorBoard.
       unit: of its values, for example "dB"; "" for none.
       digits: a format specification for its values.
@@ -91,7 +91,7 @@ METRICS = {
     ),
     "skipped_steps": MetricInfo(
         "Skipped steps",
-        "Steps skipped so far because a float16 gradient was not finite.",
+        "Steps skipped so far because a loss or gradient in float16 was not finite.",
         digits=".0f",
     ),
     "images_per_second": MetricInfo(

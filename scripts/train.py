@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from aelab.cli import CommandLine, run
 from aelab.distributed.blocks import threads_per_op
+from aelab.distributed.cluster import check_is_alone
 from aelab.errors import UsageError
-from aelab.runs.directory import RunDirectory
+from aelab.runs.directory import RunDirectory, check_model
 from aelab.system import startup
 
 
@@ -26,13 +27,16 @@ def main(argv: Sequence[str]) -> None:
     base = None
     if directory.has_config():
         base = directory.read_config()
-        directory.check_model(values.model if values["model"].present else "")
+        given = values.model if values["model"].present else ""
+        check_model(base.model, given, f"--run_dir={values.run_dir}")
         is_given = {name: values[name].present for name in ("epochs", "train_steps")}
         if base.train_steps and is_given == {"epochs": True, "train_steps": False}:
             raise UsageError(
                 f"--epochs={values.epochs} has no effect on this run, which counts "
                 f"steps: give --train_steps, which is {base.train_steps}"
             )
+    elif not values["strategy"].present:
+        check_is_alone()
     config = command_line.config(base)
 
     # Workers must connect before TensorFlow initializes its devices.

@@ -29,8 +29,7 @@ def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:
 def sum_over_blocks(function: Callable[[Any], Any], blocks: int, batch: Any) -> Any:
     """Applies `function` to each of several blocks of rows and sums the results.
 
-    The blocks do not depend on each other, so TensorFlow computes as many at a time as
-    there are cores.
+    The blocks do not depend on each other, so TensorFlow can compute them in parallel.
 
     Args:
       function: takes a batch of some of the rows and returns a nest of sums over rows.

@@ -85,7 +85,7 @@ def save(folder: str, step: int, arrays: dict[str, np.ndarray], keep: int = 1) -
     for name, array in arrays.items():
         is_metric = name.startswith(("progress/", "totals/"))
         if not is_metric and not np.isfinite(array).all():
-            raise TrainingError(f"{name} is not finite at step {step}")
+            raise TrainingError(f"{name} is not finite")
     content = io.BytesIO()
     np.savez(content, format=np.int64(FORMAT), **arrays)  # type: ignore[arg-type]
     path = path_of(folder, step)

@@ -92,20 +92,20 @@ def build_train_loop(
         )
         return is_good
 
-    # AutoGraph reads source code, which does not work with Python 3.13.
+    # AutoGraph, which reads source code, fails with Python 3.13.
     compiled: TrainLoop = tf.function(train_loop, autograph=False)
     return compiled
 
 
 def _next_batch(batches: Iterator[Batch], state: TrainState) -> Batch:
-    """The next batch; adds the time until it is there to `state.seconds_waited`."""
+    """The next batch; adds the time spent waiting to `state.seconds_waited`."""
     started = tf.timestamp()
     with tf.control_dependencies([started]):
         batch = next(batches)
     local = tf.nest.flatten(
         [state.strategy.experimental_local_results(part) for part in batch]
     )
-    with tf.control_dependencies([part for part in local if part is not None]):
+    with tf.control_dependencies(local):
         state.seconds_waited.assign_add(tf.timestamp() - started)
     return batch
 

@@ -9,12 +9,14 @@ class LossScale:
     """The factor on the loss that keeps float16 gradients from vanishing.
 
     Dynamic loss scaling (Micikevicius et al. 2018) for `mixed_float16`. A step whose
-    gradient is not finite is skipped and halves the scale. 2,000 steps without such a
-    step double it. With another precision the scale is 1, and such a step ends the run.
+    loss or gradient is not finite is skipped and halves the scale, or ends the run if
+    the scale is 1 already. 2,000 steps without such a step double it. With another
+    precision the scale is always 1.
 
     Attributes:
       scale: float32 scalar variable.
-      good_steps: int64 scalar variable, steps since the last change of the scale.
+      good_steps: int64 scalar variable, finite steps since the last skipped
+        step or the last doubling.
       skipped_steps: int64 scalar variable, the number of skipped steps.
     """
 

@@ -25,7 +25,7 @@ def mse(clean: tf.Tensor, output: tf.Tensor, config: Config) -> tf.Tensor:
 def log_mse(clean: tf.Tensor, output: tf.Tensor, config: Config) -> tf.Tensor:
     """Natural logarithm of the mean squared error, at least ln 1e-10.
 
-    Equal to the negative PSNR up to a factor, so easy and hard images gain equally.
+    Equal to the negative PSNR up to a factor. Easy and hard images count equally.
     """
     return tf.math.log(tf.maximum(metrics.mse(clean, output), metrics.MIN_MSE))
 

@@ -1,20 +1,25 @@
-"""What a run says about itself at its start, when it resumes and at its end."""
+"""Messages of a run: at its start, when it resumes, when it fails and at its end."""
 
+import contextlib
+import json
 import os
 import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-from aelab.config import Config
+import tensorflow as tf
+
 from aelab.config.registry import PENALTIES
 from aelab.data.corruptions import describe
-from aelab.data.sources import Splits
+from aelab.data.pipeline import image_error
 from aelab.distributed.devices import Distribution
+from aelab.errors import TrainingError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
+from aelab.system.files import write_bytes
 from aelab.training.plan import Plan
-from aelab.training.state import TrainState
+from aelab.training.state import Run, TrainState
 
 _COMPARED = ("tensorflow", "keras")
 
@@ -61,16 +66,10 @@ def version_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     )
 
 
-def announce(
-    config: Config,
-    plan: Plan,
-    splits: Splits,
-    state: TrainState,
-    distribution: Distribution,
-    status: str,
-) -> None:
+def announce(run: Run, status: str) -> None:
     """Prints a summary of the run."""
-    state.autoencoder.model.summary(expand_nested=True, line_length=80)
+    config, plan, splits = run.config, run.plan, run.splits
+    run.state.autoencoder.model.summary(expand_nested=True, line_length=80)
     shape = " x ".join(map(str, splits.train.image_shape))
     weights = {name: getattr(config, name) for name in (*PENALTIES, "rate_weight")}
     penalties = "".join(f" + {w:g} {name}" for name, w in weights.items() if w)
@@ -81,9 +80,56 @@ Task       corruption {describe(config)}; loss {config.loss}{penalties}, \
 {config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
 Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
 {plan.epoch(plan.total_steps):.2f} epochs
-Devices    {distribution.line()}
+Devices    {run.distribution.line()}
 {status}""")
     sys.stdout.flush()
+
+
+def failure(run: Run, step: int, what: str, detail: str = "") -> TrainingError:
+    """The error of a run that fails at `step`; names the step and what is on disk."""
+    return TrainingError(
+        f"{what} at step {step} (epoch {run.plan.epoch(step):.2f}){detail}. "
+        + last_checkpoint_sentence(run.directory, run.distribution)
+    )
+
+
+def failure_on_images(
+    run: Run, step: int, what: str, split: str, indices: list[int]
+) -> TrainingError:
+    """The error if `what` is not finite; `not_finite.json` gets the images' indices."""
+    path, detail = run.directory.not_finite_json, f"; the batch's images are {indices}"
+    content = {"step": step, "split": split, "image_indices": indices}
+    if run.distribution.is_chief:
+        with contextlib.suppress(OSError):
+            write_bytes(path, json.dumps(content).encode() + b"\n")
+            detail = f"; {path} has the indices of the batch's images"
+    return failure(run, step, f"{what} is not finite", detail)
+
+
+# Raised in a worker whose peer died, and TensorFlow's message then.
+_PEER_ERRORS = (
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
+    tf.errors.DeadlineExceededError,
+)
+_ABORTED = "Collective ops is aborted by: "
+
+
+def reason(error: Exception, distribution: Distribution) -> str:
+    """The cause of an OSError or an error of TensorFlow, in a sentence."""
+    message = str(getattr(error, "message", error))
+    if isinstance(error, tf.errors.OpError) and (cause := image_error(error)):
+        return cause
+    if isinstance(error, OSError) or distribution.workers == 1:
+        return message
+    detail = (message.partition(_ABORTED)[2] or message).strip().partition("\n")[0]
+    if "group" in detail and "size" in detail:
+        return f"the workers must have the same number and kind of devices ({detail})"
+    if not isinstance(error, _PEER_ERRORS):
+        return message
+    return (
+        f"another worker is gone or can't be reached ({detail.rstrip(':')}); see its "
+        "output, and start all workers again with the same commands"
+    )
 
 
 def print_results(run: RunDirectory, best_step: int) -> None:

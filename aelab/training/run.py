@@ -6,7 +6,6 @@ import os
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import image_error
 from aelab.data.sources import load_splits
 from aelab.distributed.cluster import find_cluster
 from aelab.distributed.devices import Distribution
@@ -20,8 +19,8 @@ from aelab.system.signals import StopRequest
 from aelab.training import messages
 from aelab.training.plan import build_plan
 from aelab.training.resume import restore
-from aelab.training.state import TrainState
-from aelab.training.trainer import Run, Trainer
+from aelab.training.state import Run, TrainState
+from aelab.training.trainer import Trainer
 
 
 def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
@@ -56,7 +55,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
             # Not from the training loop: this is the workers' start-up handshake.
             if distribution.workers == 1:
                 raise
-            reason = _reason(error, distribution)
+            reason = messages.reason(error, distribution)
             sentence = messages.last_checkpoint_sentence(directory, distribution)
             raise TrainingError(f"{reason}. {sentence}") from None
 
@@ -95,8 +94,9 @@ def _prepare(
             before, now = directory.read_versions(), package_versions()
             status += messages.version_change(before, now)
         directory.write(config, splits.describe(), machine)
-    messages.announce(config, plan, splits, state, distribution, status)
-    return Run(config, directory, distribution, splits, plan, state)
+    run = Run(config, directory, distribution, splits, plan, state)
+    messages.announce(run, status)
+    return run
 
 
 def _train(run: Run) -> dict[str, float]:
@@ -118,38 +118,9 @@ def _train(run: Run) -> dict[str, float]:
             # A worker that exits early looks dead to the others.
             distribution.barrier()
     except (OSError, tf.errors.OpError) as error:
-        step, reason = int(run.state.step), _reason(error, distribution)
-        raise TrainingError(
-            f"training failed at step {step} (epoch {run.plan.epoch(step):.2f}): "
-            f"{reason}. "
-            + messages.last_checkpoint_sentence(run.directory, distribution)
-        ) from None
+        cause = f": {messages.reason(error, distribution)}"
+        step = int(run.state.step)
+        raise messages.failure(run, step, "training failed", cause) from None
     if distribution.is_chief:
         messages.print_results(run.directory, run.state.progress.best_step)
     return metrics
-
-
-# Raised in a worker whose peer died, and TensorFlow's message then.
-_PEER_ERRORS = (
-    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
-    tf.errors.DeadlineExceededError,
-)
-_ABORTED = "Collective ops is aborted by: "
-
-
-def _reason(error: Exception, distribution: Distribution) -> str:
-    """The cause of a failure, in a sentence."""
-    if isinstance(error, tf.errors.OpError) and (reason := image_error(error)):
-        return reason
-    if isinstance(error, OSError) or distribution.workers == 1:
-        return str(getattr(error, "message", error))
-    message = str(getattr(error, "message", error))
-    detail = (message.partition(_ABORTED)[2] or message).strip().partition("\n")[0]
-    if "group" in detail and "size" in detail:
-        return f"the workers must have the same number and kind of devices ({detail})"
-    if not isinstance(error, _PEER_ERRORS):
-        return message
-    return (
-        f"another worker is gone or can't be reached ({detail.rstrip(':')}); see its "
-        "output, and start all workers again with the same commands"
-    )

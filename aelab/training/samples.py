@@ -14,12 +14,16 @@ import numpy as np
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.config.registry import PANELS, load
 from aelab.data.pipeline import make_eval_dataset
 from aelab.data.pixels import to_bytes
 from aelab.data.sources import Source
 from aelab.models import Autoencoder
 from aelab.summaries.panels import num_columns
+from aelab.summaries.summaries import Summaries
+from aelab.system.console import warn
 from aelab.training.objective import encode, flat_code, forward
+from aelab.training.state import Run, TrainState
 
 _MAX_CODES = 1000
 _MAX_CODE_SIZE = 512  # numbers; the projector computes in the browser
@@ -52,29 +56,48 @@ class Sampler:
         few = dataclasses.replace(config, batch_size=columns)
         corrupted, clean, _ = next(iter(make_eval_dataset(source, few)))
         self._corrupted, self._clean = corrupted, clean.numpy()
-        self._forward = tf.function(
-            lambda images: forward(autoencoder, images, training=False)[1:3],
-            autograph=False,
-        )
+
+        @tf.function(autograph=False)
+        def code_and_output(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            result = forward(autoencoder, images, training=False)
+            return flat_code(result.code), result.output
+
+        self._code_and_output = code_and_output
 
     def __call__(self) -> Sample:
         """The sample with the model's present weights."""
-        code, output = self._forward(self._corrupted)
-        return Sample(
-            self._clean,
-            self._corrupted.numpy(),
-            output.numpy(),
-            flat_code(code).numpy(),
-        )
+        code, output = self._code_and_output(self._corrupted)
+        corrupted = self._corrupted.numpy()
+        return Sample(self._clean, corrupted, output.numpy(), code.numpy())
 
 
 def reconstructions(sample: Sample) -> dict[str, np.ndarray]:
     """Rows from the top: clean, corrupted (the model's input), output."""
-    return {
-        "clean": sample.clean,
-        "corrupted": sample.corrupted,
-        "output": sample.output,
-    }
+    return {name: getattr(sample, name) for name in ("clean", "corrupted", "output")}
+
+
+def write_sample(
+    summaries: Summaries, sample: Sample, state: TrainState, step: int
+) -> None:
+    """Writes the picture panels, and the histograms of weights and codes."""
+    for tag, target in PANELS.items():
+        panel = load(target, tag)
+        description = (panel.__doc__ or tag).partition("\n")[0]
+        summaries.image(tag, panel(sample), description, step)
+    variables = state.autoencoder.named_variables().items()
+    weights = {name: variable.numpy() for name, variable in variables}
+    summaries.histograms(step, weights, sample.code)
+
+
+def write_codes(summaries: Summaries, run: Run) -> None:
+    """Writes the codes for TensorBoard's projector, if they are small enough."""
+    try:
+        codes = first_codes(run.state.autoencoder, run.splits.eval, run.config)
+    except (OSError, tf.errors.OpError) as error:  # the run is complete without them
+        warn(f"can't compute codes for the projector: {error}")
+        return
+    if codes:
+        summaries.projector(codes.codes, codes.thumbnails, codes.labels)
 
 
 class Codes(NamedTuple):

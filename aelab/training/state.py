@@ -1,4 +1,4 @@
-"""The state of a run, as saved in checkpoints."""
+"""A run, and its state as saved in checkpoints."""
 
 import dataclasses
 import math
@@ -9,11 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.data.sources import Splits
+from aelab.distributed.devices import Distribution
 from aelab.metric_info import METRICS
 from aelab.metrics import Sum
 from aelab.models import build_model, unique_names
+from aelab.runs.directory import RunDirectory
 from aelab.training.loss_scale import LossScale
 from aelab.training.optimizers import build_optimizer
+from aelab.training.plan import Plan
 
 
 @dataclasses.dataclass
@@ -25,8 +29,8 @@ class Progress:
       evaluated_step: step of the last evaluation.
       best_loss: lowest evaluation loss so far.
       best_step: its step, which is the step of the best checkpoint.
-      reference_loss: the loss that early stopping expects to be improved by
-        `min_delta`.
+      reference_loss: the loss that the next evaluation must beat by `min_delta`, or
+        early stopping begins to wait.
       reference_step: its step.
     """
 
@@ -60,8 +64,8 @@ class TrainState:
         last log entry.
       progress: the memory of the outer loop.
       seconds_waited: float64 scalar variable, how long the loop has waited for batches;
-        not part of the arrays.
-      strategy: its replicas hold the model and the optimizer; not part of the arrays.
+        not saved in checkpoints.
+      strategy: its replicas hold the model and the optimizer.
     """
 
     def __init__(
@@ -89,8 +93,8 @@ class TrainState:
             self.seconds_waited = tf.Variable(0.0, dtype=tf.float64)
         self.progress = Progress()
 
-    def count_step(self, sums: Mapping[str, Sum], finite: tf.Tensor) -> tf.Tensor:
-        """Counts a step; adds its sums if it is finite.
+    def finish_step(self, sums: Mapping[str, Sum], finite: tf.Tensor) -> tf.Tensor:
+        """Counts a step, adds its sums if it is finite, and updates the loss scale.
 
         Returns:
           bool scalar, whether training may continue.
@@ -151,7 +155,7 @@ class TrainState:
     def _with_slot_names(
         self, arrays: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Names the optimizer's arrays, which format 1 has by their position."""
+        """Names the optimizer's arrays, which format 1 saved by position."""
         names = {f"optimizer/{n:03}": name for n, name in enumerate(self._slots())}
         return {
             f"optimizer/{names[name]}" if name in names else name: array
@@ -162,7 +166,19 @@ class TrainState:
 def _without_other_totals(
     own: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """`arrays` with the totals that `own` has: new ones are 0, others are left out."""
+    """`arrays` with the totals of `own`: missing ones are 0, unknown ones dropped."""
     zeros = {n: np.zeros_like(a) for n, a in own.items() if n.startswith("totals/")}
     known = {n: a for n, a in arrays.items() if n in own or n[:7] != "totals/"}
     return zeros | known
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that a run consists of; training changes only `state`."""
+
+    config: Config
+    directory: RunDirectory
+    distribution: Distribution
+    splits: Splits
+    plan: Plan
+    state: TrainState

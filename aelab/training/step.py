@@ -1,6 +1,6 @@
 """One update of the weights, from top to bottom: start reading here.
 
-The step knows nothing but its batch: no logging, no intervals, no Python side effects.
+The step computes on tensors only: logging, intervals and files are not its business.
 `loops.py` has the compiled loop around it, `trainer.py` what happens between calls.
 """
 
@@ -23,17 +23,18 @@ Gradient = list[tf.Tensor]
 
 
 def loss_gradient(
-    state: TrainState, config: Config, batch: Batch
+    state: TrainState, config: Config, rows: Batch
 ) -> tuple[Gradient, dict[str, Sum]]:
-    """The share of a batch in the gradient of the loss, and its sums of metrics."""
+    """What these rows of the global batch add to its gradient, and sums of metrics."""
     model = state.autoencoder
     with tf.GradientTape() as tape:
-        result = forward(model, batch.corrupted, training=True, dither=batch.dither)
-        metrics = batch_metrics(config, batch.clean, result, training=True)
-        loss = tf.reduce_sum(metrics["loss"]) / config.batch_size
+        result = forward(model, rows.corrupted, training=True, dither=rows.dither)
+        per_image = batch_metrics(config, rows.clean, result, training=True)
+        # By the size of the global batch, so that blocks and replicas add up to a mean.
+        loss = tf.reduce_sum(per_image["loss"]) / config.batch_size
         scaled_loss = state.loss_scale.scaled(loss)
     gradient = tape.gradient(scaled_loss, model.trainable_variables)
-    return gradient, sum_over_images(metrics)
+    return gradient, sum_over_images(per_image)
 
 
 def train_step(
@@ -41,15 +42,15 @@ def train_step(
 ) -> tf.Tensor:
     """Updates the weights once, on all replicas, and counts the step.
 
-    A step whose loss or gradient is not finite changes neither weights nor sums.
+    If the loss or the gradient is not finite, weights, optimizer and sums of metrics
+    stay as they are.
 
     Args:
       state: changed in place.
-      config: the loss, the global batch size, and the norm to clip the gradient to.
+      config: the loss, the global batch size and the maximum norm of the gradient.
       batch: the rows of each replica.
-      blocks: number of blocks that each replica splits its rows into, to run in
-        parallel.
-      use_xla: whether XLA compiles the computation of the gradient.
+      blocks: number of blocks that each replica splits its rows into.
+      use_xla: whether XLA compiles the gradient, if it does not compile the whole step.
 
     Returns:
       bool scalar, whether training may continue.
@@ -65,7 +66,8 @@ def train_step(
         norm = tf.linalg.global_norm(gradient)
         if limit := config.gradient_clip_norm:
             gradient, _ = tf.clip_by_global_norm(gradient, limit, use_norm=norm)
-        return gradient, sums | {"gradient_norm": Sum(norm, tf.constant(1.0))}
+        norm_before = Sum(norm, tf.constant(1.0))  # once per step, not per image
+        return gradient, sums | {"gradient_norm": norm_before}
 
     def update(gradient: Gradient) -> None:
         state.optimizer.apply(gradient, state.autoencoder.trainable_variables)
@@ -75,4 +77,4 @@ def train_step(
     numbers = [sums["loss"].total, sums["gradient_norm"].total]
     finite = tf.reduce_all(tf.math.is_finite(tf.stack(numbers)))
     tf.cond(finite, lambda: state.strategy.run(update, (gradient,)), lambda: None)
-    return state.count_step(sums, finite)
+    return state.finish_step(sums, finite)

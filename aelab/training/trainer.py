@@ -4,31 +4,21 @@ It owns everything that happens between compiled calls: logging, evaluations, pi
 checkpoints, early stopping, signals.
 """
 
-import contextlib
-import json
 import math
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NoReturn
 
 import tensorflow as tf
 
-from aelab.config import Config
-from aelab.config.registry import PANELS, load
 from aelab.data.permutation import example_indices
 from aelab.data.pipeline import num_eval_batches
-from aelab.data.sources import Splits
-from aelab.distributed.devices import Distribution
 from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.metrics import Sum, means
 from aelab.runs import checkpoints
-from aelab.runs.directory import RunDirectory
 from aelab.summaries.profile import Profile
 from aelab.summaries.summaries import Summaries
-from aelab.system.console import Console, metrics_text, warn
-from aelab.system.files import write_bytes
+from aelab.system.console import Console, metrics_text
 from aelab.system.signals import StopRequest
 from aelab.training.loops import (
     build_evaluate,
@@ -37,23 +27,10 @@ from aelab.training.loops import (
     model_metrics,
     training_batches,
 )
-from aelab.training.messages import last_checkpoint_sentence
-from aelab.training.plan import Plan
-from aelab.training.samples import Sampler, first_codes
+from aelab.training.messages import failure, failure_on_images
+from aelab.training.samples import Sampler, write_codes, write_sample
 from aelab.training.schedules import LearningRate
-from aelab.training.state import TrainState
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that a run consists of; training changes only `state`."""
-
-    config: Config
-    directory: RunDirectory
-    distribution: Distribution
-    splits: Splits
-    plan: Plan
-    state: TrainState
+from aelab.training.state import Run
 
 
 class Trainer:
@@ -110,7 +87,8 @@ class Trainer:
                 self._log_if_due()
                 self._evaluate_if_due()
                 self._save_if_due()
-        self._write_projector()
+        if self._summaries:
+            write_codes(self._summaries, self._run)
         return self._metrics
 
     def _is_finished(self) -> bool:
@@ -134,10 +112,10 @@ class Trainer:
         step = self._step
         next_step = min(self._plan.next_event(step), step + self._config.steps_per_loop)
         started = time.monotonic()
-        is_finite = self._run_loop(next_step - step)
+        may_continue = self._run_loop(next_step - step)
         self._step = int(self._state.step)
-        if not is_finite:
-            self._fail_in_training()
+        if not may_continue:
+            raise self._failed_step()
         self._seconds += time.monotonic() - started
         self._timed_steps += next_step - step
         self._console.progress(next_step, self._progress_text)
@@ -147,7 +125,7 @@ class Trainer:
         return metrics_text(means({name: totals[name] for name in ("loss", "psnr")}))
 
     def _run_loop(self, num_steps: int) -> bool:
-        """Trains `num_steps` steps; returns True if all of them were finite."""
+        """Trains `num_steps` steps; returns True if training may continue."""
         config = self._config
         try:
             count = tf.constant(num_steps, tf.int64)
@@ -196,7 +174,7 @@ class Trainer:
         epoch = self._plan.epoch(step)
         if self._summaries:
             self._summaries.scalars("eval", step, epoch, metrics)
-            self._write_samples(self._summaries)
+            write_sample(self._summaries, self._sampler(), self._state, step)
         min_delta = self._config.early_stopping_min_delta
         is_best = progress.record(step, metrics["loss"], min_delta)
         if is_best:
@@ -209,36 +187,14 @@ class Trainer:
         )
         self._metrics = metrics
 
-    def _write_samples(self, summaries: Summaries) -> None:
-        """Writes the picture panels and histograms of weights and codes."""
-        sample = self._sampler()
-        for tag, target in PANELS.items():
-            panel = load(target, tag)
-            description = (panel.__doc__ or tag).partition("\n")[0]
-            summaries.image(tag, panel(sample), description, self._step)
-        weights = {v.path: v.numpy() for v in self._state.autoencoder.variables}
-        summaries.histograms(self._step, weights, sample.code)
-
-    def _write_projector(self) -> None:
-        """Writes the codes for TensorBoard's projector, if they are small enough."""
-        if not self._summaries:
-            return
-        autoencoder, source = self._state.autoencoder, self._run.splits.eval
-        try:
-            codes = first_codes(autoencoder, source, self._config)
-        except tf.errors.OpError as error:  # the run is complete without them
-            warn(f"can't compute codes for the projector: {error.message}")
-            return
-        if codes:
-            self._summaries.projector(codes.codes, codes.thumbnails, codes.labels)
-
     def _after_eval_batch(self, number: int, sums: Mapping[str, Sum]) -> None:
         """Aborts the evaluation on a stop request or a loss that is not finite."""
         if not math.isfinite(sums["loss"].total):
             batch_size, examples = self._config.batch_size, len(self._run.splits.eval)
             first = number * batch_size
-            indices = range(first, min(first + batch_size, examples))
-            self._fail_on_images("the evaluation loss", "eval", list(indices))
+            indices = list(range(first, min(first + batch_size, examples)))
+            what = "the evaluation loss"
+            raise failure_on_images(self._run, self._step, what, "eval", indices)
         self._stop_if_requested()
 
     def _save_if_due(self) -> None:
@@ -261,7 +217,7 @@ class Trainer:
         try:
             checkpoints.save(folder, self._step, self._state.arrays(), keep)
         except TrainingError as error:
-            self._fail(str(error))
+            raise failure(self._run, self._step, str(error)) from None
 
     def _stop_if_requested(self) -> None:
         """Saves and raises `Stopped` if any worker has received a signal."""
@@ -277,29 +233,12 @@ class Trainer:
                 "the same command resumes",
             )
 
-    def _fail_in_training(self) -> NoReturn:
-        """Fails, reporting which images were in the last training batch."""
+    def _failed_step(self) -> TrainingError:
+        """The error of a step that is not finite, with the images of its batch."""
         batch_size, examples = self._config.batch_size, len(self._run.splits.train)
         first = (self._step - 1) * batch_size
         indices = example_indices(first, batch_size, examples, self._config.seed)
         what = "the loss or its gradient"
-        self._fail_on_images(what, "train", indices.numpy().tolist())
-
-    def _fail_on_images(self, what: str, split: str, indices: list[int]) -> NoReturn:
-        """Fails because `what` is not finite; records the offending images."""
-        path = self._directory.not_finite_json
-        detail = f"; the batch's images are {indices}"
-        content = {"step": self._step, "split": split, "image_indices": indices}
-        if self._is_chief:
-            with contextlib.suppress(OSError):
-                write_bytes(path, json.dumps(content).encode() + b"\n")
-                detail = f"; {path} has the indices of the batch's images"
-        self._fail(f"{what} is not finite", detail)
-
-    def _fail(self, what: str, detail: str = "") -> NoReturn:
-        """Raises `TrainingError`, naming the step and what is safe on disk."""
-        step = self._step
-        raise TrainingError(
-            f"{what} at step {step} (epoch {self._plan.epoch(step):.2f}){detail}. "
-            + last_checkpoint_sentence(self._directory, self._distribution)
+        return failure_on_images(
+            self._run, self._step, what, "train", indices.numpy().tolist()
         )

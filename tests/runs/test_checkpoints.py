@@ -109,7 +109,7 @@ def test_one_checkpoint_remains_and_leftovers_are_removed(tmp_path, first):
 def test_arrays_that_are_not_finite_are_refused(tmp_path, name, value):
     old = checkpoints.save(str(tmp_path), 7, STATE)
     bad = STATE | {name: np.array([1, value, 1], np.float32)}
-    with pytest.raises(TrainingError, match=f"{name} is not finite at step 9"):
+    with pytest.raises(TrainingError, match=f"{name} is not finite$"):
         checkpoints.save(str(tmp_path), 9, bad)
     assert os.listdir(tmp_path) == [os.path.basename(old)]
     assert_same(checkpoints.load(old), STATE)
