@@ -448,7 +448,7 @@ def test_a_new_run_of_several_workers_needs_its_strategy(tmp_path, monkeypatch):
     for name, value in tf_config({"worker": WORKERS}, index=1).items():
         monkeypatch.setenv(name, value)
     argv = ["train.py", f"--run_dir={tmp_path / 'run'}", "--train_steps=6"]
-    with pytest.raises(UsageError, match="describes .* workers.*--strategy=multi_wor"):
+    with pytest.raises(UsageError, match=r"describes .* workers.*--strategy=multi_wor"):
         train.main(argv)
     assert not (tmp_path / "run").exists()
 
