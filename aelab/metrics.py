@@ -123,7 +123,7 @@ def means(sums: Mapping[str, Sum | tf.Variable]) -> dict[str, float]:
 def image_metrics(
     clean: tf.Tensor, output: tf.Tensor, training: bool = False
 ) -> Values:
-    """The metrics of `output`, float32 [n] each: those of `aelab.metric_info`.
+    """The metrics of `output`, float32 [n] each, as listed in `aelab.metric_info`.
 
     Args:
       clean: float32 [n, H, W, C] in [0, 1].

@@ -84,10 +84,10 @@ def psnr_of_fit(config: Config) -> float:
     from aelab.data.sources import load_splits
     from aelab.metrics import image_metrics
     from aelab.training.loops import build_evaluate
-    from aelab.training.plan import build_plan
+    from aelab.training.plan import Plan
 
     train, held_out = load_splits(config)
-    total_steps = build_plan(config, len(train)).total_steps
+    total_steps = Plan(config, len(train)).total_steps
     keras.utils.set_random_seed(config.seed)
     model = STOCK_MODELS[config.model](config, train.image_shape)
     compile_stock(model, config, total_steps)

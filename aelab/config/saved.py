@@ -51,7 +51,7 @@ def from_json(text: str, path: str) -> Config:
     """The configuration in a run directory's `config.json`.
 
     A field that the file does not name has the value that it meant before the field
-    existed, which is its default. A boolean may be a text, as in format 1.
+    existed, which is its default. Format 1 has booleans as text.
 
     Args:
       text: the file's content.

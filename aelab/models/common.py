@@ -69,7 +69,7 @@ class Autoencoder(NamedTuple):
 
     @property
     def variables(self) -> list[Any]:
-        """All variables, those of the prior last."""
+        """All variables; the prior's come last."""
         return [*self.model.variables, *(self.prior.variables if self.prior else [])]
 
     def named_variables(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Autoencoder(NamedTuple):
 
     @property
     def trainable_variables(self) -> list[Any]:
-        """The variables to train, those of the prior last."""
+        """The variables to train; the prior's come last."""
         prior = self.prior.trainable_variables if self.prior else []
         return [*self.model.trainable_variables, *prior]
 

@@ -69,9 +69,9 @@ class Summaries:
     def describe(self, config: Config, model: Any) -> None:
         """Writes the configuration (text and hyperparameters) and the model graph.
 
-        TensorBoard joins hyperparameters with the scalars of the same folder, here
-        those of evaluations. They are not declared, so TensorBoard infers which ones
-        differ between runs and lists those first. A row is named after the folder, so
+        TensorBoard joins hyperparameters with the scalars of the same folder, here the
+        evaluations. They are not declared, so TensorBoard infers which ones differ
+        between runs and lists them first. A row is named after the folder, so
         two runs of one configuration are two rows.
         """
         fields = asdict(config)

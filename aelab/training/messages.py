@@ -78,7 +78,7 @@ Data       {config.dataset}: {len(splits.train):,} images for training, \
 {len(splits.eval):,} for evaluation, {shape}
 Task       corruption {describe(config)}; loss {config.loss}{penalties}, \
 {config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
-Length     {plan.total_steps:,} steps of {plan.batch_size} images = \
+Length     {plan.total_steps:,} steps of {config.batch_size} images = \
 {plan.epoch(plan.total_steps):.2f} epochs
 Devices    {run.distribution.line()}
 {status}""")

@@ -7,43 +7,44 @@ from aelab.config import Config
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps at which something happens.
+    """The steps at which something happens, in a run over `examples` training images.
 
-    Attributes:
-      examples: number of training images, N.
-      batch_size: images per step, B.
-      total_steps: the last step.
-      eval_every_epochs: evaluations are at the first step that completes an epoch.
-      log_every_steps: log entries are at its multiples and at evaluations.
-      checkpoint_every_steps: checkpoints are at its multiples and at evaluations.
-      profiled_steps: the step after which a profile begins, and its last step.
+    Evaluations are at the first step that completes an epoch. Log entries and
+    checkpoints are at multiples of their intervals, and at evaluations.
     """
 
+    config: Config
     examples: int
-    batch_size: int
-    total_steps: int
-    eval_every_epochs: int
-    log_every_steps: int
-    checkpoint_every_steps: int
-    profiled_steps: tuple[int, int] = (0, 0)
+
+    @property
+    def total_steps(self) -> int:
+        """The last step."""
+        images = self.config.epochs * self.examples
+        return self.config.train_steps or -(-images // self.config.batch_size)
+
+    @property
+    def profiled_steps(self) -> tuple[int, int]:
+        """The step after which the profile begins, and its last step; 0, 0 for none."""
+        first, last = self.config.profiled_steps()
+        return first, min(last, self.total_steps)
 
     def epoch(self, step: int) -> float:
         """Epochs completed after `step` steps (fractional)."""
-        return step * self.batch_size / self.examples
+        return step * self.config.batch_size / self.examples
 
     def completed_epochs(self, step: int) -> int:
         """Epochs completed after `step` steps (whole)."""
-        return step * self.batch_size // self.examples
+        return step * self.config.batch_size // self.examples
 
     def next_evaluation(self, step: int) -> int:
         """The first step after `step` with an evaluation."""
-        stride = self.eval_every_epochs * self.examples
-        number = step * self.batch_size // stride + 1
-        return min(-(-number * stride // self.batch_size), self.total_steps)
+        stride = self.config.eval_every_epochs * self.examples
+        number = step * self.config.batch_size // stride + 1
+        return min(-(-number * stride // self.config.batch_size), self.total_steps)
 
     def next_event(self, step: int) -> int:
         """The first step after `step` at which anything happens."""
-        every = (self.log_every_steps, self.checkpoint_every_steps)
+        every = (self.config.log_every_steps, self.config.checkpoint_every_steps)
         multiples = [(step // n + 1) * n for n in every if n]
         single = [n for n in self.profiled_steps if n > step]
         return min([self.next_evaluation(step), *multiples, *single])
@@ -59,27 +60,14 @@ class Plan:
 
     def is_log_step(self, step: int) -> bool:
         """True if training metrics are logged at `step`."""
-        return _is_multiple(step, self.log_every_steps) or self.is_evaluation(step)
+        return _is_multiple(step, self.config.log_every_steps) or self.is_evaluation(
+            step
+        )
 
     def is_checkpoint(self, step: int) -> bool:
         """True if `step` is saved even without an evaluation."""
-        return _is_multiple(step, self.checkpoint_every_steps)
+        return _is_multiple(step, self.config.checkpoint_every_steps)
 
 
 def _is_multiple(step: int, every: int) -> bool:
     return step > 0 and every > 0 and step % every == 0
-
-
-def build_plan(config: Config, examples: int) -> Plan:
-    """The plan of a run over `examples` training images."""
-    first, last = config.profiled_steps()
-    steps = config.train_steps or -(-config.epochs * examples // config.batch_size)
-    return Plan(
-        examples=examples,
-        batch_size=config.batch_size,
-        total_steps=steps,
-        eval_every_epochs=config.eval_every_epochs,
-        log_every_steps=config.log_every_steps,
-        checkpoint_every_steps=config.checkpoint_every_steps,
-        profiled_steps=(first, min(last, steps)),
-    )

@@ -17,7 +17,7 @@ from aelab.summaries.summaries import Summaries
 from aelab.system.console import Console
 from aelab.system.signals import StopRequest
 from aelab.training import messages
-from aelab.training.plan import build_plan
+from aelab.training.plan import Plan
 from aelab.training.resume import restore
 from aelab.training.state import Run, TrainState
 from aelab.training.trainer import Trainer
@@ -28,7 +28,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
 
     Args:
       config: the run.
-      run_dir: its folder, made if need be. Of several workers the first writes it.
+      run_dir: its folder, created if it does not exist; only worker 0 writes it.
 
     Returns:
       The metrics of the last evaluation of this call; empty if nothing was left to do.
@@ -77,7 +77,7 @@ def _prepare(
         stack.enter_context(directory.exclusive_lock())
     splits = load_splits(config)
     distribution.check_same_settings(shared_settings(config, splits.describe()))
-    plan = build_plan(config, len(splits.train))
+    plan = Plan(config, len(splits.train))
     shape, strategy = splits.train.image_shape, distribution.strategy
     state = TrainState(config, shape, plan.total_steps, strategy)
     if is_chief and not exists:

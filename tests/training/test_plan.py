@@ -3,11 +3,11 @@ import math
 import pytest
 
 from aelab.config import Config
-from aelab.training.plan import build_plan
+from aelab.training.plan import Plan
 
 
 def plan(examples, **fields):
-    return build_plan(Config(**fields), examples)
+    return Plan(Config(**fields), examples)
 
 
 @pytest.mark.parametrize(
