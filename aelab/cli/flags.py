@@ -139,15 +139,9 @@ class CommandLine:
         parse: Callable[[str, str], Any],
         boolean: bool = False,
     ) -> None:
-        flags.DEFINE(
-            _Parser(name, parse),
-            name,
-            default,
-            help,
-            flag_values=self.values,
-            serializer=flags.ArgumentSerializer(),
-            boolean=boolean,
-        )
+        parser, serializer = _Parser(name, parse), flags.ArgumentSerializer()
+        flag = flags.Flag(parser, serializer, name, default, help, boolean=boolean)
+        flags.DEFINE_flag(flag, self.values)
 
     def parse(self, argv: Sequence[str], inputs: bool = False) -> flags.FlagValues:
         """Parses the command line. Prints the help and exits if that is asked for.

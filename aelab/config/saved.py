@@ -13,7 +13,6 @@ FORMAT = 2
 
 # What `config.json` holds besides the fields.
 _OTHER_KEYS = {"format", "data", "machine", "versions"}
-_BOOLEANS = {"true": True, "false": False}
 
 
 def check_format(found: Any, path: str) -> None:
@@ -78,10 +77,8 @@ def from_json(text: str, path: str) -> Config:
 
 def _converted(name: str, value: Any) -> Any:
     """The value of a field whose type has changed since format 1."""
-    is_boolean = fields.type_of(FIELDS[name]) is bool
-    if is_boolean and isinstance(value, str):
-        return _BOOLEANS.get(value, value)
-    return value
+    is_text = isinstance(value, str) and fields.type_of(FIELDS[name]) is bool
+    return {"true": True, "false": False}.get(value, value) if is_text else value
 
 
 def differences(old: Config, new: Config) -> list[str]:

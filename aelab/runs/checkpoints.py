@@ -30,8 +30,6 @@ _DAMAGED = (
 
 # errno of OSErrors that mean damage: a bad seek, a bad sector, a folder in its place.
 _DAMAGE_ERRNOS = (None, errno.EINVAL, errno.EIO, errno.EISDIR)
-
-
 # Bytes before a member's name and content: the zip header, and the ZIP64 field that
 # `np.savez` always adds.
 _MEMBER_HEADER = 30 + 20
