@@ -1,5 +1,6 @@
 """Everything that CONTRIBUTING.md adds, added as it says."""
 
+import ast
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 # "In `TABLE` of `FILE`", "In `FILE`" or "A new file `FILE`", then the code.
-RECIPE = re.compile(
+BLOCK = re.compile(
     r"(?:In\s+(?:`(?P<table>\w+)`\s+of\s+)?|A new file\s+)`(?P<file>aelab/[\w/]+\.py)`"
     r"[^`]*?:\n\n```python\n(?P<code>.*?)```",
     re.DOTALL | re.IGNORECASE,
@@ -26,12 +27,26 @@ RUN = (
 
 
 def recipes():
-    return list(RECIPE.finditer((ROOT / "CONTRIBUTING.md").read_text()))
+    """Each heading under "Adding things", with its text."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (text,) = re.findall("^## Adding things$(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    _, *sections = text.split("\n### ")
+    return dict(section.split("\n", 1) for section in sections)
 
 
-def add(folder, recipe):
-    """Adds the code of a recipe where it says."""
-    path, table, code = folder / recipe["file"], recipe["table"], recipe["code"]
+def lines_besides_the_body(code):
+    """The number of lines that are not blank and not in the body of a function."""
+    lines = dict(enumerate(code.splitlines(), 1))
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef):
+            for number in range(node.body[0].lineno, node.end_lineno + 1):
+                del lines[number]
+    return sum(line.strip() != "" for line in lines.values())
+
+
+def add(folder, block):
+    """Adds a block of code where it says."""
+    path, table, code = folder / block["file"], block["table"], block["code"]
     text = path.read_text() if path.exists() else ""
     if table == "Config":
         assert text.count(FIRST_FIELD_AFTER) == 1
@@ -52,8 +67,9 @@ def checkout(tmp_path_factory):
     for name in ("aelab", "tests", "scripts", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "setup.cfg", folder)
-    for recipe in recipes():
-        add(folder, recipe)
+    for text in recipes().values():
+        for block in BLOCK.finditer(text):
+            add(folder, block)
     return folder
 
 
@@ -69,12 +85,23 @@ def run(checkout, *command):
     )
 
 
-def test_a_recipe_needs_at_most_ten_lines_besides_the_function():
-    found = recipes()
-    assert len(found) == 21
-    for recipe in found:
-        if recipe["table"]:
-            assert recipe["code"].count("\n") <= 8, recipe["code"]
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_needs_at_most_ten_lines_besides_the_function(name):
+    text, count = recipes()[name], 0
+    for block in BLOCK.finditer(text):
+        code = block["code"]
+        count += code.count("\n") if block["table"] else lines_besides_the_body(code)
+    assert count <= 10
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_is_tried(name):
+    """Each of its blocks is added, or it has none and its flag is given."""
+    text = recipes()[name]
+    assert len(BLOCK.findall(text)) == text.count("```python")
+    if "```" not in text:
+        (flag,) = re.findall(r"`(--\w+=)", text)
+        assert any(argument.startswith(flag) for argument in RUN)
 
 
 @pytest.fixture(scope="module")

@@ -51,14 +51,14 @@ def test_lines_are_at_the_steps_of_the_plan(run_dir):
     assert [line["step"] for line in lines] == sorted(training + evaluations)
 
 
-def test_lines_hold_the_metrics_of_the_contract(run_dir):
-    figures = {
+def test_lines_hold_the_metrics_of_their_split(run_dir):
+    by_split = {
         "train": {"learning_rate", "gradient_norm", "images_per_second", "input_wait"},
         "eval": {"bce", "mse", "ssim"},
     }
     for line in read_lines(run_dir):
         common = {"step", "epoch", "split", "loss", "psnr"}
-        assert set(line) == common | figures[line["split"]]
+        assert set(line) == common | by_split[line["split"]]
         assert line["epoch"] == pytest.approx(line["step"] * 16 / 100)
         assert all(math.isfinite(line[n]) for n in set(line) - {"split"})
 
