@@ -131,7 +131,7 @@ def assert_same_run(run_dir, reference):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_at_any_moment(tmp_path, reference):
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(tmp_path, reference):
     """One run that dies seven times, of a SIGKILL that it sends itself."""
     run_dir = tmp_path / "run"
     for moment in KILLS:
@@ -143,7 +143,7 @@ def test_a_run_that_is_killed_at_any_moment(tmp_path, reference):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_asked_to_stop_at_any_moment(tmp_path, reference):
+def test_a_run_stopped_by_a_signal_saves_and_resumes(tmp_path, reference):
     """It saves and stops at the step it is at, also within an evaluation.
 
     A second signal ends it at once, without a word.

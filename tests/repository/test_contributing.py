@@ -156,7 +156,7 @@ def test_a_new_field_is_refused_where_it_is_not_used(checkout):
 
 
 @pytest.mark.slow
-def test_the_tests_test_new_entries_from_then_on(checkout):
+def test_the_existing_tests_cover_new_entries(checkout):
     files = ["tests/models/test_models.py", "tests/test_metrics.py"]
     files += ["tests/data/test_corruptions.py", "tests/promises/test_replicas.py"]
     names = "huber or mae or hot_pixels or tiny and (test_models or one_device[tiny-2])"

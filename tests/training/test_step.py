@@ -194,7 +194,7 @@ def test_the_loop_stops_after_the_step_that_is_not_finite(bad, use_xla):
 
 
 @pytest.mark.parametrize("use_xla", [False, True])
-def test_a_gradient_that_is_not_finite_stops_the_loop_as_well(monkeypatch, use_xla):
+def test_a_gradient_that_is_not_finite_stops_the_loop(monkeypatch, use_xla):
     """The loss of a corrupt pixel is finite; its gradient is not."""
 
     @tf.custom_gradient
