@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import gzip
 import json
 import os
@@ -76,12 +77,13 @@ def run_script(name, *arguments, env=None, timeout=300, cwd=None):
     )
 
 
-def run_forked(name, *arguments, timeout=300):
+def run_forked(name, *arguments, timeout=300, cwd=None):
     """The same in a forked process, for tests that do not test how a script starts.
 
     It takes four seconds less of processor time, see `processes`.
     """
-    process = Forked(name, *arguments)
+    prepare = functools.partial(os.chdir, cwd) if cwd else None
+    process = Forked(name, *arguments, prepare=prepare)
     texts = process.communicate(timeout)
     return subprocess.CompletedProcess(process.args, process.returncode, *texts)
 

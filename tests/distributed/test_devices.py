@@ -3,7 +3,7 @@ import os
 
 import pytest
 import tensorflow as tf
-from conftest import LOGICAL_CPUS, run_script
+from conftest import LOGICAL_CPUS, run_forked
 
 from aelab.config import FIELDS, Config
 from aelab.config.registry import MODELS
@@ -89,10 +89,10 @@ def test_xla_is_used_if_requested_or_known_to_help(model, precision):
 
 
 def test_virtual_cpus_from_the_command_line(tmp_path):
-    """A process of its own, in which TensorFlow starts without any messages."""
+    """In a process of its own, because TensorFlow divides the CPU only once."""
     flags = ["--model=dense", "--train_examples=200", "--eval_examples=50"]
     flags += ["--train_steps=2", "--strategy=mirrored", "--virtual_cpus=2"]
-    result = run_script("train", f"--run_dir={tmp_path}/run", *flags)
+    result = run_forked("train", f"--run_dir={tmp_path}/run", *flags)
     assert (result.returncode, result.stderr) == (0, "")
     assert "Devices    2 x CPU, mirrored, float32, XLA off" in result.stdout
     machine = json.loads((tmp_path / "run/config.json").read_text())["machine"]

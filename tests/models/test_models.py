@@ -27,7 +27,7 @@ def images(shape=SHAPE, count=3):
         ("conv", (9 + 1) * 32 + (9 * 32 + 1) * 32, 2 * (9 * 32 + 1) * 32 + 9 * 32 + 1),
     ],
 )
-def test_parameter_counts_are_the_textbooks(name, encoder, decoder):
+def test_parameter_counts_are_those_in_the_textbook(name, encoder, decoder):
     autoencoder = build_model(Config(model=name), SHAPE)
     assert autoencoder.encoder.count_params() == encoder
     assert autoencoder.decoder.count_params() == decoder

@@ -83,9 +83,7 @@ def saved_step(run_dir):
 def reference(tmp_path_factory):
     """The directory of a run that nothing stops."""
     run_dir = tmp_path_factory.mktemp("reference") / "run"
-    process = start_script(run_dir)
-    _, errors = process.communicate(timeout=TIMEOUT_S)
-    assert (process.returncode, errors) == (0, "")
+    finish(run_dir, "Run ")
     return run_dir
 
 
@@ -133,7 +131,7 @@ def assert_same_run(run_dir, reference):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_at_any_moment(tmp_path, reference):
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(tmp_path, reference):
     """One run that dies seven times, of a SIGKILL that it sends itself."""
     run_dir = tmp_path / "run"
     for moment in KILLS:
@@ -145,7 +143,7 @@ def test_a_run_that_is_killed_at_any_moment(tmp_path, reference):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_asked_to_stop_at_any_moment(tmp_path, reference):
+def test_a_run_stopped_by_a_signal_saves_and_resumes(tmp_path, reference):
     """It saves and stops at the step it is at, also within an evaluation.
 
     A second signal ends it at once, without a word.

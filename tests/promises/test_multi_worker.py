@@ -225,7 +225,7 @@ def test_an_error_of_one_worker_ends_the_other(tmp_path):
     assert "/nowhere is not a folder" in message
 
 
-def test_workers_that_were_started_differently_say_so(tmp_path):
+def test_workers_with_different_flags_are_refused(tmp_path):
     found = outcomes(start(tmp_path / "run", flags_of_second=["--seed=1"]))
     for code, _, message in found:
         assert code == 2

@@ -1,16 +1,18 @@
 """A model outside of the repository is used on request only."""
 
 import importlib
+import shutil
 import signal
 import sys
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import ROOT, run_forked
 from PIL import Image
 
 from aelab.cli import exit_code
 from aelab.config import Config
+from aelab.config.registry import load
 from aelab.errors import UsageError
 from aelab.models import build_model
 
@@ -51,10 +53,36 @@ def folder(tmp_path_factory):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "picture.png")
     flags = (MODEL, "--encoding_dim=3", "--run_dir=run", *RUN)
-    result = run_script("train", *flags, cwd=folder)
+    result = run_forked("train", *flags, cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
     assert (folder / "imported").exists()
     return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    """`run(script, *arguments)`: runs a script in this process, in the folder.
+
+    Returns its exit code, its errors, and whether it imported the model's module.
+    """
+
+    def run_here(script, *arguments):
+        imported = folder / "imported"
+        imported.unlink(missing_ok=True)
+        monkeypatch.delitem(sys.modules, "mine", raising=False)
+        load.cache_clear()
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            code = exit_code(importlib.import_module(script).main)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return code, capsys.readouterr().err, imported.exists()
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("aelab.system.startup.start_tensorflow", lambda *_: None)
+    return run_here
 
 
 COMMANDS = {
@@ -63,30 +91,28 @@ COMMANDS = {
     "export": ("--run_dir=run", "--output=model.keras"),
     "denoise": ("--run_dir=run", "picture.png", "--output=clean"),
 }
+# These take the built-in models `codec` and `dense` only.
+COMPRESSION_COMMANDS = {
+    "compress": ("--run_dir=run", "picture.png", "--output=file.aelab"),
+    "decompress": ("--run_dir=run", "file.aelab", "--output=pictures"),
+    "rate_distortion": ("run", "--output=curve"),
+}
+ALL_COMMANDS = COMMANDS | COMPRESSION_COMMANDS
 
 
 @pytest.mark.parametrize("script", COMMANDS)
-def test_every_script_takes_the_model(folder, script, monkeypatch, capsys):
-    """In this process, to start TensorFlow less often."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", [script, *COMMANDS[script], MODEL])
-    monkeypatch.setattr("aelab.system.startup.start_tensorflow", lambda *_: None)
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        code = exit_code(importlib.import_module(script).main)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    assert code == 0, capsys.readouterr().err
+def test_a_script_takes_the_model(run, script):
+    code, errors, is_imported = run(script, *COMMANDS[script], MODEL)
+    assert code == 0, errors
+    assert is_imported
 
 
-@pytest.mark.parametrize("script", COMMANDS)
-def test_without_the_flag_no_code_runs(folder, script):
-    (folder / "imported").unlink(missing_ok=True)
-    result = run_script(script, *COMMANDS[script], cwd=folder)
-    assert result.returncode == 2
-    assert "give --model=mine:build" in result.stderr
-    assert not (folder / "imported").exists()
+@pytest.mark.parametrize("script", ALL_COMMANDS)
+def test_without_the_flag_no_code_runs(run, script):
+    code, errors, is_imported = run(script, *ALL_COMMANDS[script])
+    assert code == 2
+    assert "give --model=mine:build" in errors
+    assert not is_imported
 
 
 def test_weights_follow_from_the_seed(folder, monkeypatch):
@@ -135,15 +161,28 @@ def build_with(tmp_path, monkeypatch):
     return build
 
 
-def test_another_model_is_refused(folder):
-    result = run_script("evaluate", "--run_dir=run", "--model=conv", cwd=folder)
-    assert result.returncode == 2
-    assert "give --model=mine:build" in result.stderr
+def test_another_model_is_refused(run):
+    code, errors, is_imported = run("evaluate", "--run_dir=run", "--model=conv")
+    assert code == 2
+    assert "give --model=mine:build" in errors
+    assert not is_imported
 
 
-def test_a_missing_function_is_named_before_anything_is_written(folder):
+@pytest.mark.parametrize("model", ["conv", "mine:build"])
+def test_a_run_of_a_built_in_model_is_not_resumed_with_another(run, tmp_path, model):
+    run_dir = tmp_path / "run"
+    shutil.copytree(ROOT / "tests/data/release-0.1.0/run", run_dir)
+    files = {path: path.read_bytes() for path in run_dir.rglob("*.*")}
+    code, errors, is_imported = run("train", f"--run_dir={run_dir}", f"--model={model}")
+    assert code == 2
+    assert f"--model={model} contradicts --run_dir={run_dir}: --model=dense" in errors
+    assert not is_imported
+    assert {path: path.read_bytes() for path in run_dir.rglob("*.*")} == files
+
+
+def test_a_missing_function_is_named_before_anything_is_written(run, folder):
     flags = ("--model=mine:nonesuch", "--run_dir=other", *RUN)
-    result = run_script("train", *flags, cwd=folder)
-    assert result.returncode == 2
-    assert "error: --model=mine:nonesuch: mine has no nonesuch" in result.stderr
+    code, errors, _ = run("train", *flags)
+    assert code == 2
+    assert "error: --model=mine:nonesuch: mine has no nonesuch" in errors
     assert not (folder / "other").exists()

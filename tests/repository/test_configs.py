@@ -16,7 +16,7 @@ def read(path, *flags):
     return command_line.config()
 
 
-def test_the_configs_of_the_contract_exist():
+def test_the_promised_configs_exist():
     names = {path.stem for path in CONFIGS}
     assert names >= {"quickstart", "dense", "denoise", "dense_best", "denoise_best"}
     assert names >= {"denoise_unet", "codec_low", "codec_mid", "codec_high"}
@@ -26,8 +26,8 @@ def test_the_configs_of_the_contract_exist():
 def test_a_config_trains(path, tmp_path, idx_folder):
     flags = ["--dataset=idx", f"--data_dir={idx_folder}", "--train_steps=2"]
     limits = ["--train_examples=0", "--eval_examples=0"]
-    figures = train_and_evaluate(read(path, *flags, *limits), str(tmp_path / "run"))
-    assert figures["psnr"] > 0
+    metrics = train_and_evaluate(read(path, *flags, *limits), str(tmp_path / "run"))
+    assert metrics["psnr"] > 0
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -39,7 +39,7 @@ def test_a_header_has_the_command_and_the_measured_result(path):
     assert "synthetic" in header or "fashion-mnist-6k" in header
 
 
-def test_textbook_recipes_are_the_textbooks():
+def test_the_textbook_recipes_have_its_parameters():
     dense, denoise = (read(ROOT / f"configs/{n}.flags") for n in ("dense", "denoise"))
     for config in (dense, denoise):
         assert (config.optimizer, config.learning_rate, config.loss) == (
@@ -51,7 +51,7 @@ def test_textbook_recipes_are_the_textbooks():
     assert denoise.noise_stddev == 0.5
 
 
-def test_the_best_recipes_have_the_textbooks_networks():
+def test_the_best_recipes_have_the_networks_of_the_textbook():
     dense, denoise = (
         read(ROOT / f"configs/{n}.flags") for n in ("dense_best", "denoise_best")
     )

@@ -156,6 +156,33 @@ def extra_problems(text, path):
 CHECKS = [link_problems, path_problems, flag_problems, target_problems, extra_problems]
 
 
+def new_path_problems(text):
+    """New paths in the changelog's table that are no file, folder or module."""
+    _, table = text.split("| 0.1.0 | 0.2.0 |\n|---|---|\n")
+    for row in table.partition("\n\n")[0].splitlines():
+        _, old, new, _ = row.split("|")
+        names = re.findall("`(.*?)`", new)
+        if "the same names in" in new:
+            names = [
+                old.replace("aelab", names[0]) for old in re.findall("`(.*?)`", old)
+            ]
+        for name in names:
+            base = name.replace(".", "/")
+            if not any((ROOT / path).exists() for path in (name, base, f"{base}.py")):
+                yield f"{name}: there is no such file or module"
+
+
+def test_links_and_new_paths_in_the_changelog_exist():
+    path = ROOT / "CHANGELOG.md"
+    text = path.read_text()
+    assert list(link_problems(text, path)) == []
+    assert list(new_path_problems(text)) == []
+    wrong = text.replace("`aelab.cli`", "`aelab.nonesuch`")
+    assert list(new_path_problems(wrong)) == [
+        "aelab.nonesuch: there is no such file or module"
+    ]
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_a_document_names_only_what_exists(path, check):
@@ -180,13 +207,13 @@ def test_a_document_names_only_what_exists(path, check):
         ("`pip install -e '.[eval,nonesuch]'`", "extra nonesuch"),
     ],
 )
-def test_a_mistake_is_found(mistake, problem):
+def test_a_mistake_is_reported(mistake, problem):
     path = ROOT / "README.md"
     (found,) = [line for check in CHECKS for line in check(mistake, path)]
     assert problem in found
 
 
-def test_what_is_right_has_no_problems():
+def test_a_correct_document_has_no_problems():
     text = """# A `code` heading, twice
 
 # A `code` heading, twice

@@ -12,13 +12,13 @@ def scale_after(finite, scale=None, good_steps=0):
     if scale:
         loss_scale.scale.assign(scale)
     loss_scale.good_steps.assign(good_steps)
-    going_on = [bool(loss_scale.update(tf.constant(value))) for value in finite]
-    return loss_scale, going_on
+    continues = [bool(loss_scale.update(tf.constant(value))) for value in finite]
+    return loss_scale, continues
 
 
 def test_loss_scale_is_halved_and_doubled():
-    loss_scale, going_on = scale_after([True, False, True, False])
-    assert going_on == [True] * 4
+    loss_scale, continues = scale_after([True, False, True, False])
+    assert continues == [True] * 4
     assert loss_scale.metrics() == {"loss_scale": 2**13, "skipped_steps": 2}
     assert int(loss_scale.good_steps) == 0
     loss_scale, _ = scale_after([True], good_steps=1998)
@@ -28,8 +28,8 @@ def test_loss_scale_is_halved_and_doubled():
 
 
 def test_loss_scale_has_limits():
-    loss_scale, going_on = scale_after([False, False], scale=2.0)
-    assert going_on == [True, False]
+    loss_scale, continues = scale_after([False, False], scale=2.0)
+    assert continues == [True, False]
     assert float(loss_scale.scale) == 1
     loss_scale, _ = scale_after([True], scale=2.0**24, good_steps=1999)
     assert float(loss_scale.scale) == 2**24

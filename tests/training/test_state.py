@@ -33,7 +33,7 @@ def test_every_variable_is_in_the_state(optimizer):
     ("change", "message"),
     [
         (lambda a: a.pop("step"), "step"),
-        (lambda a: a.update(odd=np.zeros(1)), "odd"),
+        (lambda a: a.update(unknown=np.zeros(1)), "unknown"),
         (lambda a: a.update(step=np.zeros(3, np.int64)), "step"),
         (lambda a: a.update(step=np.zeros((), np.int32)), "step"),
     ],

@@ -110,10 +110,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, learning_rate):
                     assert np.isfinite(array).all(), name
 
 
-def test_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
+def test_the_last_good_checkpoint_stays(tmp_path, start, monkeypatch):
     """The images turn bad after the first epoch."""
     run_dir = tmp_path / "run"
-    train(run_dir, epochs=1)
+    start(run_dir, epochs=1)
     good = Path(checkpoints.newest(RunDirectory(str(run_dir)).latest))
     content = good.read_bytes()
     dataset = loops.make_train_dataset
@@ -160,11 +160,11 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     [("best/.tmp-step-00000013", 1000), ("latest/.tmp-step-00000013", 1000), ("", 100)],
 )
 def test_a_full_disk_is_named_and_the_last_checkpoint_stays(
-    tmp_path, whole, monkeypatch, part, wanted
+    tmp_path, whole, start, monkeypatch, part, wanted
 ):
     """Full while writing a checkpoint, or a line of metrics.jsonl."""
     run_dir = tmp_path / "run"
-    train(run_dir, epochs=1)
+    start(run_dir, epochs=1)
     good = Path(checkpoints.newest(RunDirectory(str(run_dir)).latest))
     content = good.read_bytes()
 
@@ -216,7 +216,7 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, 
     assert [n["split"] for n in read_lines(tmp_path / "run")] == ["train", "eval"]
 
 
-def test_pictures_and_event_files_may_fail(tmp_path, monkeypatch, capsys):
+def test_pictures_and_event_files_may_fail(tmp_path, whole, monkeypatch, capsys):
     """Each warns once, and the results do not change."""
 
     def fail(*arguments, **options):
@@ -225,7 +225,6 @@ def test_pictures_and_event_files_may_fail(tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    train(tmp_path / "whole")
     monkeypatch.setattr(tf.summary, "write", fail)
     monkeypatch.setattr(summaries, "write_bytes", full)
     capsys.readouterr()
@@ -233,7 +232,7 @@ def test_pictures_and_event_files_may_fail(tmp_path, monkeypatch, capsys):
     pictures, events = capsys.readouterr().err.splitlines()
     assert pictures.startswith("warning: can't write pictures:")
     assert events.startswith("warning: can't write event files")
-    assert_same_state(tmp_path / "run", tmp_path / "whole")
+    assert_same_state(tmp_path / "run", whole)
 
 
 def test_checkpoints_are_saved_every_n_steps(tmp_path):
@@ -285,10 +284,10 @@ DAMAGES = [damage_by_cut, damage_by_flip, damage_by_lost_index, damage_by_loss]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(
-    tmp_path, whole, capsys, damage
+    tmp_path, whole, start, capsys, damage
 ):
     run_dir = tmp_path / "run"
-    train(run_dir, epochs=2)
+    start(run_dir, epochs=2)
     path = Path(checkpoints.newest(RunDirectory(str(run_dir)).latest))
     assert path.name == "step-00000013.npz"
     damaged = damage(path.read_bytes())
@@ -305,10 +304,10 @@ def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(
     assert_same_state(run_dir, whole)
 
 
-def test_a_run_without_a_valid_checkpoint_is_refused(tmp_path):
+def test_a_run_without_a_valid_checkpoint_is_refused(tmp_path, start):
     """Every time, and changes nothing."""
     run_dir = tmp_path / "run"
-    train(run_dir, epochs=2)
+    start(run_dir, epochs=2)
     paths = [Path(p) for p in checkpoints.all_of(RunDirectory(str(run_dir)).latest)]
     for path, damage in zip(paths, DAMAGES, strict=False):
         path.write_bytes(damage(path.read_bytes()))
@@ -328,9 +327,11 @@ def test_a_run_without_a_valid_checkpoint_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [damage_by_flip, None])
-def test_a_best_checkpoint_that_is_lost_is_copied(tmp_path, whole, capsys, damage):
+def test_a_best_checkpoint_that_is_lost_is_copied(
+    tmp_path, whole, start, capsys, damage
+):
     run_dir = tmp_path / "run"
-    train(run_dir, epochs=2)
+    start(run_dir, epochs=2)
     path = Path(checkpoints.newest(RunDirectory(str(run_dir)).best))
     if damage:
         path.write_bytes(damage(path.read_bytes()))
@@ -345,9 +346,9 @@ def test_a_best_checkpoint_that_is_lost_is_copied(tmp_path, whole, capsys, damag
     assert_same_state(run_dir, whole)
 
 
-def test_an_unreachable_checkpoint_is_not_renamed(tmp_path, monkeypatch):
+def test_an_unreachable_checkpoint_is_not_renamed(tmp_path, start, monkeypatch):
     run_dir = tmp_path / "run"
-    train(run_dir, epochs=2)
+    start(run_dir, epochs=2)
     before = files(run_dir)
 
     def out_of_reach(path, mode):
@@ -381,6 +382,20 @@ def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "run"
     train(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """`start(run_dir, epochs)`: copies a run that has trained so many epochs."""
+    folder = tmp_path_factory.mktemp("started")
+
+    def copy(run_dir, epochs):
+        run = folder / str(epochs)
+        if not run.exists():
+            train(run, epochs=epochs)
+        shutil.copytree(run, run_dir)
+
+    return copy
 
 
 def assert_same_state(run_dir, whole):
