@@ -109,6 +109,7 @@ def tensorboard(logdir):
             else:
                 pytest.fail("TensorBoard did not start")
             yield match[0]
+            assert process.poll() is None, f"TensorBoard ended: {process.returncode}"
         finally:
             process.kill()
 
