@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, features
 
 from aelab.apps.compression import file_format
+from aelab.apps.compression.blocks import block_images
 from aelab.apps.compression.compress import code_block
 from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.inputs import to_pillow
@@ -56,7 +57,7 @@ def packed_bytes(
     members = [file_format.Member(file_format.IDX, len(symbols), NAME)]
     image_shape = (height, width, channels)
     header = file_format.Header(bytes(8), tables.crc, image_shape, members)
-    size = file_format.block_images(image_shape)
+    size = block_images(image_shape)
     firsts = range(0, len(symbols), size)
     blocks = [code_block(n, symbols[n : n + size], tables) for n in firsts]
     total = len(file_format.pack_header(header)) + sum(len(b) for b, _ in blocks)

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aelab.apps.compression import file_format
+from aelab.apps.compression.blocks import block_images, pack_block
 from aelab.apps.compression.codec import open_codec
 from aelab.apps.compression.inputs import list_members, read_blocks
 from aelab.apps.compression.tables import Tables, crc_of
@@ -49,7 +50,7 @@ def compress(
     shape, tables = codec.networks.image_shape, codec.tables
     members = list_members(inputs, shape)
     header = file_format.Header(codec.key, tables.crc, shape, members)
-    size = file_format.block_images(shape)
+    size = block_images(shape)
     first, ideal_bytes, total = 0, 0.0, header.images
     with (
         writing(f"--output={output}"),
@@ -72,4 +73,4 @@ def code_block(first: int, symbols: np.ndarray, tables: Tables) -> tuple[bytes, 
     """The block of symbols, int32 [n, places], and their ideal size in bytes."""
     payload, ideal_bytes = tables.encode(symbols)
     crc = crc_of(symbols)
-    return file_format.pack_block(first, len(symbols), crc, payload), ideal_bytes
+    return pack_block(first, len(symbols), crc, payload), ideal_bytes

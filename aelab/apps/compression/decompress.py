@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from aelab.apps.compression import file_format
+from aelab.apps.compression.blocks import Block, find_blocks
 from aelab.apps.compression.codec import Codec, find_codec
-from aelab.apps.compression.file_format import Block, Content, Header
+from aelab.apps.compression.file_format import Content, Header
 from aelab.apps.compression.inputs import to_pillow
 from aelab.apps.compression.tables import crc_of
 from aelab.data.idx import idx_header
@@ -49,7 +50,7 @@ def decompress(
     with file_format.map_file(path) as content:
         header, place = file_format.read_header(content, path)
         blocks, damage = [], []
-        for part in file_format.find_blocks(content, place, header.images):
+        for part in find_blocks(content, place, header.images):
             if isinstance(part, Block):
                 blocks.append(part)
             elif salvage:
