@@ -24,13 +24,13 @@ _TRAIN_VALUES = 2**24
 class Comparison(NamedTuple):
     """A model, its baselines by name, and the images that they share.
 
-    Only the first images of `evaluation` are used if there are many. `training` is what
-    baselines learn from, see `read_training`, or None.
+    Only the first images of `evaluation` are used if there are many. Baselines learn
+    from `training`, see `read_training`; it is None if there are no baselines.
     """
 
     model_step: measure.EvaluationStep
-    baselines: Mapping[str, Baseline]
     evaluation: Source
+    baselines: Mapping[str, Baseline]
     training: np.ndarray | None
 
 
@@ -84,9 +84,9 @@ def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
         _summary(measured.output),
         baselines={},
     )
-    if comparison.training is None:
-        return level
     clean = comparison.training
+    if clean is None:
+        return level
     corrupted = measure.corrupted_examples(clean, config)
     task = Task(measured.images.clean, measured.images.corrupted, clean, corrupted)
     for name, baseline in comparison.baselines.items():
@@ -95,8 +95,10 @@ def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
         values = measure.output_values(task.clean, restored.images)
         level.baselines[name] = _summary(values) | restored.setting
         bar.update()
-    level = dataclasses.replace(level, search_images=num_search_images(task))
-    return dataclasses.replace(level, training_images=len(clean))
+    searched = num_search_images(task)
+    return dataclasses.replace(
+        level, search_images=searched, training_images=len(clean)
+    )
 
 
 def _within(source: Source, values: int) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from typing import TypedDict
 
 Means = dict[str, float]
 
@@ -32,9 +33,19 @@ class Level:
     training_images: int = 0
 
 
+class Overall(TypedDict):
+    """The fields of `Evaluation` that describe all images."""
+
+    examples: int
+    metrics: Means
+    input: Means
+    spread: dict[str, Means]
+    worst: list[dict[str, float]]
+
+
 @dataclass(frozen=True)
 class EvaluatedData:
-    """Fingerprint of the evaluation images; True if they are those of training."""
+    """The fingerprint of the evaluation images; True if training used the same ones."""
 
     fingerprint: str
     as_in_training: bool
@@ -48,7 +59,7 @@ class Evaluation:
       examples: number of evaluation images, which `data` describes.
       metrics, input: mean of each metric of the output and of the input.
       spread: median and worst percent of the PSNR of `input` and `output`.
-      worst: `image`, a position, and `psnr` of the images of lowest PSNR, lowest first.
+      worst: `image`, a position, and `psnr` of the worst images, lowest PSNR first.
       trained, sweep: the comparison with baselines, corrupted as in training, and for
         further levels of noise.
       missing: libraries of baselines that are not installed.
