@@ -28,34 +28,25 @@ _QUALITIES = {  # for one file each, and for a mosaic
 
 
 class Point(NamedTuple):
-    """Decoded images, uint8 [n, H, W, C], and the size of their compressed files.
+    """Decoded images, uint8 [n, H, W, C], and the size of their compressed files."""
 
-    Attributes:
-      codec, setting: name of the codec and of its curve, and its setting there.
-      file_bytes: size of all files, headers included.
-      ideal_bytes: size by the tables' probabilities, None without tables.
-      model_bytes: size of the model that decoding needs, which is not part of
-        `file_bytes`; None without a model.
-    """
-
-    codec: str
+    codec: str  # also the name of its curve
     setting: str
-    file_bytes: int
+    file_bytes: int  # headers included, the model excluded
     images: np.ndarray
-    ideal_bytes: float | None = None
-    model_bytes: int | None = None
+    ideal_bytes: float | None = None  # by the tables' probabilities
+    model_bytes: int | None = None  # of the model that decoding needs
 
 
 def packed_bytes(
     symbols: np.ndarray, tables: Tables, shape: tuple[int, ...]
 ) -> tuple[int, float]:
-    """The size of the `.aelab` file of images' symbols, int32 [n, places].
+    """Bytes of the `.aelab` file of symbols, int32 [n, places], and their ideal size.
 
-    Returns the size in bytes, and the ideal size of the symbols by their probabilities.
+    The ideal size is by the probabilities. `shape` is (height, width, channels).
     """
-    height, width, channels = shape
+    image_shape = (shape[0], shape[1], shape[2])
     members = [file_format.Member(file_format.IDX, len(symbols), NAME)]
-    image_shape = (height, width, channels)
     header = file_format.Header(bytes(8), tables.crc, image_shape, members)
     size = block_images(image_shape)
     firsts = range(0, len(symbols), size)
@@ -68,9 +59,6 @@ def principal_components(images: np.ndarray, training: np.ndarray) -> Iterator[P
     """Rounded principal components, with the same entropy coder as our models.
 
     Components and tables are fitted to `training`, uint8 like `images`.
-
-    Raises:
-      UsageError: scikit-learn or constriction is not installed.
     """
     pca = fit_pca(_rows(training), max(_COMPONENTS), max_exact=0)
     codes, training_codes = pca.transform(_rows(images)), pca.transform(_rows(training))
@@ -122,7 +110,7 @@ def image_codecs(images: np.ndarray) -> Iterator[Point]:
 
 
 def _encode(image: np.ndarray, kind: str, quality: int | None = None) -> bytes:
-    """An image, uint8 [H, W, C], as a file as small as its encoder can make it."""
+    """The smallest file that the encoder can make of an image, uint8 [H, W, C]."""
     options: dict[str, Any] = {} if quality is None else {"quality": quality}
     if kind in ("PNG", "JPEG"):
         options["optimize"] = True
@@ -146,10 +134,7 @@ def _grid(count: int, height: int, width: int) -> tuple[int, int]:
 
 
 def _join(images: np.ndarray) -> np.ndarray:
-    """A mosaic of images, uint8 [n, H, W, C]: [rows * H, columns * W, C].
-
-    Unused cells are black.
-    """
+    """A mosaic of images, [rows * H, columns * W, C]; unused cells are black."""
     count, height, width, channels = images.shape
     rows, columns = _grid(count, height, width)
     cells = np.zeros((rows * columns, height, width, channels), np.uint8)

@@ -54,9 +54,7 @@ def find_blocks(content: Content, place: int, images: int) -> Iterator[Block | s
     """Finds all blocks with correct checksums, and describes the gaps between them.
 
     The first block should be at `place`, and the header says that there are `images`.
-
-    Yields:
-      Blocks in the order of their images, and for each damaged part a text.
+    Yields blocks in the order of their images, and a text for each damaged part.
     """
     expected = 0
     # A marker may also occur by chance. The budget bounds the work, so that a file full
@@ -82,7 +80,7 @@ def find_blocks(content: Content, place: int, images: int) -> Iterator[Block | s
 
 
 def _block_at(content: Content, place: int, expected: int, images: int) -> Block | None:
-    """The block whose header is at `place`, None if no plausible header is there."""
+    """The block whose header is at `place`; None without a plausible header."""
     if len(content) < place + _BLOCK_SIZE:
         return None
     start = content[place : place + _BLOCK.size]

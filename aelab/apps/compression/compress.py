@@ -37,10 +37,10 @@ def compress(
 ) -> Compressed:
     """Compresses IDX files and pictures into one file, written whole or not at all.
 
-    The inputs are not changed. The other arguments are those of `open_codec`.
+    See `open_codec` for the arguments besides `inputs` and `output`.
 
     Raises:
-      UsageError: what `open_codec`, `list_members` and `read_blocks` raise, or `output`
+      UsageError: `open_codec`, `list_members` or `read_blocks` raises it, or `output`
         can't be written.
       OSError: the disk is full or fails.
     """
@@ -65,8 +65,8 @@ def compress(
             ideal_bytes += ideal
             first += len(images)
             progress.update(len(images))
-    pixel_bytes, size = total * math.prod(shape), os.path.getsize(output)
-    return Compressed(total, pixel_bytes, size, ideal_bytes)
+    pixel_bytes = total * math.prod(shape)
+    return Compressed(total, pixel_bytes, os.path.getsize(output), ideal_bytes)
 
 
 def code_block(first: int, symbols: np.ndarray, tables: Tables) -> tuple[bytes, float]:

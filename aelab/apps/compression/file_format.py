@@ -9,6 +9,7 @@ of its name, name in UTF-8.
 """
 
 import contextlib
+import io
 import mmap
 import os
 import struct
@@ -90,7 +91,7 @@ def map_file(path: str) -> Iterator[Content]:
     """Maps a file into memory; only the parts that are accessed are read.
 
     Raises:
-      UsageError: it can't be read.
+      UsageError: the file can't be read.
     """
     try:
         with open(path, "rb") as file:
@@ -107,10 +108,10 @@ def map_file(path: str) -> Iterator[Content]:
 def read_header(content: Content, path: str) -> tuple[Header, int]:
     """The header of a file, and the position of its first block.
 
-    Never takes more memory than the file is long.
+    Takes no more memory than the file is long.
 
     Raises:
-      UsageError: the file is no `.aelab` file, of another version, cut or damaged.
+      UsageError: the file is not an `.aelab` file of this version, or it is damaged.
     """
     if content[: len(_MAGIC)] != _MAGIC:
         raise UsageError(f"{path} is not an .aelab file (wrong magic number)")
@@ -129,29 +130,26 @@ def read_header(content: Content, path: str) -> tuple[Header, int]:
         raise UsageError(f"{path} has a damaged header and cannot be read")
     try:
         return _parse_body(content[_START.size : end]), end + _CRC.size
-    except (ValueError, IndexError, struct.error) as error:
+    except (ValueError, struct.error) as error:
         raise UsageError(f"{path} has an invalid header: {error}") from None
 
 
 def _parse_body(body: bytes) -> Header:
-    key, tables_crc = _KEYS.unpack_from(body)
-    height, place = _number(body, _KEYS.size)
-    width, place = _number(body, place)
-    channels, place = _number(body, place)
-    count, place = _number(body, place)
+    stream = io.BytesIO(body)
+    key, tables_crc = _KEYS.unpack(stream.read(_KEYS.size))
+    height, width, channels, count = (_read_leb128(stream) for _ in range(4))
     if count * _MIN_MEMBER_BYTES > len(body):
         raise ValueError(f"it is too short for {count} members")
     members = []
     for _ in range(count):
-        kind = body[place]
-        images, place = _number(body, place + 1)
-        length, place = _number(body, place)
-        name, place = body[place : place + length], place + length
-        if place > len(body) or kind not in (PICTURE, IDX):
+        (kind,) = stream.read(1)
+        images, length = _read_leb128(stream), _read_leb128(stream)
+        name = stream.read(length)
+        if len(name) < length or kind not in (PICTURE, IDX):
             raise ValueError("a member is truncated or of unknown kind")
         members.append(Member(kind, images, name.decode()))
     header = Header(key, tables_crc, (height, width, channels), members)
-    if place != len(body) or header.images > MAX_IMAGES:
+    if stream.read() or header.images > MAX_IMAGES:
         raise ValueError("its length or its number of images is wrong")
     return header
 
@@ -166,12 +164,12 @@ def _leb128(number: int) -> bytes:
     return bytes(content)
 
 
-def _number(body: bytes, place: int) -> tuple[int, int]:
-    """The LEB128 number at `place`, of at most 5 bytes, and the position after it."""
+def _read_leb128(stream: io.BytesIO) -> int:
+    """Reads a LEB128 number of at most 5 bytes."""
     number = 0
     for index in range(5):
-        byte = body[place + index]
+        (byte,) = stream.read(1)
         number |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return number, place + index + 1
+            return number
     raise ValueError("a number is too long")

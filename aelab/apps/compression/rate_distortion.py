@@ -30,9 +30,9 @@ _OURS = "learned codec"
 
 
 class Measurement(NamedTuple):
-    """A codec with one setting: means over images of what `Point` has, and quality.
+    """A `Point` with quality: means over images, except for the total `model_bytes`.
 
-    Only `model_bytes` is a total and not a mean. `psnr` is in dB, `ssim` at most 1.
+    `psnr` is in dB, `ssim` at most 1.
     """
 
     codec: str
@@ -56,10 +56,10 @@ def rate_distortion(
 
     Writes `rate_distortion.json` and `rate_distortion.png` to the folder `output`. All
     runs must have the same evaluation images. `baselines` says whether to measure other
-    codecs as well, which takes a minute or two. See `open_codec` for the others.
+    codecs as well, which takes a minute or two. See `open_codec` for the rest.
 
     Raises:
-      UsageError: there is no run, evaluation images differ, or a library is missing.
+      UsageError: a run or a library is missing, or the evaluation images differ.
     """
     plotting = require("matplotlib.figure", extra="report")
     try:
@@ -85,8 +85,7 @@ def rate_distortion(
 
 def _shared_config(runs: Sequence[RunDirectory], data_dir: str) -> Config:
     """The first run's configuration, if all have the same evaluation images."""
-    data = [(run.read_data().get("eval"), run.read_image_shape()) for run in runs]
-    prints = {run.path: part for run, part in zip(runs, data, strict=True)}
+    prints = {r.path: (r.read_data().get("eval"), r.read_image_shape()) for r in runs}
     if len(set(prints.values())) > 1:
         described = "; ".join(f"{path}: {text}" for path, text in prints.items())
         raise UsageError(f"the runs must have the same evaluation images ({described})")
@@ -130,6 +129,7 @@ def _measure(point: Point, images: np.ndarray) -> Measurement:
     parts = [slice(first, first + _BATCH) for first in range(0, count, _BATCH)]
 
     def mean(metric: Any) -> float:
+        """The mean over images of a metric, computed in batches."""
         pairs = [(images[p], point.images[p]) for p in parts]
         values = [metric(*(tf.constant(i, tf.float32) / 255 for i in p)) for p in pairs]
         return float(np.mean(np.concatenate(values)))
@@ -183,7 +183,7 @@ def bytes_at(curve: Sequence[tuple[float, float]], level: float) -> float | None
 
 
 def _plot(points: Sequence[Measurement], figure_class: Any) -> bytes:
-    """PSNR over bytes, one curve per codec, as PNG."""
+    """A PNG of PSNR over bytes with one curve per codec."""
     figure = figure_class(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves(points).items()):

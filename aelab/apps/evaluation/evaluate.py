@@ -31,10 +31,9 @@ _NUM_WORST = 10
 
 
 class UsableBaselines(NamedTuple):
-    """The baselines that can run here, and the images they learn from.
+    """The baselines that can run here, their training images, and what is left out.
 
-    `missing` are libraries that are not installed. `unlearned` are baselines that a
-    single training image rules out.
+    See `Evaluation` for `missing` and `unlearned`.
     """
 
     baselines: Mapping[str, Baseline]
@@ -87,7 +86,8 @@ def evaluate_run(
     result = Evaluation(
         checkpoint,
         loaded.step,
-        data=EvaluatedData(source.fingerprint, source.fingerprint == known),
+        len(source),
+        EvaluatedData(source.fingerprint, source.fingerprint == known),
         **summarize(measured),
         trained=trained,
         sweep=sweep,

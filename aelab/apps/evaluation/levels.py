@@ -40,7 +40,7 @@ def read_training(source: Source, config: Config) -> np.ndarray:
 
 
 def sweep_configs(config: Config, noise_stddevs: Sequence[float]) -> list[Config]:
-    """`config` at each level of Gaussian noise; empty if it has no such noise."""
+    """`config` at each level of noise; empty without Gaussian noise."""
     is_noisy = config.noise_stddev or config.noise_stddev_max
     if "gaussian" not in config.corruptions() or not is_noisy:
         return []
@@ -53,10 +53,7 @@ def sweep_configs(config: Config, noise_stddevs: Sequence[float]) -> list[Config
 def compare_levels(
     comparison: Comparison, config: Config, noise_stddevs: Sequence[float]
 ) -> tuple[Level, list[Level]]:
-    """Compares as trained and in a sweep; shows progress on a terminal.
-
-    The sweep is empty if the run has no Gaussian noise.
-    """
+    """Compares as trained and in the sweep by `sweep_configs`; shows progress."""
     sweep = sweep_configs(config, noise_stddevs)
     configs = list(dict.fromkeys([config, *sweep]))
     total = len(configs) * (1 + len(comparison.baselines))

@@ -129,11 +129,10 @@ def means(values: Values) -> Means:
 
 
 def summarize(measured: Measurements) -> Overall:
-    """The part of an evaluation that describes all images."""
+    """The fields of an evaluation with the metrics of all images."""
     images = measured.images
     worst = zip(images.position, images.psnr, strict=True)
     return Overall(
-        examples=len(measured.output["psnr"]),
         metrics=means(measured.output),
         input=means(measured.input),
         spread={"input": spread(measured.input), "output": spread(measured.output)},

@@ -21,8 +21,7 @@ def overview(runs: Sequence[Run], axis: str) -> str:
     rows = []
     for run in runs:
         ends = [float(curve.x.max()) for curve in run.curves.values()]
-        best = run.curve("eval", "loss").lowest()
-        where, loss, step = best or (None, None, None)
+        where, loss, step = run.curve("eval", "loss").lowest()
         metrics = [run.curve("eval", name).at(step) for name in _FIRST[:2]]
         speed = run.curve("train", "images_per_second").median()
         rows.append([run.name, max(ends, default=None), loss, where, *metrics, speed])
