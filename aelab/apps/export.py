@@ -33,8 +33,7 @@ def export(
     `checkpoint` and `model`. Returns the step of the exported weights.
 
     Raises:
-      UsageError: `output` does not fit the format or can't be written, or
-        `load_trained` fails.
+      UsageError: `check_output` or `load_trained` raises it.
       OSError: the disk is full or fails.
     """
     check_output(output, format)

@@ -25,6 +25,10 @@ _QUALITIES = {  # for one file each, and for a mosaic
     "WEBP": ((5, 30), (0, 1, 5, 10, 25, 50)),
     "AVIF": ((10, 40), (1, 10, 20, 30, 40, 55)),
 }
+_SMALLEST: dict[str, dict[str, Any]] = {  # options of Pillow's `save`
+    **{"PNG": {"optimize": True}, "JPEG": {"optimize": True}},
+    **{"WEBP": {"method": 6}, "AVIF": {}},
+}
 
 
 class Point(NamedTuple):
@@ -111,11 +115,7 @@ def image_codecs(images: np.ndarray) -> Iterator[Point]:
 
 def _encode(image: np.ndarray, kind: str, quality: int | None = None) -> bytes:
     """The smallest file that the encoder can make of an image, uint8 [H, W, C]."""
-    options: dict[str, Any] = {} if quality is None else {"quality": quality}
-    if kind in ("PNG", "JPEG"):
-        options["optimize"] = True
-    elif kind == "WEBP":
-        options["method"] = 6
+    options = _SMALLEST[kind] | ({} if quality is None else {"quality": quality})
     file = io.BytesIO()
     to_pillow(image).save(file, kind, **options)
     return file.getvalue()

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from aelab.apps.compression import codec_file
 from aelab.apps.compression.fit_tables import fit_tables
+from aelab.apps.compression.inputs import check_shape
 from aelab.apps.compression.tables import Tables
 from aelab.data.sources import Source, load_split, with_data_dir
 from aelab.errors import ImageError, UsageError
@@ -180,20 +181,21 @@ def find_codec(
 
 def _fit(networks: Networks, source: Source, step: float) -> Tables:
     """Tables fitted to the codes of training images; step 0 means the coarsest."""
-    if source.image_shape != networks.image_shape:
-        raise UsageError(
-            f"the training images are {source.image_shape}, and the model takes "
-            f"{networks.image_shape} (height, width, channels)"
-        )
+    check_shape("the training set", source.image_shape, networks.image_shape)
     count = min(len(source), _MAX_TRAINING_IMAGES)
     ends = itertools.pairwise([*range(0, count, networks.batch_size), count])
+    codes = [networks.encode(read_images(source, *pair)) for pair in ends]
+    if not step:
+        step = _coarsest(networks, read_images(source, 0, len(codes[0])), codes[0])
+    return fit_tables(to_integers(np.concatenate(codes), step), step)
+
+
+def read_images(source: Source, first: int = 0, end: int | None = None) -> np.ndarray:
+    """Images of a source, uint8 [n, H, W, C]; UsageError if one can't be read."""
     try:
-        codes = [networks.encode(source.read(np.arange(*pair))) for pair in ends]
+        return source.read(np.arange(first, len(source) if end is None else end))
     except ImageError as error:
         raise UsageError(str(error)) from None
-    if not step:
-        step = _coarsest(networks, source.read(np.arange(len(codes[0]))), codes[0])
-    return fit_tables(to_integers(np.concatenate(codes), step), step)
 
 
 def _coarsest(networks: Networks, images: np.ndarray, codes: np.ndarray) -> float:

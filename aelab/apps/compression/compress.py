@@ -51,7 +51,7 @@ def compress(
     members = list_members(inputs, shape)
     header = file_format.Header(codec.key, tables.crc, shape, members)
     size = block_images(shape)
-    first, ideal_bytes, total = 0, 0.0, header.images
+    ideal_bytes, total = 0.0, header.images
     with (
         writing(f"--output={output}"),
         atomic_write(output) as temporary,
@@ -59,11 +59,10 @@ def compress(
         tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as progress,
     ):
         file.write(file_format.pack_header(header))
-        for images in read_blocks(inputs, members, shape, size):
-            block, ideal = code_block(first, codec.encode(images), tables)
+        for n, images in enumerate(read_blocks(inputs, members, shape, size)):
+            block, ideal = code_block(n * size, codec.encode(images), tables)
             file.write(block)
             ideal_bytes += ideal
-            first += len(images)
             progress.update(len(images))
     pixel_bytes = total * math.prod(shape)
     return Compressed(total, pixel_bytes, os.path.getsize(output), ideal_bytes)

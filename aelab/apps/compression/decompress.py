@@ -13,7 +13,7 @@ from aelab.apps.compression import file_format
 from aelab.apps.compression.blocks import Block, find_blocks
 from aelab.apps.compression.codec import Codec, find_codec
 from aelab.apps.compression.file_format import Content, Header
-from aelab.apps.compression.inputs import to_pillow
+from aelab.apps.compression.inputs import check_shape, to_pillow
 from aelab.apps.compression.tables import crc_of
 from aelab.data.idx import idx_header
 from aelab.errors import UsageError
@@ -62,12 +62,7 @@ def decompress(
             raise UsageError(f"{path} is damaged, and no part of it is intact")
         run = RunDirectory(run_dir)
         codec = find_codec(run, header.key, header.tables_crc, path, model)
-        shape = codec.networks.image_shape
-        if shape != header.image_shape:
-            raise UsageError(
-                f"{path} has images of {header.image_shape}, and the model takes "
-                f"{shape} (height, width, channels)"
-            )
+        check_shape(path, header.image_shape, codec.networks.image_shape)
         images = _decode(codec, content, blocks, header.images, path)
         with writing(f"--output={output}"):
             os.makedirs(output, exist_ok=True)

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from aelab.apps.compression import baselines as others
 from aelab.apps.compression.baselines import Point
-from aelab.apps.compression.codec import open_codec
+from aelab.apps.compression.codec import open_codec, read_images
 from aelab.apps.compression.codec_file import codec_path
 from aelab.config import Config
 from aelab.data.sources import load_split, with_data_dir
-from aelab.errors import ImageError, UsageError
+from aelab.errors import UsageError
 from aelab.metrics import psnr, ssim
 from aelab.runs.directory import RunDirectory
 from aelab.system.files import write_bytes
@@ -68,10 +68,10 @@ def rate_distortion(
         raise UsageError(f"--output={output} can't be created: {error}") from None
     runs = [RunDirectory(path) for path in run_dirs]
     config = _shared_config(runs, data_dir)
-    images = _read_all(config, "eval")
+    images = read_images(load_split(config, "eval"))
     points = [_run_points(run, checkpoint, data_dir, images, model) for run in runs]
     if baselines:
-        training = _read_all(config, "train")
+        training = read_images(load_split(config, "train"))
         points += [others.principal_components(images, training)]
         points += [others.image_codecs(images)]
     results = [_measure(p, images) for p in itertools.chain.from_iterable(points)]
@@ -90,15 +90,6 @@ def _shared_config(runs: Sequence[RunDirectory], data_dir: str) -> Config:
         described = "; ".join(f"{path}: {text}" for path, text in prints.items())
         raise UsageError(f"the runs must have the same evaluation images ({described})")
     return with_data_dir(runs[0].read_config(), data_dir)
-
-
-def _read_all(config: Config, split: str) -> np.ndarray:
-    """All images of a split, uint8 [n, H, W, C]."""
-    source = load_split(config, split)
-    try:
-        return source.read(np.arange(len(source)))
-    except ImageError as error:
-        raise UsageError(str(error)) from None
 
 
 def _run_points(

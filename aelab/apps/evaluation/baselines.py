@@ -123,14 +123,11 @@ def linear_estimator(task: Task) -> Restoration:
     if held_out:
         corrupted, clean = task.train_corrupted, task.train_clean
         restore = _fit_linear(corrupted[held_out:], clean[held_out:])
-        target = _flat(clean[:held_out])
-
-        def error(number: int) -> float:
-            """The mean squared error with so many components."""
-            output = np.clip(restore(corrupted[:held_out], number), 0, 1)
-            return float(np.square(output - target).mean())
-
-        number = min(LINEAR_COMPONENTS, key=error)
+        target, errors = _flat(clean[:held_out]), {}
+        for count in LINEAR_COMPONENTS:
+            output = np.clip(restore(corrupted[:held_out], count), 0, 1)
+            errors[count] = np.square(output - target).mean()
+        number = min(errors, key=lambda count: errors[count])
     restore = _fit_linear(task.train_corrupted, task.train_clean)
     output = restore(task.corrupted, number).reshape(task.clean.shape)
     most = min(len(task.train_clean) - 1, math.prod(task.clean.shape[1:]))

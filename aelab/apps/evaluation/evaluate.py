@@ -125,7 +125,8 @@ def select_baselines(
     """The baselines for a denoiser, or for a code if the input is clean.
 
     There are none for a code of as many numbers as the image or more, and none for a
-    code of several tensors, whose shapes are a list.
+    code of several tensors, whose shapes are a list. `code_shape` begins with the
+    number of images; `image_shape` is (height, width, channels).
     """
     if not is_clean:
         return methods.BASELINES

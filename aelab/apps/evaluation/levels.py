@@ -73,28 +73,25 @@ def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
     source = source.take(_within(source, _EVAL_VALUES))
     measured = measure.measure(comparison.model_step, config, source)
     bar.update()
-    level = Level(
+    baselines, counts = {}, (0, 0)
+    if (clean := comparison.training) is not None:
+        corrupted = measure.corrupted_examples(clean, config)
+        task = Task(measured.images.clean, measured.images.corrupted, clean, corrupted)
+        counts = num_search_images(task), len(clean)
+        for name, baseline in comparison.baselines.items():
+            bar.set_description(f"{describe(config)}: {name}")
+            restored = baseline.restore(task)
+            values = measure.output_values(task.clean, restored.images)
+            baselines[name] = _summary(values) | restored.setting
+            bar.update()
+    return Level(
         describe(config),
         None if config.noise_stddev_max else config.noise_stddev,
         len(source),
         _summary(measured.input),
         _summary(measured.output),
-        baselines={},
-    )
-    clean = comparison.training
-    if clean is None:
-        return level
-    corrupted = measure.corrupted_examples(clean, config)
-    task = Task(measured.images.clean, measured.images.corrupted, clean, corrupted)
-    for name, baseline in comparison.baselines.items():
-        bar.set_description(f"{describe(config)}: {name}")
-        restored = baseline.restore(task)
-        values = measure.output_values(task.clean, restored.images)
-        level.baselines[name] = _summary(values) | restored.setting
-        bar.update()
-    searched = num_search_images(task)
-    return dataclasses.replace(
-        level, search_images=searched, training_images=len(clean)
+        baselines,
+        *counts,
     )
 
 

@@ -65,6 +65,7 @@ def draw(lines: Sequence[Line], metric: str, axis: str) -> str:
             _plot(axes, line)
         axes.set_xlabel(axis)
         if metric in METRICS and METRICS[metric].scale == "log":
+            # A learning rate may fall to 0, so its lowest value says nothing.
             _scale(axes, lines, by_peaks=metric == "learning_rate")
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
@@ -92,11 +93,7 @@ def _plot(axes: Any, line: Line) -> None:
 
 
 def _scale(axes: Any, lines: Sequence[Line], by_peaks: bool) -> None:
-    """Makes the y-axis logarithmic if the values lie decades apart.
-
-    With `by_peaks` the highest values of the curves are compared: a learning rate that
-    falls to 0 has no useful lowest value.
-    """
+    """Makes the y-axis logarithmic if values, or the peaks, lie decades apart."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     extreme = np.nanmax if by_peaks else np.nanmin

@@ -251,7 +251,7 @@ def test_other_tables_are_refused(tmp_path, codec_run, small_file):
 def test_another_image_shape_is_refused(tmp_path, codec_run, small_file):
     content = with_header(small_file[0], image_shape=(14, 56, 1))
     message = refusal(codec_run, content, tmp_path)
-    assert "(14, 56, 1)" in message and "(28, 28, 1)" in message
+    assert "14 x 56 x 1" in message and "28 x 28 x 1" in message
 
 
 def test_symbols_that_differ_from_the_encoded_ones_are_an_error(
