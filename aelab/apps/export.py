@@ -33,8 +33,7 @@ def export(
     `checkpoint` and `model`. Returns the step of the exported weights.
 
     Raises:
-      UsageError: `output` does not fit the format or can't be written, or
-        `load_trained` fails.
+      UsageError: `check_output` or `load_trained` raises it.
       OSError: the disk is full or fails.
     """
     check_output(output, format)
@@ -63,16 +62,14 @@ def check_output(output: str, format: str) -> None:
                 f"--output={output} must end in {_SUFFIX}, unless it is a folder for "
                 "--format=saved_model"
             )
-        check_output_file(output, _SUFFIX)
-        return
-    if output.endswith(_SUFFIX):
+    elif output.endswith(_SUFFIX):
         raise UsageError(
             f"--output={output} is the name of a file; --format=saved_model writes a "
             "folder"
         )
-    if os.path.isdir(output) and not os.listdir(output):
+    elif os.path.isdir(output) and not os.listdir(output):
         return
-    if os.path.lexists(output):
+    elif os.path.lexists(output):
         raise UsageError(
             f"--output={output} exists already, and --format=saved_model replaces "
             "nothing: give another name"
@@ -99,6 +96,7 @@ def _save_saved_model(trained: "TrainedModel", path: str) -> None:
 
     @tf.function(input_signature=[images], autograph=False)
     def serve(images: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        """The signature `serving_default`."""
         return {"output": model(images, training=False)}
 
     module = tf.Module()

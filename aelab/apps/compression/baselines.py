@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, features
 
 from aelab.apps.compression import file_format
+from aelab.apps.compression.blocks import block_images
 from aelab.apps.compression.compress import code_block
 from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.inputs import to_pillow
@@ -24,39 +25,34 @@ _QUALITIES = {  # for one file each, and for a mosaic
     "WEBP": ((5, 30), (0, 1, 5, 10, 25, 50)),
     "AVIF": ((10, 40), (1, 10, 20, 30, 40, 55)),
 }
+_SMALLEST: dict[str, dict[str, Any]] = {  # options of Pillow's `save`
+    **{"PNG": {"optimize": True}, "JPEG": {"optimize": True}},
+    **{"WEBP": {"method": 6}, "AVIF": {}},
+}
 
 
 class Point(NamedTuple):
-    """Decoded images, uint8 [n, H, W, C], and the size of their compressed files.
+    """Decoded images, uint8 [n, H, W, C], and the size of their compressed files."""
 
-    Attributes:
-      codec, setting: name of the codec and of its curve, and its setting there.
-      file_bytes: size of all files, headers included.
-      ideal_bytes: size by the tables' probabilities, None without tables.
-      model_bytes: size of the model that decoding needs, which is not part of
-        `file_bytes`; None without a model.
-    """
-
-    codec: str
+    codec: str  # also the name of its curve
     setting: str
-    file_bytes: int
+    file_bytes: int  # headers included, the model excluded
     images: np.ndarray
-    ideal_bytes: float | None = None
-    model_bytes: int | None = None
+    ideal_bytes: float | None = None  # by the tables' probabilities
+    model_bytes: int | None = None  # of the model that decoding needs
 
 
 def packed_bytes(
     symbols: np.ndarray, tables: Tables, shape: tuple[int, ...]
 ) -> tuple[int, float]:
-    """The size of the `.aelab` file of images' symbols, int32 [n, places].
+    """Bytes of the `.aelab` file of symbols, int32 [n, places], and their ideal size.
 
-    Returns the size in bytes, and the ideal size of the symbols by their probabilities.
+    The ideal size is by the probabilities. `shape` is (height, width, channels).
     """
-    height, width, channels = shape
+    image_shape = (shape[0], shape[1], shape[2])
     members = [file_format.Member(file_format.IDX, len(symbols), NAME)]
-    image_shape = (height, width, channels)
     header = file_format.Header(bytes(8), tables.crc, image_shape, members)
-    size = file_format.block_images(image_shape)
+    size = block_images(image_shape)
     firsts = range(0, len(symbols), size)
     blocks = [code_block(n, symbols[n : n + size], tables) for n in firsts]
     total = len(file_format.pack_header(header)) + sum(len(b) for b, _ in blocks)
@@ -67,9 +63,6 @@ def principal_components(images: np.ndarray, training: np.ndarray) -> Iterator[P
     """Rounded principal components, with the same entropy coder as our models.
 
     Components and tables are fitted to `training`, uint8 like `images`.
-
-    Raises:
-      UsageError: scikit-learn or constriction is not installed.
     """
     pca = fit_pca(_rows(training), max(_COMPONENTS), max_exact=0)
     codes, training_codes = pca.transform(_rows(images)), pca.transform(_rows(training))
@@ -121,12 +114,8 @@ def image_codecs(images: np.ndarray) -> Iterator[Point]:
 
 
 def _encode(image: np.ndarray, kind: str, quality: int | None = None) -> bytes:
-    """An image, uint8 [H, W, C], as a file as small as its encoder can make it."""
-    options: dict[str, Any] = {} if quality is None else {"quality": quality}
-    if kind in ("PNG", "JPEG"):
-        options["optimize"] = True
-    elif kind == "WEBP":
-        options["method"] = 6
+    """The smallest file that the encoder can make of an image, uint8 [H, W, C]."""
+    options = _SMALLEST[kind] | ({} if quality is None else {"quality": quality})
     file = io.BytesIO()
     to_pillow(image).save(file, kind, **options)
     return file.getvalue()
@@ -145,10 +134,7 @@ def _grid(count: int, height: int, width: int) -> tuple[int, int]:
 
 
 def _join(images: np.ndarray) -> np.ndarray:
-    """A mosaic of images, uint8 [n, H, W, C]: [rows * H, columns * W, C].
-
-    Unused cells are black.
-    """
+    """A mosaic of images, [rows * H, columns * W, C]; unused cells are black."""
     count, height, width, channels = images.shape
     rows, columns = _grid(count, height, width)
     cells = np.zeros((rows * columns, height, width, channels), np.uint8)

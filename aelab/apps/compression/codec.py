@@ -1,6 +1,5 @@
 """Codecs: the networks of a checkpoint with tables of probabilities for their codes."""
 
-import functools
 import itertools
 import math
 import os
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from aelab.apps.compression import codec_file
 from aelab.apps.compression.fit_tables import fit_tables
+from aelab.apps.compression.inputs import check_shape
 from aelab.apps.compression.tables import Tables
 from aelab.data.sources import Source, load_split, with_data_dir
 from aelab.errors import ImageError, UsageError
@@ -34,47 +34,38 @@ class Networks:
     """
 
     def __init__(self, trained: TrainedModel):
+        encoder, decoder = trained.autoencoder.encoder, trained.autoencoder.decoder
         self.image_shape = trained.image_shape
         self.batch_size = max(1, _BATCH_VALUES // math.prod(trained.image_shape))
         self.has_prior = trained.autoencoder.prior is not None
-        # Compiled functions hold only weak references to the model.
-        self._trained = trained
+        images_spec = tf.TensorSpec((None, *trained.image_shape), tf.uint8)
+        codes_spec = tf.TensorSpec(decoder.input_shape, tf.float32)
+
+        @tf.function(input_signature=[images_spec], autograph=False)
+        def encode(images: tf.Tensor) -> tf.Tensor:
+            """The method `encode` for one batch."""
+            return tf.cast(encoder(tf.cast(images, tf.float32) / 255.0), tf.float32)
+
+        @tf.function(input_signature=[codes_spec], autograph=False)
+        def decode(codes: tf.Tensor) -> tf.Tensor:
+            """The method `decode` for one batch."""
+            output = tf.clip_by_value(decoder(codes), 0.0, 1.0)
+            return tf.cast(tf.round(255.0 * output), tf.uint8)
+
+        self._encode_batch, self._decode_batch = encode, decode
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Codes of images, uint8 [n, H, W, C]: float32 [n, places]."""
-        return self._in_batches(self._encoder, images)
+        return self._in_batches(self._encode_batch, images)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Images of codes, float32 [n, places]: uint8 [n, H, W, C]."""
-        return self._in_batches(self._decoder, codes)
+        return self._in_batches(self._decode_batch, codes)
 
     def _in_batches(self, network: Any, rows: np.ndarray) -> np.ndarray:
         size = self.batch_size
         parts = [rows[first : first + size] for first in range(0, len(rows), size)]
         return np.concatenate([network(tf.constant(part)).numpy() for part in parts])
-
-    @functools.cached_property
-    def _encoder(self) -> Any:
-        encoder = self._trained.autoencoder.encoder
-        spec = tf.TensorSpec((None, *self.image_shape), tf.uint8)
-
-        @tf.function(input_signature=[spec], autograph=False)
-        def encode(images: tf.Tensor) -> tf.Tensor:
-            return tf.cast(encoder(tf.cast(images, tf.float32) / 255.0), tf.float32)
-
-        return encode.get_concrete_function()
-
-    @functools.cached_property
-    def _decoder(self) -> Any:
-        decoder = self._trained.autoencoder.decoder
-        spec = tf.TensorSpec(decoder.input_shape, tf.float32)
-
-        @tf.function(input_signature=[spec], autograph=False)
-        def decode(code: tf.Tensor) -> tf.Tensor:
-            output = tf.clip_by_value(decoder(code), 0.0, 1.0)
-            return tf.cast(tf.round(255.0 * output), tf.uint8)
-
-        return decode.get_concrete_function()
 
 
 class Codec(NamedTuple):
@@ -88,10 +79,7 @@ class Codec(NamedTuple):
     tables: Tables
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Integers of images, uint8 [n, H, W, C]: int32 [n, places].
-
-        Integers outside the tables are clipped.
-        """
+        """Integers of images, uint8, clipped to the tables: int32 [n, places]."""
         integers = to_integers(self.networks.encode(images), self.tables.step)
         return self.tables.clip(integers)
 
@@ -119,17 +107,17 @@ def open_codec(
 ) -> Codec:
     """The codec of a run's checkpoint, `best` or `latest`; see `load_trained`.
 
-    Its tables are fitted to the run's training images once, which are in `data_dir` if
-    their folder was moved. They are kept in the run directory together with the
-    weights, so that files can still be decompressed after the run has continued.
+    Its tables are fitted once to the run's training images, see `with_data_dir`. The
+    run directory keeps them together with the weights, so that files can still be
+    decompressed after the run has continued.
 
     Codes are rounded to multiples of `step`. 0 means 1 for a model that was trained for
     integers, else the largest step that costs at most 0.1 dB of PSNR on training
     images.
 
     Raises:
-      UsageError: there is no run, checkpoint or training images; the code is not one
-        row of numbers per image; or the step contradicts the model.
+      UsageError: the run, checkpoint or training images are missing; the code of an
+        image is not one row of numbers; or the step contradicts the model.
     """
     trained = load_trained(run, checkpoint, model)
     _check_code(run, trained)
@@ -167,11 +155,11 @@ def find_codec(
 ) -> Codec:
     """The codec that the compressed file `path` needs, by the numbers in its header.
 
-    `run` is the run whose checkpoint it was compressed with; `model` is the run's
-    `--model`, if it is not built in.
+    `run` is the run whose checkpoint it was compressed with. See `load_trained` for
+    `model`.
 
     Raises:
-      UsageError: there is no run, or it does not have this codec, or its tables differ.
+      UsageError: the run does not exist, lacks this codec or has different tables.
     """
     if not os.path.exists(run.config_json):
         raise UsageError(f"--run_dir={run.path} holds no run: no {run.config_json}")
@@ -193,26 +181,28 @@ def find_codec(
 
 def _fit(networks: Networks, source: Source, step: float) -> Tables:
     """Tables fitted to the codes of training images; step 0 means the coarsest."""
-    if source.image_shape != networks.image_shape:
-        raise UsageError(
-            f"the training images are {source.image_shape}, and the model takes "
-            f"{networks.image_shape} (height, width, channels)"
-        )
+    check_shape("the training set", source.image_shape, networks.image_shape)
     count = min(len(source), _MAX_TRAINING_IMAGES)
     ends = itertools.pairwise([*range(0, count, networks.batch_size), count])
+    codes = [networks.encode(read_images(source, *pair)) for pair in ends]
+    if not step:
+        step = _coarsest(networks, read_images(source, 0, len(codes[0])), codes[0])
+    return fit_tables(to_integers(np.concatenate(codes), step), step)
+
+
+def read_images(source: Source, first: int = 0, end: int | None = None) -> np.ndarray:
+    """Images of a source, uint8 [n, H, W, C]; UsageError if one can't be read."""
     try:
-        codes = [networks.encode(source.read(np.arange(*pair))) for pair in ends]
+        return source.read(np.arange(first, len(source) if end is None else end))
     except ImageError as error:
         raise UsageError(str(error)) from None
-    if not step:
-        step = _coarsest(networks, source.read(np.arange(len(codes[0]))), codes[0])
-    return fit_tables(to_integers(np.concatenate(codes), step), step)
 
 
 def _coarsest(networks: Networks, images: np.ndarray, codes: np.ndarray) -> float:
     """The largest step whose rounding costs no more than 0.1 dB of PSNR."""
 
     def mean_psnr(codes: np.ndarray) -> float:
+        """The mean PSNR in dB of images decoded from `codes`, float32 [n, places]."""
         pair = (images, networks.decode(codes))
         values = psnr(*(tf.cast(pixels, tf.float32) / 255 for pixels in pair))
         return float(tf.reduce_mean(values))

@@ -95,8 +95,8 @@ def build_stored(
 ) -> TrainedModel:
     """Builds the model of the codec's file `path`, which holds `arrays`.
 
-    The run's `config.json` is read for files of format 1 only. `model` is the run's
-    `--model`, if it is not built in.
+    Reads the run's `config.json` only for files of format 1. See `load_trained` for
+    `model`.
 
     Raises:
       UsageError: the description is damaged, or does not fit the weights.

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aelab.apps.compression import file_format
+from aelab.apps.compression.blocks import block_images, pack_block
 from aelab.apps.compression.codec import open_codec
 from aelab.apps.compression.inputs import list_members, read_blocks
 from aelab.apps.compression.tables import Tables, crc_of
@@ -36,10 +37,10 @@ def compress(
 ) -> Compressed:
     """Compresses IDX files and pictures into one file, written whole or not at all.
 
-    The inputs are not changed. The other arguments are those of `open_codec`.
+    See `open_codec` for the arguments besides `inputs` and `output`.
 
     Raises:
-      UsageError: what `open_codec`, `list_members` and `read_blocks` raise, or `output`
+      UsageError: `open_codec`, `list_members` or `read_blocks` raises it, or `output`
         can't be written.
       OSError: the disk is full or fails.
     """
@@ -49,8 +50,8 @@ def compress(
     shape, tables = codec.networks.image_shape, codec.tables
     members = list_members(inputs, shape)
     header = file_format.Header(codec.key, tables.crc, shape, members)
-    size = file_format.block_images(shape)
-    first, ideal_bytes, total = 0, 0.0, header.images
+    size = block_images(shape)
+    ideal_bytes, total = 0.0, header.images
     with (
         writing(f"--output={output}"),
         atomic_write(output) as temporary,
@@ -58,18 +59,17 @@ def compress(
         tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as progress,
     ):
         file.write(file_format.pack_header(header))
-        for images in read_blocks(inputs, members, shape, size):
-            block, ideal = code_block(first, codec.encode(images), tables)
+        for n, images in enumerate(read_blocks(inputs, members, shape, size)):
+            block, ideal = code_block(n * size, codec.encode(images), tables)
             file.write(block)
             ideal_bytes += ideal
-            first += len(images)
             progress.update(len(images))
-    pixel_bytes, size = total * math.prod(shape), os.path.getsize(output)
-    return Compressed(total, pixel_bytes, size, ideal_bytes)
+    pixel_bytes = total * math.prod(shape)
+    return Compressed(total, pixel_bytes, os.path.getsize(output), ideal_bytes)
 
 
 def code_block(first: int, symbols: np.ndarray, tables: Tables) -> tuple[bytes, float]:
     """The block of symbols, int32 [n, places], and their ideal size in bytes."""
     payload, ideal_bytes = tables.encode(symbols)
     crc = crc_of(symbols)
-    return file_format.pack_block(first, len(symbols), crc, payload), ideal_bytes
+    return pack_block(first, len(symbols), crc, payload), ideal_bytes

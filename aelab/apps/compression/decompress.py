@@ -10,9 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from aelab.apps.compression import file_format
+from aelab.apps.compression.blocks import Block, find_blocks
 from aelab.apps.compression.codec import Codec, find_codec
-from aelab.apps.compression.file_format import Block, Content, Header
-from aelab.apps.compression.inputs import to_pillow
+from aelab.apps.compression.file_format import Content, Header
+from aelab.apps.compression.inputs import check_shape, to_pillow
 from aelab.apps.compression.tables import crc_of
 from aelab.data.idx import idx_header
 from aelab.errors import UsageError
@@ -34,22 +35,21 @@ def decompress(
     """Writes the images of a compressed file: pictures as PNG, IDX files as IDX files.
 
     Files of the same names in `output` are replaced; the folder is created if
-    necessary. `run_dir` is the run whose model the file was compressed with; `model` is
-    its `--model`, if it is not built in. `salvage` writes the intact parts of a damaged
-    file: lost images are black in IDX files, so that the others keep their positions,
-    and lost pictures are not written.
+    necessary. `run_dir` is the run whose model the file was compressed with. `salvage`
+    writes the intact parts of a damaged file: lost images are black in IDX files, so
+    that the others keep their positions, and lost pictures are not written. See
+    `load_trained` for `model`.
 
     Raises:
-      UsageError: the file is not an `.aelab` file, or is damaged, or needs another
-        model; or `output` can't be written. No file is written then, except when the
-        entropy coder decodes different symbols, as another version of it may: then
-        earlier files have already been written.
+      UsageError: the file is not an `.aelab` file, is damaged or needs another model;
+        or `output` can't be written. No file is written then, unless another version of
+        the entropy coder decodes different symbols: earlier files are complete then.
       OSError: the disk is full or fails.
     """
     with file_format.map_file(path) as content:
         header, place = file_format.read_header(content, path)
         blocks, damage = [], []
-        for part in file_format.find_blocks(content, place, header.images):
+        for part in find_blocks(content, place, header.images):
             if isinstance(part, Block):
                 blocks.append(part)
             elif salvage:
@@ -60,14 +60,9 @@ def decompress(
                 )
         if damage and not blocks:
             raise UsageError(f"{path} is damaged, and no part of it is intact")
-        run, crc = RunDirectory(run_dir), header.tables_crc
-        codec = find_codec(run, header.key, crc, path, model)
-        shape = codec.networks.image_shape
-        if shape != header.image_shape:
-            raise UsageError(
-                f"{path} has images of {header.image_shape}, and the model takes "
-                f"{shape} (height, width, channels)"
-            )
+        run = RunDirectory(run_dir)
+        codec = find_codec(run, header.key, header.tables_crc, path, model)
+        check_shape(path, header.image_shape, codec.networks.image_shape)
         images = _decode(codec, content, blocks, header.images, path)
         with writing(f"--output={output}"):
             os.makedirs(output, exist_ok=True)

@@ -1,21 +1,15 @@
-"""The `.aelab` file: a header, then blocks of coded images, each with checksums.
+"""The header of an `.aelab` file; `blocks.py` has the blocks that follow it.
 
 All numbers are little-endian. Numbers without a size are LEB128.
 
-Header: magic number (8 bytes), version (u8), length of the body (u32), body, CRC-32 of
+Magic number (8 bytes), version (u8), length of the body (u32), body, CRC-32 of
 everything before it. Body: key of the weights (8 bytes), CRC-32 of the tables, height,
 width, channels, number of members. For each member: kind (u8), number of images, length
 of its name, name in UTF-8.
-
-Block: marker (4 bytes), number of its first image (u32), number of images (u16), length
-of the payload (u32), CRC-32 of the symbols, CRC-32 of the block without this field,
-payload.
-
-A block can be found and checked by itself, so damage to one does not affect the others.
 """
 
 import contextlib
-import math
+import io
 import mmap
 import os
 import struct
@@ -25,7 +19,6 @@ from typing import NamedTuple, TypeAlias
 
 from aelab.errors import UsageError
 
-BLOCK_IMAGES = 4096  # at most
 MAX_IMAGES = 2**32 - 1
 
 _MAGIC = b"\x89aelab\r\n"
@@ -33,12 +26,7 @@ _VERSION = 1
 _START = struct.Struct("<8sBI")
 _KEYS = struct.Struct("<8sI")
 _CRC = struct.Struct("<I")
-_MARKER = b"\xae\x1a\xb0\x0c"
-_BLOCK = struct.Struct("<4sIHII")
-_BLOCK_SIZE = _BLOCK.size + _CRC.size
 _MIN_MEMBER_BYTES = 3
-_BLOCK_VALUES = 2**24  # pixel values in a block of more than one image, at most
-_MAX_PASSES = 8  # reads of each byte while searching for blocks, on average
 _MAX_NAME_BYTES = 255
 
 PICTURE, IDX = 0, 1
@@ -72,24 +60,6 @@ class Header(NamedTuple):
         return sum(member.images for member in self.members)
 
 
-class Block(NamedTuple):
-    """One block of a file: the numbers of its first image and of its images.
-
-    It must decode to symbols of the CRC-32. Its payload is from `start` to `end`.
-    """
-
-    first: int
-    images: int
-    symbols_crc: int
-    start: int
-    end: int
-
-
-def block_images(image_shape: tuple[int, int, int]) -> int:
-    """The number of images of this shape in a full block."""
-    return max(1, min(BLOCK_IMAGES, _BLOCK_VALUES // math.prod(image_shape)))
-
-
 def name_problem(name: str) -> str:
     """The reason why `name` is not acceptable as a file name; "" if it is."""
     if name != os.path.basename(name) or name in ("", ".", "..") or "\0" in name:
@@ -116,19 +86,12 @@ def pack_header(header: Header) -> bytes:
     return content + _CRC.pack(zlib.crc32(content))
 
 
-def pack_block(first: int, images: int, symbols_crc: int, payload: bytes) -> bytes:
-    """The bytes of a block."""
-    start = _BLOCK.pack(_MARKER, first, images, len(payload), symbols_crc)
-    crc = zlib.crc32(payload, zlib.crc32(start))
-    return start + _CRC.pack(crc) + payload
-
-
 @contextlib.contextmanager
 def map_file(path: str) -> Iterator[Content]:
     """Maps a file into memory; only the parts that are accessed are read.
 
     Raises:
-      UsageError: it can't be read.
+      UsageError: the file can't be read.
     """
     try:
         with open(path, "rb") as file:
@@ -145,10 +108,10 @@ def map_file(path: str) -> Iterator[Content]:
 def read_header(content: Content, path: str) -> tuple[Header, int]:
     """The header of a file, and the position of its first block.
 
-    Never takes more memory than the file is long.
+    Takes no more memory than the file is long.
 
     Raises:
-      UsageError: the file is no `.aelab` file, of another version, cut or damaged.
+      UsageError: the file is not an `.aelab` file of this version, or it is damaged.
     """
     if content[: len(_MAGIC)] != _MAGIC:
         raise UsageError(f"{path} is not an .aelab file (wrong magic number)")
@@ -167,83 +130,28 @@ def read_header(content: Content, path: str) -> tuple[Header, int]:
         raise UsageError(f"{path} has a damaged header and cannot be read")
     try:
         return _parse_body(content[_START.size : end]), end + _CRC.size
-    except (ValueError, IndexError, struct.error) as error:
+    except (ValueError, struct.error) as error:
         raise UsageError(f"{path} has an invalid header: {error}") from None
 
 
 def _parse_body(body: bytes) -> Header:
-    key, tables_crc = _KEYS.unpack_from(body)
-    height, place = _number(body, _KEYS.size)
-    width, place = _number(body, place)
-    channels, place = _number(body, place)
-    count, place = _number(body, place)
+    stream = io.BytesIO(body)
+    key, tables_crc = _KEYS.unpack(stream.read(_KEYS.size))
+    height, width, channels, count = (_read_leb128(stream) for _ in range(4))
     if count * _MIN_MEMBER_BYTES > len(body):
         raise ValueError(f"it is too short for {count} members")
     members = []
     for _ in range(count):
-        kind = body[place]
-        images, place = _number(body, place + 1)
-        length, place = _number(body, place)
-        name, place = body[place : place + length], place + length
-        if place > len(body) or kind not in (PICTURE, IDX):
+        (kind,) = stream.read(1)
+        images, length = _read_leb128(stream), _read_leb128(stream)
+        name = stream.read(length)
+        if len(name) < length or kind not in (PICTURE, IDX):
             raise ValueError("a member is truncated or of unknown kind")
         members.append(Member(kind, images, name.decode()))
     header = Header(key, tables_crc, (height, width, channels), members)
-    if place != len(body) or header.images > MAX_IMAGES:
+    if stream.read() or header.images > MAX_IMAGES:
         raise ValueError("its length or its number of images is wrong")
     return header
-
-
-def find_blocks(content: Content, place: int, images: int) -> Iterator[Block | str]:
-    """Finds all blocks with correct checksums, and describes the gaps between them.
-
-    The first block should be at `place`, and the header says that there are `images`.
-
-    Yields:
-      Blocks in the order of their images, and for each damaged part a text.
-    """
-    expected = 0
-    # A marker may also occur by chance. The budget bounds the work, so that a file full
-    # of markers cannot stall us.
-    budget = _MAX_PASSES * len(content)
-    while place < len(content):
-        block, start = _block_at(content, place, expected, images), place
-        while (block is None or not _is_intact(content, block)) and place >= 0:
-            budget -= block.end - block.start if block else 0
-            place = content.find(_MARKER, place + 1) if budget > 0 else -1
-            block = _block_at(content, place, expected, images) if place > 0 else None
-        if place != start:
-            end = f"to {place}" if block else "to the end"
-            yield f"the bytes from {start} {end}"
-        if block is None:
-            break
-        if block.first > expected:
-            yield f"the images from {expected} to {block.first - 1} are missing"
-        yield block
-        expected, place = block.first + block.images, block.end
-    if expected < images:
-        yield f"the images from {expected} to {images - 1} are missing"
-
-
-def _block_at(content: Content, place: int, expected: int, images: int) -> Block | None:
-    """The block whose header is at `place`, None if no plausible header is there."""
-    if len(content) < place + _BLOCK_SIZE:
-        return None
-    start = content[place : place + _BLOCK.size]
-    marker, first, count, length, symbols_crc = _BLOCK.unpack(start)
-    begin = place + _BLOCK_SIZE
-    fits = expected <= first and 0 < count <= BLOCK_IMAGES and first + count <= images
-    if marker != _MARKER or not fits or begin + length > len(content):
-        return None
-    return Block(first, count, symbols_crc, begin, begin + length)
-
-
-def _is_intact(content: Content, block: Block) -> bool:
-    """True if the checksum of a block is correct."""
-    begin = block.start - _CRC.size
-    (crc,) = _CRC.unpack(content[begin : block.start])
-    start = content[begin - _BLOCK.size : begin]
-    return bool(zlib.crc32(content[block.start : block.end], zlib.crc32(start)) == crc)
 
 
 def _leb128(number: int) -> bytes:
@@ -256,12 +164,12 @@ def _leb128(number: int) -> bytes:
     return bytes(content)
 
 
-def _number(body: bytes, place: int) -> tuple[int, int]:
-    """The LEB128 number at `place`, of at most 5 bytes, and the position after it."""
+def _read_leb128(stream: io.BytesIO) -> int:
+    """Reads a LEB128 number of at most 5 bytes."""
     number = 0
     for index in range(5):
-        byte = body[place + index]
+        (byte,) = stream.read(1)
         number |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return number, place + index + 1
+            return number
     raise ValueError("a number is too long")

@@ -45,6 +45,7 @@ def fit_tables(symbols: np.ndarray, step: float) -> Tables:
     indices = symbols - lowest + starts
 
     def frequencies(label: int) -> np.ndarray:
+        """The row of a class: uint32 [sum of sizes]."""
         own = np.bincount(indices[labels == label].ravel(), minlength=len(overall))
         parts = np.split(own + _OVERALL_IMAGES * overall, starts[1:])
         return np.concatenate([_to_frequencies(part) for part in parts])

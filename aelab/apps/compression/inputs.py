@@ -24,8 +24,7 @@ _MODES = {1: ("L", "1"), 3: ("RGB", "1", "L", "P")}
 def list_members(paths: Sequence[str], shape: Shape) -> list[Member]:
     """Reads the header of every file: IDX files, gzipped or not, and pictures.
 
-    Their images must have the shape (height, width, channels). A member has the name of
-    the file that decompressing will write.
+    A member has the name of the file that decompressing will write.
 
     Raises:
       UsageError: a file can't be read, its images have another shape, two files would
@@ -73,14 +72,15 @@ def _member(path: str, shape: Shape) -> Member:
         _read_picture(path, shape, only_header=True)
         return Member(PICTURE, 1, os.path.splitext(name)[0] + ".png")
     with IdxFile(path, 3) as idx:
-        _check_shape(path, (*idx.shape[1:], 1), shape)
+        check_shape(path, (*idx.shape[1:], 1), shape)
         return Member(IDX, idx.shape[0], name.removesuffix(".gz"))
 
 
-def _check_shape(path: str, shape: Sequence[int], wanted: Shape) -> None:
+def check_shape(what: str, shape: Sequence[int], wanted: Shape) -> None:
+    """Raises UsageError unless the images of `what` have the shape `wanted`."""
     if tuple(shape) != wanted:
         raise UsageError(
-            f"{path} has images of {' x '.join(map(str, shape))}, and the model takes "
+            f"{what} has images of {' x '.join(map(str, shape))}, and the model takes "
             f"{' x '.join(map(str, wanted))} (height, width, channels)"
         )
 
@@ -91,7 +91,7 @@ def _parts(path: str, member: Member, shape: Shape, size: int) -> Iterator[np.nd
         yield _read_picture(path, shape)[np.newaxis]
         return
     with IdxFile(path, 3) as file:
-        _check_shape(path, file.shape, (member.images, *shape[:2]))
+        check_shape(path, file.shape, (member.images, *shape[:2]))
         # An empty file is read once too, which checks its end.
         for first in range(0, member.images or 1, size):
             images = file.read(min(size, member.images - first))

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from aelab.apps.compression import baselines as others
 from aelab.apps.compression.baselines import Point
-from aelab.apps.compression.codec import open_codec
+from aelab.apps.compression.codec import open_codec, read_images
 from aelab.apps.compression.codec_file import codec_path
 from aelab.config import Config
 from aelab.data.sources import load_split, with_data_dir
-from aelab.errors import ImageError, UsageError
+from aelab.errors import UsageError
 from aelab.metrics import psnr, ssim
 from aelab.runs.directory import RunDirectory
 from aelab.system.files import write_bytes
@@ -30,9 +30,9 @@ _OURS = "learned codec"
 
 
 class Measurement(NamedTuple):
-    """A codec with one setting: means over images of what `Point` has, and quality.
+    """A `Point` with quality: means over images, except for the total `model_bytes`.
 
-    Only `model_bytes` is a total and not a mean. `psnr` is in dB, `ssim` at most 1.
+    `psnr` is in dB, `ssim` at most 1.
     """
 
     codec: str
@@ -56,10 +56,10 @@ def rate_distortion(
 
     Writes `rate_distortion.json` and `rate_distortion.png` to the folder `output`. All
     runs must have the same evaluation images. `baselines` says whether to measure other
-    codecs as well, which takes a minute or two. See `open_codec` for the others.
+    codecs as well, which takes a minute or two. See `open_codec` for the rest.
 
     Raises:
-      UsageError: there is no run, evaluation images differ, or a library is missing.
+      UsageError: a run or a library is missing, or the evaluation images differ.
     """
     plotting = require("matplotlib.figure", extra="report")
     try:
@@ -68,10 +68,10 @@ def rate_distortion(
         raise UsageError(f"--output={output} can't be created: {error}") from None
     runs = [RunDirectory(path) for path in run_dirs]
     config = _shared_config(runs, data_dir)
-    images = _read_all(config, "eval")
+    images = read_images(load_split(config, "eval"))
     points = [_run_points(run, checkpoint, data_dir, images, model) for run in runs]
     if baselines:
-        training = _read_all(config, "train")
+        training = read_images(load_split(config, "train"))
         points += [others.principal_components(images, training)]
         points += [others.image_codecs(images)]
     results = [_measure(p, images) for p in itertools.chain.from_iterable(points)]
@@ -85,21 +85,11 @@ def rate_distortion(
 
 def _shared_config(runs: Sequence[RunDirectory], data_dir: str) -> Config:
     """The first run's configuration, if all have the same evaluation images."""
-    data = [(run.read_data().get("eval"), run.read_image_shape()) for run in runs]
-    prints = {run.path: part for run, part in zip(runs, data, strict=True)}
+    prints = {r.path: (r.read_data().get("eval"), r.read_image_shape()) for r in runs}
     if len(set(prints.values())) > 1:
         described = "; ".join(f"{path}: {text}" for path, text in prints.items())
         raise UsageError(f"the runs must have the same evaluation images ({described})")
     return with_data_dir(runs[0].read_config(), data_dir)
-
-
-def _read_all(config: Config, split: str) -> np.ndarray:
-    """All images of a split, uint8 [n, H, W, C]."""
-    source = load_split(config, split)
-    try:
-        return source.read(np.arange(len(source)))
-    except ImageError as error:
-        raise UsageError(str(error)) from None
 
 
 def _run_points(
@@ -130,6 +120,7 @@ def _measure(point: Point, images: np.ndarray) -> Measurement:
     parts = [slice(first, first + _BATCH) for first in range(0, count, _BATCH)]
 
     def mean(metric: Any) -> float:
+        """The mean over images of a metric, computed in batches."""
         pairs = [(images[p], point.images[p]) for p in parts]
         values = [metric(*(tf.constant(i, tf.float32) / 255 for i in p)) for p in pairs]
         return float(np.mean(np.concatenate(values)))
@@ -183,7 +174,7 @@ def bytes_at(curve: Sequence[tuple[float, float]], level: float) -> float | None
 
 
 def _plot(points: Sequence[Measurement], figure_class: Any) -> bytes:
-    """PSNR over bytes, one curve per codec, as PNG."""
+    """A PNG of PSNR over bytes with one curve per codec."""
     figure = figure_class(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves(points).items()):

@@ -1,10 +1,10 @@
 """Tables of probabilities, and entropy coding with them."""
 
+import functools
 import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,22 +22,16 @@ class Tables:
     The places of a code are independent only within a class. The class of an image is
     coded first. This mixture takes fewer bytes than one table per place.
 
-    Tables that do not fit together raise ValueError, and UsageError is raised if
+    Creating tables that do not fit together raises ValueError; it raises UsageError if
     `constriction` is not installed.
-
-    Attributes:
-      step: the step of the quantizer; integers count steps.
-      lowest: int32 [places], the lowest integer of each place.
-      sizes: int32 [places], the number of integers of each place, from the lowest on.
-      classes: uint32 [classes], the frequency of each class; they sum to 2**24.
-      frequencies: uint32 [classes, sum of sizes], the frequency of each integer, one
-        place after another; within a class and a place they sum to 2**24.
     """
 
-    step: float
-    lowest: np.ndarray
-    sizes: np.ndarray
-    classes: np.ndarray
+    step: float  # of the quantizer; integers count steps
+    lowest: np.ndarray  # int32 [places]: the lowest integer of each place
+    sizes: np.ndarray  # int32 [places]: the number of integers, from the lowest on
+    classes: np.ndarray  # uint32 [classes]: frequencies, which sum to 2**24
+    # uint32 [classes, sum of sizes]: frequencies of the integers, one place after
+    # another, which sum to 2**24 within a class and a place
     frequencies: np.ndarray
 
     def __post_init__(self) -> None:
@@ -46,15 +40,14 @@ class Tables:
         self._new_coder = coding.stack.AnsCoder
 
         # 24 bits are exact in float64, so every machine gets the same probabilities.
-        def model(frequencies: np.ndarray) -> Any:
-            return coding.model.Categorical(frequencies / TOTAL, perfect=False)
-
+        classes, shares = self.classes / TOTAL, self.frequencies / TOTAL
+        model = functools.partial(coding.model.Categorical, perfect=False)
         self._starts = np.cumsum(self.sizes) - self.sizes
-        self._class_model = model(self.classes)
-        rows = [np.split(row, self._starts[1:]) for row in self.frequencies]
+        self._class_model = model(classes)
+        rows = [np.split(row, self._starts[1:]) for row in shares]
         self._models = [[model(part) for part in row] for row in rows]
-        self._class_bits = -np.log2(self.classes / TOTAL)
-        self._bits = -np.log2(self.frequencies / TOTAL).astype(np.float32)
+        self._class_bits = -np.log2(classes)
+        self._bits = -np.log2(shares).astype(np.float32)
 
     def _check(self) -> None:
         arrays = (self.lowest, self.sizes, self.classes, self.frequencies)
@@ -131,7 +124,7 @@ class Tables:
         """Decodes the symbols of `count` images: int32 [count, places].
 
         Raises:
-          ValueError: `content` does not come from `encode` of so many images.
+          ValueError: `encode` did not write `content` for so many images.
         """
         coder = self._new_coder(np.frombuffer(content, "<u4").astype(np.uint32))
         labels = coder.decode(self._class_model, count)

@@ -50,9 +50,9 @@ class Denoiser:
     borders. A larger picture is cut into tiles, which overlap so much that the result
     is the same up to rounding.
 
-    The model needs a height and a width that are multiples of `multiple`, as `margin`
-    is, the padding in pixels: at least the distance, along an axis, over which an input
-    pixel affects the output.
+    The height and width that the model gets are multiples of `multiple`, and so is the
+    padding of `margin` pixels. This is at least the distance, along an axis, over which
+    an input pixel affects the output.
     """
 
     def __init__(self, trained: TrainedModel, tile: int = TILE):

@@ -79,34 +79,33 @@ def _tuned(
     name: str,
     bounds: tuple[float, float],
 ) -> Restoration:
-    """The result of `restore` at the strength, called `name`, of highest mean PSNR."""
+    """The result of `restore` at the strength, called `name`, of highest mean PSNR.
+
+    It is found to within 5 % and rounded to three digits. It is tuned on the first
+    evaluated images themselves, which favors the baseline.
+    """
     from scipy.optimize import minimize_scalar
 
     count = num_search_images(task)
     clean, corrupted = task.clean[:count], task.corrupted[:count]
-
-    def loss(logarithm: float) -> float:
-        return -mean_psnr(clean, restore(corrupted, math.exp(logarithm)))
-
     # Brent's method over the logarithm of the strength.
-    limits = (math.log(bounds[0]), math.log(bounds[1]))
-    options = {"xatol": _TOLERANCE}
-    best = minimize_scalar(loss, bounds=limits, method="bounded", options=options)
+    best = minimize_scalar(
+        lambda log: -mean_psnr(clean, restore(corrupted, math.exp(log))),
+        bounds=[math.log(bound) for bound in bounds],
+        method="bounded",
+        options={"xatol": _TOLERANCE},
+    )
     strength = float(f"{math.exp(best.x):.3g}")
     return Restoration(_clamped(restore(task.corrupted, strength)), {name: strength})
 
 
 def best_blur(task: Task) -> Restoration:
-    """Gaussian blur with the sigma of highest mean PSNR.
-
-    It is found to within 5 % and rounded to three digits. It is tuned on the first
-    evaluated images themselves, which favors the baseline.
-    """
+    """Gaussian blur with the best sigma."""
     return _tuned(task, blur, "sigma", _SIGMAS)
 
 
 def best_total_variation(task: Task) -> Restoration:
-    """Total-variation denoising with the best weight, found like a blur's sigma."""
+    """Total-variation denoising with the best weight."""
     return _tuned(task, total_variation, "weight", _WEIGHTS)
 
 
@@ -124,13 +123,11 @@ def linear_estimator(task: Task) -> Restoration:
     if held_out:
         corrupted, clean = task.train_corrupted, task.train_clean
         restore = _fit_linear(corrupted[held_out:], clean[held_out:])
-        target = _flat(clean[:held_out])
-
-        def error(number: int) -> float:
-            output = np.clip(restore(corrupted[:held_out], number), 0, 1)
-            return float(np.square(output - target).mean())
-
-        number = min(LINEAR_COMPONENTS, key=error)
+        target, errors = _flat(clean[:held_out]), {}
+        for count in LINEAR_COMPONENTS:
+            output = np.clip(restore(corrupted[:held_out], count), 0, 1)
+            errors[count] = np.square(output - target).mean()
+        number = min(errors, key=lambda count: errors[count])
     restore = _fit_linear(task.train_corrupted, task.train_clean)
     output = restore(task.corrupted, number).reshape(task.clean.shape)
     most = min(len(task.train_clean) - 1, math.prod(task.clean.shape[1:]))
@@ -148,7 +145,7 @@ def _fit_linear(
     weights = regression.coef_.T
 
     def restore(images: np.ndarray, number: int) -> np.ndarray:
-        # Scores are uncorrelated, so the map from fewer is part of the map from all.
+        """Maps the first scores; as scores are uncorrelated, their weights stay."""
         scores = pca.transform(_flat(images))[:, :number]
         return np.asarray(regression.intercept_ + scores @ weights[:number])
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,12 @@ import tensorflow as tf
 from aelab.apps.evaluation import baselines as methods
 from aelab.apps.evaluation.baselines import Baseline
 from aelab.apps.evaluation.levels import Comparison, compare_levels, read_training
-from aelab.apps.evaluation.measure import build_evaluation_step, means, measure, spread
+from aelab.apps.evaluation.measure import (
+    Measurements,
+    build_evaluation_step,
+    measure,
+    summarize,
+)
 from aelab.apps.evaluation.pictures import write_pictures
 from aelab.apps.evaluation.result import EvaluatedData, Evaluation
 from aelab.config import Config
@@ -18,10 +24,25 @@ from aelab.data.pipeline import image_error
 from aelab.data.sources import Source, load_split, with_data_dir
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.runs.trained_model import load_trained
+from aelab.runs.trained_model import TrainedModel, load_trained
 from aelab.system.files import write_bytes
 
 _NUM_WORST = 10
+
+
+class UsableBaselines(NamedTuple):
+    """The baselines that can run here, their training images, and what is left out.
+
+    See `Evaluation` for `missing` and `unlearned`.
+    """
+
+    baselines: Mapping[str, Baseline]
+    training: np.ndarray | None
+    missing: list[str]
+    unlearned: list[str]
+
+
+_NONE = UsableBaselines({}, None, [], [])
 
 
 @contextlib.contextmanager
@@ -47,51 +68,53 @@ def evaluate_run(
     """Evaluates a run's checkpoint; writes `evaluation.json` and pictures.
 
     `noise_stddevs` are further levels of noise, above 0, for a model with Gaussian
-    noise. `data_dir` is the folder of the run's data files, if they were moved. See
-    `load_trained` for `checkpoint` and `model`. Returns what `evaluation.json` holds.
+    noise. See `load_trained` and `with_data_dir` for the other arguments.
 
     Raises:
       UsageError: no such run or checkpoint, or the data can't be read or do not fit.
     """
     run = RunDirectory(run_dir)
-    config, autoencoder, image_shape, step = load_trained(run, checkpoint, model)
-    config = with_data_dir(config, data_dir)
-    source = _load(config, "eval", image_shape)
-    step_function = build_evaluation_step(autoencoder, config)
-    measured = measure(step_function, config, source, keep_worst=_NUM_WORST)
-    images, input_metrics = measured.images, means(measured.input)
-    wanted: Mapping[str, Baseline] = {}
-    if baselines:
-        is_clean = input_metrics["mse"] == 0
-        code_shape = autoencoder.decoder.input_shape
-        wanted = select_baselines(is_clean, code_shape, image_shape)
-    # A library that is missing, or a single training image, rules out some of them.
-    installed = {n: b for n, b in wanted.items() if methods.is_installed(b.library)}
-    training = _load_training(config, image_shape) if installed else None
-    is_single = training is not None and len(training) == 1
-    unlearned = [name for name, b in installed.items() if is_single and b.learns]
-    usable = {name: b for name, b in installed.items() if name not in unlearned}
-    comparison = Comparison(step_function, usable, source, training)
+    loaded = load_trained(run, checkpoint, model)
+    config = with_data_dir(loaded.config, data_dir)
+    source = _load(config, "eval", loaded.image_shape)
+    model_step = build_evaluation_step(loaded.autoencoder, config)
+    measured = measure(model_step, config, source, keep_worst=_NUM_WORST)
+    usable = _usable_baselines(loaded, config, measured) if baselines else _NONE
+    comparison = Comparison(model_step, source, usable.baselines, usable.training)
     trained, sweep = compare_levels(comparison, config, noise_stddevs)
-    worst = zip(images.position, images.psnr, strict=True)
-    as_in_training = source.fingerprint == run.read_data().get("eval")
+    known = run.read_data().get("eval")
     result = Evaluation(
         checkpoint,
-        step,
+        loaded.step,
         len(source),
-        EvaluatedData(source.fingerprint, as_in_training),
-        metrics=means(measured.output),
-        input=input_metrics,
-        spread={"input": spread(measured.input), "output": spread(measured.output)},
-        worst=[{"image": int(place), "psnr": float(psnr)} for place, psnr in worst],
+        EvaluatedData(source.fingerprint, source.fingerprint == known),
+        **summarize(measured),
         trained=trained,
         sweep=sweep,
-        missing=sorted({wanted[name].library for name in wanted.keys() - installed}),
-        unlearned=unlearned,
-        pictures=write_pictures(run.path, images, trained, sweep),
+        missing=usable.missing,
+        unlearned=usable.unlearned,
+        pictures=write_pictures(run.path, measured.images, trained, sweep),
     )
     write_bytes(run.evaluation_json, result.to_json().encode())
     return result
+
+
+def _usable_baselines(
+    loaded: TrainedModel, config: Config, measured: Measurements
+) -> UsableBaselines:
+    """Selects baselines and reads the training images, if a baseline is installed."""
+    code_shape, image_shape = loaded.autoencoder.decoder.input_shape, loaded.image_shape
+    is_clean = not measured.input["mse"].any()
+    wanted = select_baselines(is_clean, code_shape, image_shape)
+    usable = {n: b for n, b in wanted.items() if methods.is_installed(b.library)}
+    missing = sorted({wanted[name].library for name in wanted.keys() - usable})
+    if not usable:
+        return UsableBaselines({}, None, missing, [])
+    training = _load_training(config, image_shape)
+    is_single = len(training) == 1
+    unlearned = [name for name, b in usable.items() if is_single and b.learns]
+    usable = {name: b for name, b in usable.items() if name not in unlearned}
+    return UsableBaselines(usable, training, missing, unlearned)
 
 
 def select_baselines(
@@ -99,10 +122,11 @@ def select_baselines(
     code_shape: tuple[int, ...] | list[tuple[int, ...]],
     image_shape: tuple[int, int, int],
 ) -> Mapping[str, Baseline]:
-    """The baselines of a denoiser, or of a code if the input is clean.
+    """The baselines for a denoiser, or for a code if the input is clean.
 
-    A code of as many numbers as the image has none, and neither has one of several
-    tensors, whose shapes are a list. The image's are (height, width, channels).
+    There are none for a code of as many numbers as the image or more, and none for a
+    code of several tensors, whose shapes are a list. `code_shape` begins with the
+    number of images; `image_shape` is (height, width, channels).
     """
     if not is_clean:
         return methods.BASELINES

@@ -24,13 +24,13 @@ _TRAIN_VALUES = 2**24
 class Comparison(NamedTuple):
     """A model, its baselines by name, and the images that they share.
 
-    Only the first images of `evaluation` are used if there are many. `training` is what
-    baselines learn from, see `read_training`, or None.
+    Only the first images of `evaluation` are used if there are many. Baselines learn
+    from `training`, see `read_training`; it is None if there are no baselines.
     """
 
     model_step: measure.EvaluationStep
-    baselines: Mapping[str, Baseline]
     evaluation: Source
+    baselines: Mapping[str, Baseline]
     training: np.ndarray | None
 
 
@@ -40,7 +40,7 @@ def read_training(source: Source, config: Config) -> np.ndarray:
 
 
 def sweep_configs(config: Config, noise_stddevs: Sequence[float]) -> list[Config]:
-    """`config` at each level of Gaussian noise; empty if it has no such noise."""
+    """`config` at each level of noise; empty without Gaussian noise."""
     is_noisy = config.noise_stddev or config.noise_stddev_max
     if "gaussian" not in config.corruptions() or not is_noisy:
         return []
@@ -53,10 +53,7 @@ def sweep_configs(config: Config, noise_stddevs: Sequence[float]) -> list[Config
 def compare_levels(
     comparison: Comparison, config: Config, noise_stddevs: Sequence[float]
 ) -> tuple[Level, list[Level]]:
-    """Compares as trained and in a sweep; shows progress on a terminal.
-
-    The sweep is empty if the run has no Gaussian noise.
-    """
+    """Compares as trained and in the sweep by `sweep_configs`; shows progress."""
     sweep = sweep_configs(config, noise_stddevs)
     configs = list(dict.fromkeys([config, *sweep]))
     total = len(configs) * (1 + len(comparison.baselines))
@@ -76,27 +73,26 @@ def compare_level(comparison: Comparison, config: Config, bar: tqdm) -> Level:
     source = source.take(_within(source, _EVAL_VALUES))
     measured = measure.measure(comparison.model_step, config, source)
     bar.update()
-    level = Level(
+    baselines, counts = {}, (0, 0)
+    if (clean := comparison.training) is not None:
+        corrupted = measure.corrupted_examples(clean, config)
+        task = Task(measured.images.clean, measured.images.corrupted, clean, corrupted)
+        counts = num_search_images(task), len(clean)
+        for name, baseline in comparison.baselines.items():
+            bar.set_description(f"{describe(config)}: {name}")
+            restored = baseline.restore(task)
+            values = measure.output_values(task.clean, restored.images)
+            baselines[name] = _summary(values) | restored.setting
+            bar.update()
+    return Level(
         describe(config),
         None if config.noise_stddev_max else config.noise_stddev,
         len(source),
         _summary(measured.input),
         _summary(measured.output),
-        baselines={},
+        baselines,
+        *counts,
     )
-    if comparison.training is None:
-        return level
-    clean = comparison.training
-    corrupted = measure.corrupted_examples(clean, config)
-    task = Task(measured.images.clean, measured.images.corrupted, clean, corrupted)
-    for name, baseline in comparison.baselines.items():
-        bar.set_description(f"{describe(config)}: {name}")
-        restored = baseline.restore(task)
-        values = measure.output_values(task.clean, restored.images)
-        level.baselines[name] = _summary(values) | restored.setting
-        bar.update()
-    level = dataclasses.replace(level, search_images=num_search_images(task))
-    return dataclasses.replace(level, training_images=len(clean))
 
 
 def _within(source: Source, values: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from aelab.apps.evaluation.result import Means, Overall
 from aelab.config import Config
 from aelab.data import pipeline
 from aelab.data.sources import Source
@@ -25,7 +26,8 @@ EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, _Metrics, _Me
 class Images(NamedTuple):
     """Evaluation images and the model's outputs: float32 [n, H, W, C] in [0, 1].
 
-    `position`, int64 [n], is in the set. `psnr`, float32 [n] in dB, is of the output.
+    `position`, int64 [n], is the place in the set. `psnr`, float32 [n] in dB, compares
+    output and clean image.
     """
 
     position: np.ndarray
@@ -35,7 +37,7 @@ class Images(NamedTuple):
     output: np.ndarray
 
     def worst(self, count: int) -> "Images":
-        """The `count` images of lowest PSNR, the lowest first."""
+        """The `count` images with the lowest PSNR, the lowest first."""
         order = np.argsort(self.psnr, kind="stable")[:count]
         return Images(*(part[order] for part in self))
 
@@ -52,6 +54,7 @@ def build_evaluation_step(model: Autoencoder, config: Config) -> EvaluationStep:
     """Compiles a model together with the metrics of its input and output."""
 
     def step(corrupted: tf.Tensor, clean: tf.Tensor) -> Any:
+        """Takes a batch, float32 [n, H, W, C]; metrics are float32 [n]."""
         output, output_metrics = evaluate_batch(model, config, corrupted, clean)
         return output, image_metrics(clean, corrupted), output_metrics
 
@@ -64,8 +67,8 @@ def measure(
 ) -> Measurements:
     """Evaluates all images of `source`, corrupted by `config`.
 
-    If `keep_worst` is above 0, only this many images are returned, those of lowest
-    PSNR. The metrics are of all images in any case.
+    Returns the metrics of all images. If `keep_worst` is above 0, it returns only the
+    `keep_worst` images with the lowest PSNR.
     """
     images: list[Images] = []
     metrics_of: tuple[list[Values], list[Values]] = ([], [])
@@ -120,12 +123,24 @@ def corrupted_examples(clean: np.ndarray, config: Config) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def means(values: Values) -> dict[str, float]:
+def means(values: Values) -> Means:
     """The mean over images of each metric."""
     return {name: float(value.mean(dtype=np.float64)) for name, value in values.items()}
 
 
-def spread(values: Values) -> dict[str, float]:
+def summarize(measured: Measurements) -> Overall:
+    """The fields of an evaluation with the metrics of all images."""
+    images = measured.images
+    worst = zip(images.position, images.psnr, strict=True)
+    return Overall(
+        metrics=means(measured.output),
+        input=means(measured.input),
+        spread={"input": spread(measured.input), "output": spread(measured.output)},
+        worst=[{"image": int(place), "psnr": float(psnr)} for place, psnr in worst],
+    )
+
+
+def spread(values: Values) -> Means:
     """The spread of the PSNR over images, in dB.
 
     `psnr_worst_percent` is the mean of the lowest hundredth, of at least one image.

@@ -25,13 +25,8 @@ def write_pictures(
 ) -> list[str]:
     """Writes `evaluation-worst.png`, and `evaluation-sweep.png` if there is a sweep.
 
-    The second needs matplotlib; a line marks the level of training. The rows of the
-    first are clean, input and output. The sweep of an earlier evaluation is removed.
-
-    Returns the names of the files that were written.
-
-    Raises:
-      OSError: a file can't be written.
+    The rows of the first are clean, input and output. The second needs matplotlib. The
+    sweep of an earlier evaluation is removed. Returns the names of the written files.
     """
     panel = draw_panel([worst.clean, worst.corrupted, worst.output])
     contents = {WORST: encode_png(panel)}
@@ -45,9 +40,9 @@ def write_pictures(
 
 
 def draw_sweep(sweep: Sequence[Level], trained: float | None) -> bytes:
-    """Draws the PSNR over the noise, with curves for model, baselines and input: a PNG.
+    """A PNG of the PSNR over the noise, with curves for model, baselines and input.
 
-    A line marks the level of training; it is None if there were several.
+    A line marks the level of training, `trained`, which is None if there were several.
     """
     from matplotlib.figure import Figure
 

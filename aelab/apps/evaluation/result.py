@@ -3,38 +3,41 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from typing import TypedDict
 
 Means = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Level:
-    """A model and its baselines on images of one level of corruption.
+    """A model and its baselines on the first images, at one level of corruption.
 
-    Attributes:
-      corruption: in words.
-      noise_stddev: standard deviation of the noise; None if it differs by image.
-      images: number of images; the first images of the set.
-      input, output: mean of each metric, and the spread of the PSNR.
-      baselines: the same for each baseline, with its setting: `sigma`, `weight` or
-        `components`.
-      search_images: number of images on which sigma and weight were chosen, or 0.
-      training_images: number of images that baselines learned from, or 0.
+    `input` and `output` have the mean of each metric, and the spread of the PSNR.
+    `baselines` have the same, and their settings: `sigma`, `weight` or `components`.
     """
 
-    corruption: str
-    noise_stddev: float | None
+    corruption: str  # in words
+    noise_stddev: float | None  # None if it differs by image
     images: int
     input: Means
     output: Means
     baselines: dict[str, Means]
-    search_images: int = 0
-    training_images: int = 0
+    search_images: int = 0  # number on which sigma and weight were chosen
+    training_images: int = 0  # number that baselines learned from
+
+
+class Overall(TypedDict):
+    """The fields of `Evaluation` with the metrics of all images."""
+
+    metrics: Means  # of the output
+    input: Means
+    spread: dict[str, Means]  # median and worst percent of the PSNR, input and output
+    worst: list[dict[str, float]]  # `image`, a position, and `psnr`, the lowest first
 
 
 @dataclass(frozen=True)
 class EvaluatedData:
-    """Fingerprint of the evaluation images; True if they are those of training."""
+    """The fingerprint of the evaluation images; True if training used the same ones."""
 
     fingerprint: str
     as_in_training: bool
@@ -44,31 +47,22 @@ class EvaluatedData:
 class Evaluation:
     """The evaluation of a checkpoint, `best` or `latest`, of training step `step`.
 
-    Attributes:
-      examples: number of evaluation images, which `data` describes.
-      metrics, input: mean of each metric of the output and of the input.
-      spread: median and worst percent of the PSNR of `input` and `output`.
-      worst: `image`, a position, and `psnr` of the images of lowest PSNR, lowest first.
-      trained, sweep: the comparison with baselines, corrupted as in training, and for
-        further levels of noise.
-      missing: libraries of baselines that are not installed.
-      unlearned: baselines left out because there is only one training image.
-      pictures: names of the picture files in the run directory.
+    See `Overall` for the metrics of all images.
     """
 
     checkpoint: str
     step: int
-    examples: int
+    examples: int  # number of evaluation images, which `data` describes
     data: EvaluatedData
     metrics: Means
     input: Means
     spread: dict[str, Means]
     worst: list[dict[str, float]]
-    trained: Level
-    sweep: list[Level]
-    missing: list[str]
-    unlearned: list[str]
-    pictures: list[str]
+    trained: Level  # corrupted as in training
+    sweep: list[Level]  # at further levels of noise
+    missing: list[str]  # libraries of baselines that are not installed
+    unlearned: list[str]  # baselines ruled out by a single training image
+    pictures: list[str]  # names of the picture files in the run directory
 
     def to_json(self) -> str:
         """The content of `evaluation.json`."""

@@ -107,7 +107,7 @@ def _results(trained: Level) -> str:
         if (text := result_text(trained, metric))
     ]
     if trained.input["mse"] == 0:
-        lines = ["The input is the clean image: there is no noise to remove.", *lines]
+        lines.insert(0, "The input is the clean image: there is no noise to remove.")
     return "\n".join(lines)
 
 

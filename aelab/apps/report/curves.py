@@ -32,10 +32,10 @@ class Curve:
         """True if the curve has a point that is not a gap."""
         return not bool(np.isnan(self.y).all())
 
-    def lowest(self) -> tuple[float, float, float] | None:
-        """x, y and step of the lowest point; None if nothing is drawn."""
+    def lowest(self) -> tuple[float, float, float] | tuple[None, None, None]:
+        """x, y and step of the lowest point; None for each if nothing is drawn."""
         if not self.is_drawn():
-            return None
+            return None, None, None
         index = np.nanargmin(self.y)
         return float(self.x[index]), float(self.y[index]), float(self.steps[index])
 
@@ -44,7 +44,7 @@ class Curve:
         return float(np.nanmedian(self.y)) if self.is_drawn() else None
 
     def at(self, step: float | None) -> float | None:
-        """The last value at a step; None if there is none."""
+        """The last value at a step; None without a value."""
         values = self.y[(self.steps == step) & ~np.isnan(self.y)]
         return float(values[-1]) if values.size else None
 
@@ -54,17 +54,11 @@ Curves = dict[tuple[str, str], Curve]
 
 
 def read_curves(path: str, axis: str) -> tuple[Curves, list[int]]:
-    """Reads a `metrics.jsonl`, which may still grow.
+    """Reads a `metrics.jsonl`, which may still grow; raises OSError if that fails.
 
     A last line without its end is ignored: it is still being written. A value that is
-    `null`, not finite or beyond float32 is a gap. x is `axis`, one of `AXES`.
-
-    Returns:
-      The curves by (split, name of the metric), and the numbers, from 1, of the damaged
-      lines.
-
-    Raises:
-      OSError: the file can't be read.
+    `null`, not finite or beyond float32 is a gap. x is `axis`, one of `AXES`. Returns
+    the curves by (split, metric), and the numbers, from 1, of the damaged lines.
     """
     points: defaultdict[tuple[str, str], tuple[array[float], ...]]
     points = defaultdict(lambda: (array("d"), array("d"), array("d")))

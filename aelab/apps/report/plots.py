@@ -1,4 +1,4 @@
-"""Draws curves with matplotlib, as SVG that uses the colors of the page."""
+"""Draws curves with matplotlib: SVG in the colors of the page."""
 
 import io
 import re
@@ -51,9 +51,9 @@ class Line:
 def draw(lines: Sequence[Line], metric: str, axis: str) -> str:
     """An `svg` element with one metric of all runs.
 
-    Each line must have a point that is not a gap; it is in an element with the id
-    `METRIC-SPLIT-RUN`. The metric's name in `metrics.jsonl` determines the scale. The
-    colors are `var(--ink)`, `var(--grid)` and `var(--run-N)`.
+    Each line must be drawn, and is in an element with the id `METRIC-SPLIT-RUN`. The
+    metric's name in `metrics.jsonl` determines the scale. The colors are `var(--ink)`,
+    `var(--grid)` and `var(--run-N)`.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -65,6 +65,7 @@ def draw(lines: Sequence[Line], metric: str, axis: str) -> str:
             _plot(axes, line)
         axes.set_xlabel(axis)
         if metric in METRICS and METRICS[metric].scale == "log":
+            # A learning rate may fall to 0, so its lowest value says nothing.
             _scale(axes, lines, by_peaks=metric == "learning_rate")
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata=_NO_METADATA)
@@ -92,11 +93,7 @@ def _plot(axes: Any, line: Line) -> None:
 
 
 def _scale(axes: Any, lines: Sequence[Line], by_peaks: bool) -> None:
-    """Makes the y-axis logarithmic if the values lie decades apart.
-
-    With `by_peaks` the highest values of the curves are compared: a learning rate that
-    falls to 0 has no useful lowest value.
-    """
+    """Makes the y-axis logarithmic if values, or the peaks, lie decades apart."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     extreme = np.nanmax if by_peaks else np.nanmin
@@ -116,7 +113,7 @@ def _scale(axes: Any, lines: Sequence[Line], by_peaks: bool) -> None:
 def _for_page(svg: str, name: str) -> str:
     """Only the `svg` element, with ids and colors that fit into a page."""
     head, end, rest = svg[svg.index("<svg") :].partition(">")
-    # HTML needs no namespaces, and the page sets the size.
+    # HTML does not need namespaces, and the page sets the size.
     head = re.sub(r' (xmlns(:xlink)?|width|height|version)="[^"]*"', "", head)
     prefix = re.sub(r"\W", "_", name, flags=re.ASCII)
     rest = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", rest)

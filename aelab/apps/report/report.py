@@ -11,14 +11,14 @@ from aelab.system.optional import require
 
 
 def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> int:
-    """Writes one HTML page on several runs, which may still be training.
+    """Writes one HTML page on 1 to `MAX_RUNS` runs, which may still be training.
 
     The same runs give the same bytes. The x-axis of the curves is `epoch` or `step`. An
     existing file is replaced. Returns the size of the page in bytes.
 
     Raises:
-      UsageError: there are no runs or more than `plots.MAX_RUNS`, `read_runs` refuses
-        one, matplotlib is missing, or `output` is no `.html` file or can't be written.
+      UsageError: `read_runs` raises it, the number of runs is wrong, matplotlib is
+        missing, or `output` does not end in `.html` or can't be written.
       OSError: the disk is full or fails.
     """
     check_output_file(output, ".html")

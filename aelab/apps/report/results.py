@@ -11,6 +11,7 @@ from aelab.metric_info import heading
 _ABOUT = ("checkpoint", "step", "examples", "data")
 _METRICS = {"input": "input", "metrics": "output"}
 _FIRST = ("psnr", "ssim", "mse", "bce")
+_SPREAD = {"psnr_median": "median", "psnr_worst_percent": "worst 1%"}
 
 
 def overview(runs: Sequence[Run], axis: str) -> str:
@@ -20,8 +21,7 @@ def overview(runs: Sequence[Run], axis: str) -> str:
     rows = []
     for run in runs:
         ends = [float(curve.x.max()) for curve in run.curves.values()]
-        best = run.curve("eval", "loss").lowest()
-        where, loss, step = best or (None, None, None)
+        where, loss, step = run.curve("eval", "loss").lowest()
         metrics = [run.curve("eval", name).at(step) for name in _FIRST[:2]]
         speed = run.curve("train", "images_per_second").median()
         rows.append([run.name, max(ends, default=None), loss, where, *metrics, speed])
@@ -36,7 +36,7 @@ def _note(run: Run, sentence: str) -> str:
 def evaluation(runs: Sequence[Run]) -> str:
     """Input and output of all runs in one table; all other results run by run."""
     rows = [row for run in runs for row in _evaluation_rows(run)]
-    text = table_html(table_of(rows)) if rows else ""
+    text = table_html(_metric_table(rows)) if rows else ""
     for run in runs:
         data = run.evaluation.get("data")
         if isinstance(data, dict) and data.get("as_in_training") is False:
@@ -60,11 +60,19 @@ def _evaluation_rows(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def _metric_table(value: Any) -> Table:
+    """A table of a JSON value, with the titles and units of metrics as headings."""
+    table = table_of(value)
+    spread = {key: f"{heading('psnr')}, {part}" for key, part in _SPREAD.items()}
+    columns = [spread.get(name, heading(name)) for name in table.columns]
+    return Table(columns, table.rows)
+
+
 def _other_result(name: str, value: Any) -> str:
     """A value of `evaluation.json` other than the metrics of all images."""
     if value in ([], {}, None):
         return ""
-    table = table_of(value)
+    table = _metric_table(value)
     if len(table.columns) == len(table.rows) == 1:
         return f"<p>{escape(name)}: {cell_text(table.rows[0][0], name)}</p>\n"
     return f"<h3>{escape(name)}</h3>\n{table_html(table)}"

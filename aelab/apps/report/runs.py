@@ -1,10 +1,12 @@
 """Reads the parts of a run that a report shows; damage becomes a note."""
 
+import contextlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from aelab.apps.report.curves import EMPTY, Curve, Curves, read_curves
@@ -28,9 +30,9 @@ class Picture(NamedTuple):
 class Run:
     """The parts of a run that are shown.
 
-    No other run of the report has the same name. Curves are by split and metric. Each
-    tag has its first and its newest picture, in order of tag. `evaluation` is empty if
-    there is no `evaluation.json`. `notes` say what is missing or damaged.
+    The name is unique in the report. Curves are by split and metric. Each tag has its
+    first and its newest picture, in order of tag. `evaluation` is empty without an
+    `evaluation.json`. `notes` are sentences on missing or damaged parts.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Run:
     notes: list[str]
 
     def curve(self, split: str, name: str) -> Curve:
-        """The curve of a metric; empty if there is none."""
+        """The curve of a metric; empty if the run lacks it."""
         return self.curves.get((split, name), EMPTY)
 
 
@@ -94,65 +96,54 @@ def _read_run(path: str, name: str, axis: str) -> Run:
     )
 
 
-def _read_curves(path: str, axis: str, notes: list[str]) -> Curves:
+@contextlib.contextmanager
+def _noting(name: str, notes: list[str]) -> Iterator[None]:
+    """Notes that a part of a run can't be read; a missing part needs no note."""
     try:
-        curves, damaged = read_curves(path, axis)
+        yield
     except FileNotFoundError:
-        curves, damaged = {}, []
-    except OSError as error:
-        notes.append(f"metrics.jsonl can't be read: {error.strerror}.")
-        return {}
-    if damaged:
-        notes.append(
-            f"metrics.jsonl has {len(damaged):,} damaged lines, which are left out; "
-            f"the first is line {damaged[0]:,}."
-        )
-    if not curves:
-        notes.append("There are no metrics yet.")
-    return curves
+        pass
+    except (OSError, UnicodeDecodeError) as error:
+        notes.append(f"{name} can't be read: {getattr(error, 'strerror', error)}.")
+
+
+def _read_curves(path: str, axis: str, notes: list[str]) -> Curves:
+    with _noting("metrics.jsonl", notes):
+        is_there = os.path.exists(path)
+        curves, damaged = read_curves(path, axis) if is_there else ({}, [])
+        if damaged:
+            notes.append(
+                f"metrics.jsonl has {len(damaged):,} damaged lines, which are left out;"
+                f" the first is line {damaged[0]:,}."
+            )
+        if not curves:
+            notes.append("There are no metrics yet.")
+        return curves
+    return {}
 
 
 def _read_pictures(folder: str, notes: list[str]) -> list[Picture]:
-    try:
-        matches = [_PICTURE.fullmatch(name) for name in os.listdir(folder)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        notes.append(f"images/ can't be read: {error.strerror}.")
-        return []
     files: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    for match in filter(None, matches):
-        files[match[1]][int(match[2])] = match[0]
+    with _noting("images/", notes):
+        for match in filter(None, map(_PICTURE.fullmatch, os.listdir(folder))):
+            files[match[1]][int(match[2])] = match[0]
     pictures = []
     for tag, names in sorted(files.items()):
         for step in sorted({min(names), max(names)}):
-            if png := _read_png(folder, names[step], notes):
-                pictures.append(Picture(tag, step, png))
+            with _noting(f"images/{names[step]}", notes):
+                png = Path(folder, names[step]).read_bytes()
+                if png.startswith(_PNG_BEGIN) and png.endswith(_PNG_END):
+                    pictures.append(Picture(tag, step, png))
+                else:
+                    notes.append(f"images/{names[step]} is not a complete PNG file.")
     return pictures
 
 
-def _read_png(folder: str, name: str, notes: list[str]) -> bytes:
-    """The content of a PNG file; empty, with a note, if it is damaged."""
-    try:
-        with open(os.path.join(folder, name), "rb") as file:
-            content = file.read()
-    except OSError as error:
-        notes.append(f"images/{name} can't be read: {error.strerror}.")
-        return b""
-    if content.startswith(_PNG_BEGIN) and content.endswith(_PNG_END):
-        return content
-    notes.append(f"images/{name} is not a complete PNG file.")
-    return b""
-
-
 def _read_evaluation(path: str, notes: list[str]) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return parse_object(file.read(), "evaluation.json")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        notes.append(f"evaluation.json can't be read: {error}.")
-    except UsageError as error:
-        notes.append(f"{error}.")
+    with _noting("evaluation.json", notes):
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            return parse_object(text, "evaluation.json")
+        except UsageError as error:
+            notes.append(f"{error}.")
     return {}

@@ -20,14 +20,8 @@ from conftest import run_script, write_idx
 from PIL import Image
 
 from aelab.apps.compression import compress, decompress
-from aelab.apps.compression.file_format import (
-    IDX,
-    Member,
-    find_blocks,
-    pack_block,
-    pack_header,
-    read_header,
-)
+from aelab.apps.compression.blocks import find_blocks, pack_block
+from aelab.apps.compression.file_format import IDX, Member, pack_header, read_header
 from aelab.cli import exit_code
 from aelab.data.idx import read_idx
 from aelab.data.sources import load_split
@@ -36,7 +30,7 @@ from aelab.runs.directory import RunDirectory
 
 pytest_plugins = ["codec_runs"]
 
-BLOCK_IMAGES = "aelab.apps.compression.file_format.BLOCK_IMAGES"
+BLOCK_IMAGES = "aelab.apps.compression.blocks.BLOCK_IMAGES"
 
 
 def test_idx_files_come_back(tmp_path, any_codec_run):
@@ -257,7 +251,7 @@ def test_other_tables_are_refused(tmp_path, codec_run, small_file):
 def test_another_image_shape_is_refused(tmp_path, codec_run, small_file):
     content = with_header(small_file[0], image_shape=(14, 56, 1))
     message = refusal(codec_run, content, tmp_path)
-    assert "(14, 56, 1)" in message and "(28, 28, 1)" in message
+    assert "14 x 56 x 1" in message and "28 x 28 x 1" in message
 
 
 def test_symbols_that_differ_from_the_encoded_ones_are_an_error(

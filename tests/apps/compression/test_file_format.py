@@ -1,4 +1,3 @@
-import itertools
 import tracemalloc
 
 import pytest
@@ -6,15 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aelab.apps.compression import file_format
+from aelab.apps.compression.blocks import find_blocks, pack_block
 from aelab.apps.compression.file_format import (
     IDX,
     PICTURE,
-    Block,
     Header,
     Member,
-    find_blocks,
     map_file,
-    pack_block,
     pack_header,
     read_header,
 )
@@ -54,19 +51,6 @@ def test_any_header_comes_back(key, crc, members):
     assert read_header(content, "x") == (header, len(content))
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.binary(max_size=40)), max_size=5))
-def test_any_blocks_come_back(parts):
-    firsts = list(itertools.accumulate((count for count, _ in parts), initial=0))
-    content = b"".join(
-        pack_block(first, count, 5, payload)
-        for first, (count, payload) in zip(firsts, parts, strict=False)
-    )
-    blocks = list(find_blocks(content, 0, firsts[-1]))
-    assert all(isinstance(block, Block) for block in blocks)
-    payloads = [content[block.start : block.end] for block in blocks]
-    assert payloads == [payload for _, payload in parts]
-
-
 def test_a_mapped_file_reads_like_its_bytes(tmp_path):
     for name, content in {"full": CONTENT, "empty": b""}.items():
         (tmp_path / name).write_bytes(content)
@@ -101,26 +85,6 @@ def test_a_later_version_is_refused_with_both_numbers():
     content[8] = 2
     expected = "x.aelab has version 2; this release reads version 1"
     assert read(bytes(content)) == expected
-
-
-def test_a_file_full_of_markers_is_given_up_soon():
-    """Each marker promises a block as long as the rest of the file."""
-    body = pack_header(Header(bytes(8), 0, (28, 28, 1), [Member(IDX, 99, "x")]))
-    marker = pack_block(0, 1, 0, b"")[:10]
-    block = marker + (150_000).to_bytes(4, "little") + bytes(8)
-    sizes = []
-
-    class Watched(bytes):
-        def __getitem__(self, key):
-            part = super().__getitem__(key)
-            sizes.append(len(part) if isinstance(key, slice) else 1)
-            return part
-
-    content = Watched(body + block * 20_000)
-    header, place = read_header(content, "x")
-    parts = list(find_blocks(content, place, header.images))
-    assert parts and all(isinstance(part, str) for part in parts)
-    assert sum(sizes) < 20 * len(content)
 
 
 def test_a_header_that_promises_too_much_takes_no_memory():

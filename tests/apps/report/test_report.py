@@ -100,8 +100,8 @@ def test_a_report_on_real_runs(trained):
             assert is_affine(points[:, 1], [line[metric] for line in entries])
     assert len(page.all("img")) == 4
     result = json.loads((trained / "seed-1" / "evaluation.json").read_text())
-    row = page.table("", "psnr")["seed-1: output"]
-    assert row["psnr"] == f"{result['metrics']['psnr']:.2f}"
+    row = page.table("", "PSNR, dB")["seed-1: output"]
+    assert row["PSNR, dB"] == f"{result['metrics']['psnr']:.2f}"
     assert page.table("", "seed-1", "seed-2") == {
         "seed": {"seed-1": "1", "seed-2": "2"}
     }

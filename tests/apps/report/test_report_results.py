@@ -89,11 +89,11 @@ def test_evaluations_of_all_runs_are_in_one_table(tmp_path):
         make_run(tmp_path / "b", evaluation=other),
         make_run(tmp_path / "c"),
     ]
-    table = Page(report(*runs)).table("", "psnr")
-    metrics = {"psnr": "18.57", "ssim": "0.7124", "mse": "0.0139", "bce": "0.29"}
+    table = Page(report(*runs)).table("", "PSNR, dB")
+    metrics = {"PSNR, dB": "18.57", "SSIM": "0.7124", "MSE": "0.0139", "BCE": "0.29"}
     best = {"checkpoint": "best", "step": "1,234", "examples": "1,813"}
     assert table == {
-        "a: input": {"psnr": "9.30", "ssim": "0.2", "mse": "0.117", "bce": "0.9"}
+        "a: input": {"PSNR, dB": "9.30", "SSIM": "0.2", "MSE": "0.117", "BCE": "0.9"}
         | best,
         "a: output": metrics | best,
         "b: output": metrics | best | {"checkpoint": "latest", "step": "9"},
@@ -117,7 +117,7 @@ def test_baselines_and_sweeps_become_tables(tmp_path, keys):
     more |= {"worst": [{"image": 3, "psnr": 5.0}], "note": "<quick>", "spread": None}
     run = make_run(tmp_path / "run", evaluation=EVALUATION | more)
     page = Page(report(run))
-    columns = ["", "noise_stddev", "images", "psnr", "sigma", "weight"]
+    columns = ["", "noise_stddev", "images", "PSNR, dB", "sigma", "weight"]
     trained, sweep = (t for t in page.tables if t[0] == columns)
     key = keys[-1]
     assert trained[1:] == [
@@ -131,9 +131,16 @@ def test_baselines_and_sweeps_become_tables(tmp_path, keys):
         for noise in ("0.1", "0.2")
         for name in ("input", "output", f"{key} blur", f"{key} tv")
     ]
-    assert [["image", "psnr"], ["3", "5.00"]] in page.tables
+    assert [["image", "PSNR, dB"], ["3", "5.00"]] in page.tables
     assert "run: note: <quick>" in page.texts
     assert "missing" not in page.texts and "spread" not in page.texts
+
+
+def test_the_spread_has_titles_and_units(tmp_path):
+    spread = {"output": {"psnr_median": 18.456, "psnr_worst_percent": 9.0}}
+    run = make_run(tmp_path / "run", evaluation=EVALUATION | {"spread": spread})
+    columns = ["", "PSNR, dB, median", "PSNR, dB, worst 1%"]
+    assert [columns, ["output", "18.46", "9.00"]] in Page(report(run)).tables
 
 
 def test_an_evaluation_of_other_images_is_reported(tmp_path):

@@ -1,0 +1,100 @@
+"""The blocks of an `.aelab` file, which follow its header.
+
+All numbers are little-endian. A block has: marker (4 bytes), number of its first image
+(u32), number of images (u16), length of the payload (u32), CRC-32 of the symbols,
+CRC-32 of the block without this field, payload.
+
+A block can be found and checked by itself, so damage to one does not affect the others.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from aelab.apps.compression.file_format import Content
+
+BLOCK_IMAGES = 4096  # at most
+
+_BLOCK_VALUES = 2**24  # pixel values in a block of more than one image, at most
+_MAX_PASSES = 8  # reads of each byte while searching for blocks, on average
+_MARKER = b"\xae\x1a\xb0\x0c"
+_BLOCK = struct.Struct("<4sIHII")
+_CRC = struct.Struct("<I")
+_BLOCK_SIZE = _BLOCK.size + _CRC.size
+
+
+class Block(NamedTuple):
+    """One block of a file: the numbers of its first image and of its images.
+
+    It must decode to symbols of the CRC-32. Its payload is from `start` to `end`.
+    """
+
+    first: int
+    images: int
+    symbols_crc: int
+    start: int
+    end: int
+
+
+def block_images(image_shape: tuple[int, int, int]) -> int:
+    """The number of images of this shape in a full block."""
+    return max(1, min(BLOCK_IMAGES, _BLOCK_VALUES // math.prod(image_shape)))
+
+
+def pack_block(first: int, images: int, symbols_crc: int, payload: bytes) -> bytes:
+    """The bytes of a block."""
+    start = _BLOCK.pack(_MARKER, first, images, len(payload), symbols_crc)
+    crc = zlib.crc32(payload, zlib.crc32(start))
+    return start + _CRC.pack(crc) + payload
+
+
+def find_blocks(content: Content, place: int, images: int) -> Iterator[Block | str]:
+    """Finds all blocks with correct checksums, and describes the gaps between them.
+
+    The first block should be at `place`, and the header says that there are `images`.
+    Yields blocks in the order of their images, and a text for each damaged part.
+    """
+    expected = 0
+    # A marker may also occur by chance. The budget bounds the work, so that a file full
+    # of markers cannot stall us.
+    budget = _MAX_PASSES * len(content)
+    while place < len(content):
+        block, start = _block_at(content, place, expected, images), place
+        while (block is None or not _is_intact(content, block)) and place >= 0:
+            budget -= block.end - block.start if block else 0
+            place = content.find(_MARKER, place + 1) if budget > 0 else -1
+            block = _block_at(content, place, expected, images) if place > 0 else None
+        if place != start:
+            end = f"to {place}" if block else "to the end"
+            yield f"the bytes from {start} {end}"
+        if block is None:
+            break
+        if block.first > expected:
+            yield f"the images from {expected} to {block.first - 1} are missing"
+        yield block
+        expected, place = block.first + block.images, block.end
+    if expected < images:
+        yield f"the images from {expected} to {images - 1} are missing"
+
+
+def _block_at(content: Content, place: int, expected: int, images: int) -> Block | None:
+    """The block whose header is at `place`; None without a plausible header."""
+    if len(content) < place + _BLOCK_SIZE:
+        return None
+    start = content[place : place + _BLOCK.size]
+    marker, first, count, length, symbols_crc = _BLOCK.unpack(start)
+    begin = place + _BLOCK_SIZE
+    fits = expected <= first and 0 < count <= BLOCK_IMAGES and first + count <= images
+    if marker != _MARKER or not fits or begin + length > len(content):
+        return None
+    return Block(first, count, symbols_crc, begin, begin + length)
+
+
+def _is_intact(content: Content, block: Block) -> bool:
+    """True if the checksum of a block is correct."""
+    begin = block.start - _CRC.size
+    (crc,) = _CRC.unpack(content[begin : block.start])
+    start = content[begin - _BLOCK.size : begin]
+    return bool(zlib.crc32(content[block.start : block.end], zlib.crc32(start)) == crc)
