@@ -4,6 +4,7 @@ The standard library only, so that `--help` and a bad flag are answered at once.
 """
 
 import dataclasses
+import functools
 import re
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from aelab.config.registry import (
 )
 from aelab.errors import UsageError
 
+# A field that changes neither the trained weights nor the logged metrics.
+setting = functools.partial(field, changes_numbers=False)
 _FOLDER_SOURCES = tuple(name for name, s in SOURCES.items() if s.reads_data_dir)
 
 
@@ -192,10 +195,8 @@ class Config:
     train_steps: int = field(
         0, "Train this many steps instead of --epochs; 0 = use --epochs.", maximum=2**40
     )
-    early_stopping_patience: int = field(
-        0,
-        "Stop after this many epochs without a better evaluation loss; 0 = off.",
-        changes_numbers=False,
+    early_stopping_patience: int = setting(
+        0, "Stop after this many epochs without a better evaluation loss; 0 = off."
     )
     early_stopping_min_delta: float = field(
         0.0, "How much lower an evaluation loss must be to count as better.", minimum=0
@@ -213,59 +214,45 @@ class Config:
         choices=("single", "mirrored", "multi_worker"),
         changes_numbers=False,  # beyond rounding
     )
-    devices: str = field(
+    devices: str = setting(
         "",
         "Devices of --strategy=mirrored, for example GPU:0,GPU:1; empty = all GPUs, or "
         "all CPUs if there is no GPU.",
         only_with={"strategy": ("mirrored",)},
-        changes_numbers=False,
     )
-    virtual_cpus: int = field(
+    virtual_cpus: int = setting(
         0,
         "Split the CPU into N logical devices and ignore GPUs, to rehearse "
         "--strategy=mirrored; 0 = off.",
         maximum=64,
-        changes_numbers=False,
     )
-    jit_compile: str = field(
+    jit_compile: str = setting(
         "auto",
         "Compile training with XLA; auto = where XLA was measured to be faster.",
         choices=("auto", "true", "false"),
-        changes_numbers=False,
     )
-    steps_per_loop: int = field(
-        20,
-        "Training steps per compiled call.",
-        minimum=1,
-        maximum=2**31 - 1,
-        changes_numbers=False,
+    steps_per_loop: int = setting(
+        20, "Training steps per compiled call.", minimum=1, maximum=2**31 - 1
     )
-    log_every_steps: int = field(
-        100,
-        "Log training metrics every N steps; 0 = only at evaluations.",
-        changes_numbers=False,
+    log_every_steps: int = setting(
+        100, "Log training metrics every N steps; 0 = only at evaluations."
     )
-    profile_steps: str = field(
-        "",
-        "Write a TensorBoard profile of steps A to B, given as A:B; empty = none.",
-        changes_numbers=False,
+    profile_steps: str = setting(
+        "", "Write a TensorBoard profile of steps A to B, given as A:B; empty = none."
     )
-    eval_every_epochs: int = field(
-        1, "Evaluate every N epochs, and at the end.", minimum=1, changes_numbers=False
+    eval_every_epochs: int = setting(
+        1, "Evaluate every N epochs, and at the end.", minimum=1
     )
-    checkpoint_every_steps: int = field(
-        0,
-        "Also save every N steps, in addition to evaluations; 0 = off.",
-        changes_numbers=False,
+    checkpoint_every_steps: int = setting(
+        0, "Also save every N steps, in addition to evaluations; 0 = off."
     )
-    checkpoint_every_minutes: float = field(
-        10.0, "Save at least every N minutes; 0 = off.", changes_numbers=False
+    checkpoint_every_minutes: float = setting(
+        10.0, "Save at least every N minutes; 0 = off."
     )
-    keep_checkpoints: int = field(
+    keep_checkpoints: int = setting(
         3,
         "How many recent checkpoints to keep as a fallback if the newest is damaged.",
         minimum=1,
-        changes_numbers=False,
     )
 
     def __post_init__(self) -> None:
