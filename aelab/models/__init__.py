@@ -54,8 +54,7 @@ def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
             f"--model={name} must return an aelab.models.Autoencoder, not a "
             f"{type(autoencoder).__name__}"
         )
-    if is_function(name):
-        _check_layers(autoencoder, f"--model={name}")
+    _check_layers(autoencoder, f"--model={name}")
     return autoencoder
 
 
