@@ -2,6 +2,7 @@ import gzip
 import os
 import shutil
 import socket
+import urllib.request
 from urllib.error import URLError
 
 import numpy as np
@@ -231,6 +232,8 @@ def test_without_a_network_no_run_is_started(tmp_path, monkeypatch):
             monkeypatch.setenv(name, proxy)
         for name in ("no_proxy", "NO_PROXY"):
             monkeypatch.setenv(name, "")
+        # urllib keeps the proxies of its first request of a process.
+        monkeypatch.setattr(urllib.request, "_opener", None)
         monkeypatch.setenv("KERAS_HOME", str(tmp_path))
         monkeypatch.setattr(keras_config, "_KERAS_DIR", str(tmp_path))
         run_dir = tmp_path / "run"

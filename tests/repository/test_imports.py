@@ -154,3 +154,9 @@ def test_every_module_has_its_test_file(modules):
             assert list(tests.glob("test_*.py")), path
         else:
             assert (tests / f"test_{name}.py").exists(), path
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest imports each by its name alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert len(names) == len(set(names))

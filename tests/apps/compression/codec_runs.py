@@ -72,7 +72,7 @@ def small_file(codec_run, tmp_path_factory):
     images = some_images(6)
     write_idx(folder / "six", images[..., 0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aelab.apps.compression.blocks.BLOCK_IMAGES", 2)
+        patch.setattr("aelab.apps.compression.file_blocks.BLOCK_IMAGES", 2)
         compress(codec_run, [str(folder / "six")], str(folder / "six.aelab"))
     return (folder / "six.aelab").read_bytes(), decoded(codec_run, images)[..., 0]
 

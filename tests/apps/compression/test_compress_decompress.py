@@ -20,7 +20,7 @@ from conftest import run_script, write_idx
 from PIL import Image
 
 from aelab.apps.compression import compress, decompress
-from aelab.apps.compression.blocks import find_blocks, pack_block
+from aelab.apps.compression.file_blocks import find_blocks, pack_block
 from aelab.apps.compression.file_format import IDX, Member, pack_header, read_header
 from aelab.cli import exit_code
 from aelab.data.idx import read_idx
@@ -30,7 +30,7 @@ from aelab.runs.directory import RunDirectory
 
 pytest_plugins = ["codec_runs"]
 
-BLOCK_IMAGES = "aelab.apps.compression.blocks.BLOCK_IMAGES"
+BLOCK_IMAGES = "aelab.apps.compression.file_blocks.BLOCK_IMAGES"
 
 
 def test_idx_files_come_back(tmp_path, any_codec_run):

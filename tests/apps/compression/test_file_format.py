@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aelab.apps.compression import file_format
-from aelab.apps.compression.blocks import find_blocks, pack_block
+from aelab.apps.compression.file_blocks import find_blocks, pack_block
 from aelab.apps.compression.file_format import (
     IDX,
     PICTURE,

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aelab.apps.compression.blocks import Block, find_blocks, pack_block
+from aelab.apps.compression.file_blocks import Block, find_blocks, pack_block
 from aelab.apps.compression.file_format import (
     IDX,
     Header,
