@@ -157,6 +157,6 @@ def test_every_module_has_its_test_file(modules):
 
 
 def test_no_two_test_files_share_a_name():
-    """pytest imports each by its name alone."""
+    """pytest imports a test file by its name, without its folder."""
     names = [path.name for path in (ROOT / "tests").rglob("*.py")]
     assert len(names) == len(set(names))

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, features
 
 from aelab.apps.compression import file_format
-from aelab.apps.compression.file_blocks import block_images
 from aelab.apps.compression.compress import code_block
+from aelab.apps.compression.file_blocks import block_images
 from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.inputs import to_pillow
 from aelab.apps.compression.tables import Tables

@@ -9,8 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from aelab.apps.compression import file_format
-from aelab.apps.compression.file_blocks import block_images, pack_block
 from aelab.apps.compression.codec import open_codec
+from aelab.apps.compression.file_blocks import block_images, pack_block
 from aelab.apps.compression.inputs import list_members, read_blocks
 from aelab.apps.compression.tables import Tables, crc_of
 from aelab.runs.directory import RunDirectory

@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from aelab.apps.compression import file_format
-from aelab.apps.compression.file_blocks import Block, find_blocks
 from aelab.apps.compression.codec import Codec, find_codec
+from aelab.apps.compression.file_blocks import Block, find_blocks
 from aelab.apps.compression.file_format import Content, Header
 from aelab.apps.compression.inputs import check_shape, to_pillow
 from aelab.apps.compression.tables import crc_of
