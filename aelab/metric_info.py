@@ -80,7 +80,7 @@ METRICS = {
     ),
     "gradient_norm": MetricInfo(
         "Gradient norm",
-        "Euclidean norm of the gradient before clipping, the mean over steps.",
+        "Euclidean norm of the gradient before clipping, the mean over finite steps.",
         scale="log",
     ),
     "loss_scale": MetricInfo(

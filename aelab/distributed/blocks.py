@@ -3,8 +3,8 @@
 TensorFlow's convolutions gain little from a second thread of their own: on the shapes
 of these networks two cores do 1.1 to 1.3 times the work of one. Two blocks of a batch,
 each computed by one thread from its first layer to its last gradient, keep both cores
-busy (docs/performance.md). The boundaries depend only on the batch, not on the number
-of cores, so sums over blocks are always taken in the same order.
+busy (docs/performance.md). The boundaries do not depend on the number of cores, so
+sums over blocks are always taken in the same order.
 """
 
 import os

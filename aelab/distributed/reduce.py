@@ -7,7 +7,10 @@ import tensorflow as tf
 
 
 def sum_over_replicas(tensors: Any) -> Any:
-    """All-reduces (sums) a nest of float32 tensors in one operation."""
+    """Sums a nest of float32 tensors over all replicas of all workers.
+
+    One all-reduce sums all tensors. Each replica gets the result.
+    """
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return tensors
@@ -20,7 +23,10 @@ def sum_over_replicas(tensors: Any) -> Any:
 
 
 def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:
-    """The values of the first replica in a nest; all replicas hold the same."""
+    """The values of this worker's first replica, in a nest of values per replica.
+
+    After `sum_over_replicas` all replicas of all workers hold the same.
+    """
     return tf.nest.map_structure(
         lambda value: strategy.experimental_local_results(value)[0], values
     )

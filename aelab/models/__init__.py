@@ -8,7 +8,7 @@ The names are in `aelab.config.registry.MODELS`.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -64,7 +64,8 @@ def _check_layers(autoencoder: Autoencoder, flag: str) -> None:
     State that a forward pass changes would depend on the number of replicas and blocks,
     and a skipped step would change it. Losses that layers add would be left out.
     """
-    for layer in _layers(autoencoder.model):
+    prior = [autoencoder.prior] if autoencoder.prior else []
+    for layer in _layers([*autoencoder.model.layers, *prior]):
         if layer.trainable and layer.non_trainable_variables:
             raise UsageError(
                 f"{flag}: the layer {layer.name} ({type(layer).__name__}) has state "
@@ -80,10 +81,10 @@ def _check_layers(autoencoder: Autoencoder, flag: str) -> None:
             )
 
 
-def _layers(model: Any) -> Iterator[Any]:
-    """The innermost layers of a model."""
-    for layer in model.layers:
+def _layers(layers: Iterable[Any]) -> Iterator[Any]:
+    """The innermost of these layers."""
+    for layer in layers:
         if hasattr(layer, "layers"):
-            yield from _layers(layer)
+            yield from _layers(layer.layers)
         else:
             yield layer

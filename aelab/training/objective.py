@@ -48,6 +48,7 @@ def forward(
     """Encodes and decodes `images`, float32 [n, H, W, C] in [0, 1].
 
     `dither`, float32 [n, dither_size], is given in training to models that need it.
+    The pass changes no variable and adds no loss: `build_model` refuses layers that do.
     """
     encoded, code = encode(autoencoder, images, training, dither)
     output = autoencoder.decoder(code, training=training)
@@ -70,7 +71,10 @@ def image_losses(config: Config, clean: tf.Tensor, result: Forward) -> tf.Tensor
 def batch_metrics(
     config: Config, clean: tf.Tensor, result: Forward, training: bool = False
 ) -> Values:
-    """The loss and the metrics of each image, float32 [n] by name."""
+    """The loss of each image, which training differentiates, and its metrics.
+
+    All are float32 [n].
+    """
     values = {"loss": image_losses(config, clean, result)}
     values |= image_metrics(clean, result.output, training)
     if result.code_bytes is not None:

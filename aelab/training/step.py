@@ -25,12 +25,12 @@ Gradient = list[tf.Tensor]
 def loss_gradient(
     state: TrainState, config: Config, rows: Batch
 ) -> tuple[Gradient, dict[str, Sum]]:
-    """What these rows of the global batch add to its gradient, and sums of metrics."""
+    """The rows' share in the gradient of the scaled mean loss, and sums of metrics."""
     model = state.autoencoder
     with tf.GradientTape() as tape:
         result = forward(model, rows.corrupted, training=True, dither=rows.dither)
         per_image = batch_metrics(config, rows.clean, result, training=True)
-        # By the size of the global batch, so that blocks and replicas add up to a mean.
+        # By the global batch size, so that blocks and replicas add up to the mean.
         loss = tf.reduce_sum(per_image["loss"]) / config.batch_size
         scaled_loss = state.loss_scale.scaled(loss)
     gradient = tape.gradient(scaled_loss, model.trainable_variables)
@@ -43,17 +43,19 @@ def train_step(
     """Updates the weights once, on all replicas, and counts the step.
 
     If the loss or the gradient is not finite, weights, optimizer and sums of metrics
-    stay as they are.
+    stay as they are. Such a step is counted, too: the next one has the next batch and
+    learning rate. With float16 it halves the loss scale, and training continues unless
+    the scale was 1 already. With another precision it ends training.
 
     Args:
       state: changed in place.
       config: the loss, the global batch size and the maximum norm of the gradient.
-      batch: the rows of each replica.
+      batch: one tensor per field and replica, with `batch_size / replicas` rows each.
       blocks: number of blocks that each replica splits its rows into.
-      use_xla: whether XLA compiles the gradient, if it does not compile the whole step.
+      use_xla: whether XLA compiles the gradient of a block, not the whole step.
 
     Returns:
-      bool scalar, whether training may continue.
+      bool scalar, whether training may continue; if not, `trainer.py` raises.
     """
     block_gradient = functools.partial(loss_gradient, state, config)
     if use_xla:
@@ -66,15 +68,18 @@ def train_step(
         norm = tf.linalg.global_norm(gradient)
         if limit := config.gradient_clip_norm:
             gradient, _ = tf.clip_by_global_norm(gradient, limit, use_norm=norm)
-        norm_before = Sum(norm, tf.constant(1.0))  # once per step, not per image
-        return gradient, sums | {"gradient_norm": norm_before}
+        unclipped = Sum(norm, tf.constant(1.0))  # once per step, not per image
+        return gradient, sums | {"gradient_norm": unclipped}
 
     def update(gradient: Gradient) -> None:
+        # `build_optimizer` has turned off Keras' own sum over replicas.
         state.optimizer.apply(gradient, state.autoencoder.trainable_variables)
 
     gradient, sums = state.strategy.run(replica_gradient, args=batch)
     sums = first_replica(state.strategy, sums)
+    # A number that is not finite anywhere in the gradient shows in its norm.
     numbers = [sums["loss"].total, sums["gradient_norm"].total]
     finite = tf.reduce_all(tf.math.is_finite(tf.stack(numbers)))
+    # Outside of the replicas: Keras' update may not be in a condition within one.
     tf.cond(finite, lambda: state.strategy.run(update, (gradient,)), lambda: None)
     return state.finish_step(sums, finite)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT, run_forked
@@ -15,6 +16,7 @@ from aelab.config import Config
 from aelab.config.registry import load
 from aelab.errors import UsageError
 from aelab.models import build_model
+from aelab.models.codec import build_codec
 
 MODEL = "--model=mine:build"
 RUN = ("--train_steps=4", "--batch_size=20")
@@ -139,6 +141,16 @@ def test_weights_follow_from_the_seed(folder, monkeypatch):
 def test_layers_that_the_loop_would_get_wrong_are_refused(layer, words, build_with):
     with pytest.raises(UsageError, match=f"--model=module.*:build: .*{words}"):
         build_with(layer)
+
+
+def test_the_layers_of_a_prior_are_checked_as_well(monkeypatch):
+    def build(config, image_shape):
+        prior = keras.Sequential([keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+        return build_codec(config, image_shape)._replace(prior=prior)
+
+    monkeypatch.setattr("aelab.models.load", lambda *_: build)
+    with pytest.raises(UsageError, match=r"dropout.* has state"):
+        build_model(Config(model="codec"), (8, 8, 1))
 
 
 def test_a_frozen_normalization_is_accepted(build_with):
