@@ -1,4 +1,4 @@
-"""Sums over blocks of a batch and over replicas."""
+"""Sums over the blocks of a batch and over the replicas of all workers."""
 
 from collections.abc import Callable
 from typing import Any
