@@ -88,17 +88,12 @@ def _short(name: str) -> str:
 class Distribution(WorkerGroup):
     """The devices of a run, and its workers.
 
-    Attributes:
-      use_xla: True if XLA compiles training, see `build_train_loop`.
-      blocks: number of blocks into which each replica cuts its rows, see `num_blocks`.
+    `use_xla` is True if XLA compiles training, see `build_train_loop`. Each replica
+    cuts its rows into `blocks` blocks, see `num_blocks`.
     """
 
     def __init__(self, config: Config, cluster: Cluster | None = None):
-        """Initializes the devices that `config` names.
-
-        Args:
-          config: strategy, devices, precision, XLA.
-          cluster: the workers, for `--strategy=multi_worker`.
+        """Initializes the devices; `--strategy=multi_worker` needs a `cluster`.
 
         Raises:
           UsageError: a device does not exist, the batch can't be cut into equal parts,
@@ -145,7 +140,7 @@ class Distribution(WorkerGroup):
             "device_names": [gpu.get("device_name", "GPU") for gpu in details],
             "precision": self._config.precision,
             "xla": self.use_xla,
-            "tf32": any(_has_tf32(gpu) for gpu in details) and _is_tf32_on(),
+            "tf32": _use_tf32(details),
         }
 
     def line(self) -> str:
@@ -155,14 +150,12 @@ class Distribution(WorkerGroup):
         parts = [
             f"{machine['replicas']} x {self._kind}" + (f" ({names})" if names else ""),
             self._config.strategy.replace("_", " "),
+            f"{self.workers} workers" if self.workers > 1 else "",
+            self._config.precision.replace("_", " "),
+            f"TF32 {'on' if machine['tf32'] else 'off'}" if self._kind == "GPU" else "",
+            f"XLA {'on' if self.use_xla else 'off'}",
         ]
-        if self.workers > 1:
-            parts.append(f"{self.workers} workers")
-        parts.append(self._config.precision.replace("_", " "))
-        if self._kind == "GPU":
-            parts.append(f"TF32 {'on' if machine['tf32'] else 'off'}")
-        parts.append(f"XLA {'on' if self.use_xla else 'off'}")
-        return ", ".join(parts)
+        return ", ".join(filter(None, parts))
 
 
 def _gpu_details(name: str) -> dict[str, Any]:
@@ -172,12 +165,8 @@ def _gpu_details(name: str) -> dict[str, Any]:
     return details
 
 
-def _has_tf32(details: dict[str, Any]) -> bool:
-    """True from Ampere on, compute capability 8.0."""
-    return tuple(details.get("compute_capability", (0, 0))) >= (8, 0)
-
-
-def _is_tf32_on() -> bool:
-    """True if float32 products are rounded to TF32 on a GPU that has it."""
+def _use_tf32(gpus: list[dict[str, Any]]) -> bool:
+    """True if a GPU rounds float32 products to TF32, which Ampere introduced."""
     is_on = bool(tf.config.experimental.tensor_float_32_execution_enabled())
-    return is_on and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    is_on = is_on and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    return is_on and any(gpu.get("compute_capability", ()) >= (8, 0) for gpu in gpus)

@@ -30,11 +30,8 @@ def sum_over_blocks(function: Callable[[Any], Any], blocks: int, batch: Any) -> 
     """Applies `function` to each of several blocks of rows and sums the results.
 
     The blocks do not depend on each other, so TensorFlow can compute them in parallel.
-
-    Args:
-      function: takes a batch of some of the rows and returns a nest of sums over rows.
-      blocks: how many; must divide the number of rows.
-      batch: a nest of tensors [rows, ...] and None.
+    `batch` is a nest of tensors [rows, ...] and None, and `blocks` must divide `rows`.
+    `function` takes such a nest with fewer rows and returns a nest of sums over rows.
     """
     if blocks == 1:
         return function(batch)

@@ -40,9 +40,7 @@ class Console:
     def progress(self, step: int, text: Callable[[], str]) -> None:
         """Moves the bar to `step`. Without a terminal, prints a line now and then.
 
-        Args:
-          step: the current training step.
-          text: returns the metrics to show; called only when they are shown.
+        `text` returns the metrics to show. It is called only when they are shown.
         """
         now = time.monotonic()
         if not self._is_terminal:

@@ -19,11 +19,8 @@ def exclusive_lock(path: str, folder: str) -> Iterator[None]:
 
     The lock is the kernel's, on an open file (flock). The kernel releases it when the
     process exits, however it exits. On file systems that several hosts mount, it covers
-    all hosts if the file system's locks do (NFS on Linux: yes).
-
-    Args:
-      path: the lock file. It remains, empty unless the process was killed.
-      folder: the guarded folder, for the message.
+    all hosts if the file system's locks do (NFS on Linux: yes). The lock file `path`
+    remains, empty unless the process was killed.
 
     Raises:
       UsageError: another process has the lock, or the folder can't be locked.
@@ -57,8 +54,7 @@ def _take(descriptor: int, path: str, folder: str) -> None:
             "write one run: give a directory on another file system"
         ) from None
     # Only for the message above; on a full disk the lock holds without it.
+    holder = f"process {os.getpid()} on {socket.gethostname()}\n"
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.write(
-            descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode()
-        )
+        os.write(descriptor, holder.encode())

@@ -22,11 +22,8 @@ class StopRequest:
     """Context manager that records SIGTERM and SIGINT instead of letting them kill.
 
     A thread does the recording, because Python-level handlers cannot run until a
-    compiled call returns. A second signal ends the process at once, with exit code
-    128 + n.
-
-    Attributes:
-      signal_number: the signal that arrived, or 0.
+    compiled call returns. `signal_number` is the signal that arrived, or 0. A second
+    signal ends the process at once, with exit code 128 + n.
     """
 
     def __init__(self) -> None:
@@ -72,10 +69,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def default_signal_handling() -> Iterator[None]:
-    """Lets signals end the process while it is blocked in C++ code.
-
-    Python-level handlers cannot run there.
-    """
+    """Lets signals end the process in C++ code, where Python's handlers cannot run."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
