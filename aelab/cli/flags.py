@@ -66,24 +66,17 @@ class CommandLine:
         self.add_text("flagfile", flagfiles.HELP, "FILE")
 
     def add_text(
-        self,
-        name: str,
-        help: str,
-        metavar: str,
-        default: str = "",
-        required: bool = False,
+        self, name: str, help: str, kind: str, default: str = "", required: bool = False
     ) -> None:
-        """Adds a text flag. Its help shows the default, or `metavar` if it is empty."""
+        """Adds a text flag. Its help shows the default, or `kind` if that is empty."""
         flags.DEFINE_string(name, default, help, flag_values=self.values)
         if required:
             self._required.append(name)
-        self._help_texts[f"--{name}={default or metavar}"] = help
+        self._help_texts[f"--{name}={default or kind}"] = help
 
-    def add_path(
-        self, name: str, help: str, metavar: str, required: bool = False
-    ) -> None:
+    def add_path(self, name: str, help: str, kind: str, required: bool = False) -> None:
         """Adds a flag for a file or folder; a leading `~` is the home folder."""
-        self.add_text(name, help, metavar, required=required)
+        self.add_text(name, help, kind, required=required)
         self._paths.append(name)
 
     def add_choice(self, name: str, help: str, choices: Sequence[str]) -> None:

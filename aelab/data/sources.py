@@ -83,7 +83,7 @@ class ArraySource:
 
 
 class Splits(NamedTuple):
-    """The parts of a data set: for training, and held out for evaluation."""
+    """The parts of a data set, for training and for evaluation."""
 
     train: Source
     eval: Source

@@ -65,8 +65,7 @@ def check_is_alone(environment: Mapping[str, str] = os.environ) -> None:
 def _from_tf_config(text: str) -> Cluster:
     """The workers of `TF_CONFIG`. The `chief`, if there is one, comes first."""
     try:
-        values = json.loads(text)
-        jobs, (job, index) = _jobs(values["cluster"]), _task(values["task"])
+        jobs, job, index = _parse(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             'TF_CONFIG must be JSON with "cluster" (a list of addresses for each job) '
@@ -85,21 +84,21 @@ def _from_tf_config(text: str) -> Cluster:
     return _cluster(addresses, before + index, "TF_CONFIG")
 
 
-def _jobs(cluster: dict[str, Any]) -> dict[str, list[str]]:
-    """Checks that each job has a list of addresses."""
-    for name, addresses in cluster.items():
+def _parse(values: Any) -> tuple[dict[str, list[str]], str, int]:
+    """The addresses by job, and the job and index of this process."""
+    jobs, job, index = (
+        values["cluster"],
+        values["task"]["type"],
+        values["task"]["index"],
+    )
+    for name, addresses in jobs.items():
         if not isinstance(addresses, list) or set(map(type, addresses)) - {str}:
             raise TypeError(f"{name} must be a list of strings")
-    return cluster
-
-
-def _task(task: dict[str, Any]) -> tuple[str, int]:
-    job, index = task["type"], task["index"]
     if not isinstance(job, str):
         raise TypeError("type must be a string")
     if isinstance(index, bool) or not isinstance(index, int | str):
         raise TypeError("index must be an integer")
-    return job, int(index)
+    return jobs, job, int(index)
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:

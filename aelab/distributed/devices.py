@@ -53,12 +53,9 @@ def _multi_worker(config: Config, cluster: Cluster | None) -> tf.distribute.Stra
         num_accelerators={"GPU": len(tf.config.get_visible_devices("GPU"))},
         rpc_layer="grpc",
     )
-    own = cluster.addresses[cluster.index]
-    print(
-        f"Worker     {cluster.index} of {len(cluster.addresses)} at {own}; waiting for "
-        "the others",
-        flush=True,
-    )
+    own, workers = cluster.addresses[cluster.index], len(cluster.addresses)
+    place = f"{cluster.index} of {workers} at {own}"
+    print(f"Worker     {place}; waiting for the others", flush=True)
     try:
         with buffered_stderr(), default_signal_handling():
             return tf.distribute.MultiWorkerMirroredStrategy(resolver)

@@ -21,9 +21,8 @@ def sum_over_replicas(tensors: Any) -> Any:
 
 def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:
     """The values of the first replica in a nest; all replicas hold the same."""
-    return tf.nest.map_structure(
-        lambda value: strategy.experimental_local_results(value)[0], values
-    )
+    local = strategy.experimental_local_results
+    return tf.nest.map_structure(lambda value: local(value)[0], values)
 
 
 def sum_over_blocks(function: Callable[[Any], Any], blocks: int, batch: Any) -> Any:

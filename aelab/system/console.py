@@ -13,7 +13,7 @@ _QUIET_SECONDS = 15.0  # minimum time between progress lines without a terminal
 _DRAW_SECONDS = 0.1  # minimum time between updates of the bar's text
 
 
-class Console:
+class Console(contextlib.AbstractContextManager["Console"]):
     """Lines and progress of a run. A context manager."""
 
     def __init__(self, first_step: int, total_steps: int):
@@ -30,9 +30,6 @@ class Console:
             dynamic_ncols=True,
             leave=False,
         )
-
-    def __enter__(self) -> "Console":
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()

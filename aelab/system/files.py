@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from aelab.errors import UsageError
 
@@ -61,14 +62,12 @@ def atomic_write(path: str, content: bytes | None = None) -> Iterator[str]:
     shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
     try:
         yield temporary
-        below = [
-            os.path.join(d, n) for d, _, names in os.walk(temporary) for n in names
-        ]
-        for name in below if os.path.isdir(temporary) else [temporary]:
-            _sync(name)
+        below = [file for file in Path(temporary).rglob("*") if file.is_file()]
+        for file in below if os.path.isdir(temporary) else [Path(temporary)]:
+            _sync(file)
         if content is not None:
-            with open(temporary, "rb") as file:
-                if file.read() != content:
+            with open(temporary, "rb") as written:
+                if written.read() != content:
                     raise OSError(errno.EIO, "the content reads back differently")
         os.replace(temporary, path)
         with contextlib.suppress(OSError):  # not every file system can sync a folder
@@ -118,7 +117,7 @@ def remove_leftovers(folder: str) -> None:
             os.remove(os.path.join(folder, name))
 
 
-def _sync(path: str) -> None:
+def _sync(path: str | Path) -> None:
     """Blocks until a file's content, or a folder's list of names, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

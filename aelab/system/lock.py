@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from aelab.errors import UsageError
 from aelab.system.files import writing
 
-_BUSY = (errno.EWOULDBLOCK, errno.EACCES)
-
 
 @contextlib.contextmanager
 def exclusive_lock(path: str, folder: str) -> Iterator[None]:
@@ -43,7 +41,7 @@ def _take(descriptor: int, path: str, folder: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _BUSY:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             holder = os.read(descriptor, 1000).decode(errors="replace").strip()
             raise UsageError(
                 f"{folder} is being written by {holder or 'another process'}: wait "
@@ -54,7 +52,7 @@ def _take(descriptor: int, path: str, folder: str) -> None:
             "write one run: give a directory on another file system"
         ) from None
     # Only for the message above; on a full disk the lock holds without it.
-    holder = f"process {os.getpid()} on {socket.gethostname()}\n"
     with contextlib.suppress(OSError):
+        holder = f"process {os.getpid()} on {socket.gethostname()}\n"
         os.ftruncate(descriptor, 0)
         os.write(descriptor, holder.encode())

@@ -3,9 +3,9 @@
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 from aelab.errors import Stopped
@@ -31,16 +31,14 @@ class StopRequest:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
+        if current_thread() is main_thread():
             read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
             for number in _STOP_SIGNALS:
                 # The thread does the work of Python's handler.
                 self._handlers[number] = signal.signal(number, lambda *_: None)
-            self._thread = threading.Thread(
-                target=self._watch, args=(read,), daemon=True
-            )
+            self._thread = Thread(target=self._watch, args=(read,), daemon=True)
             self._thread.start()
         return self
 
@@ -70,7 +68,7 @@ class StopRequest:
 @contextlib.contextmanager
 def default_signal_handling() -> Iterator[None]:
     """Lets signals end the process in C++ code, where Python's handlers cannot run."""
-    if threading.current_thread() is not threading.main_thread():
+    if current_thread() is not main_thread():
         yield
         return
     handlers = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
