@@ -131,10 +131,8 @@ def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
         raise ValueError("it is empty")
     with Image.open(path, formats=_FORMATS) as picture:
         if min(picture.size) < size:
-            width, height = picture.size
-            raise ValueError(
-                f"it has {width} x {height} pixels, less than --image_size={size}"
-            )
+            sides = " x ".join(map(str, picture.size))
+            raise ValueError(f"it has {sides} pixels, less than --image_size={size}")
         if isinstance(picture, TiffImagePlugin.TiffImageFile):
             _check_tiff(picture)
         yield picture

@@ -131,6 +131,7 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
 
 
 def _cluster(addresses: list[str], index: int, source: str) -> Cluster:
+    """Checks that the addresses are valid and distinct; `source` is for messages."""
     for address in addresses:
         if not re.fullmatch(r".+:\d+", address):
             raise UsageError(

@@ -34,9 +34,7 @@ def _mirrored(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy
                 "once; --virtual_cpus adds CPUs"
             )
         if len({name.partition(":")[0] for name in names}) > 1:
-            raise UsageError(
-                f"--devices={config.devices} must name devices of one kind"
-            )
+            raise UsageError(f"--devices={config.devices} must all be of one kind")
     # Without this, two strategies of different sizes in one process (a sweep, a test)
     # would share a collective group. TensorFlow's own tests do the same.
     tf.distribute.MirroredStrategy._collective_key_base += 1000

@@ -26,18 +26,17 @@ def exclusive_lock(path: str, folder: str) -> Iterator[None]:
     """
     with writing(folder):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
+    with os.fdopen(descriptor, "rb"):  # closes it, which releases the lock
         _take(descriptor, path, folder)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
 
 
 def _take(descriptor: int, path: str, folder: str) -> None:
+    """Takes the lock or raises UsageError, and writes this process into the file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -89,6 +89,7 @@ def write_comparison(path: str, before: np.ndarray, after: Picture) -> None:
 
 
 def _read(image: Image.Image, path: str) -> Picture:
+    """The content of an opened picture file, see `read_picture`."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PictureError(
