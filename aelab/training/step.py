@@ -30,8 +30,7 @@ def loss_gradient(
     with tf.GradientTape() as tape:
         result = forward(model, rows.corrupted, training=True, dither=rows.dither)
         per_image = batch_metrics(config, rows.clean, result, training=True)
-        # By the global batch size, so that blocks and replicas add up to the mean.
-        loss = tf.reduce_sum(per_image["loss"]) / config.batch_size
+        loss = tf.reduce_sum(per_image["loss"]) / config.batch_size  # the global one
         scaled_loss = state.loss_scale.scaled(loss)
     gradient = tape.gradient(scaled_loss, model.trainable_variables)
     return gradient, sum_over_images(per_image)
@@ -48,6 +47,7 @@ def train_step(
     training continues unless the scale was 1. With another precision training ends.
 
     Args:
+      state: changed in place.
       config: the loss, the global batch size and the maximum norm of the gradient.
       batch: one tensor per field and replica, with `batch_size / replicas` rows each.
       blocks: number of blocks that each replica splits its rows into.
