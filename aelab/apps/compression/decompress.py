@@ -81,8 +81,7 @@ def _paths(header: Header, path: str, output: str) -> list[str]:
     paths = [os.path.join(output, name) for name in names]
     for target in paths:
         if os.path.exists(target) and os.path.samefile(target, path):
-            reason = f"{target} would overwrite the input file"
-            raise UsageError(f"--output={output}: {reason}")
+            raise UsageError(f"--output={output}: {target} would replace the input")
     return paths
 
 

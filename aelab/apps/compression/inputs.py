@@ -106,11 +106,9 @@ def _read_picture(path: str, shape: Shape, only_header: bool = False) -> np.ndar
             if getattr(file, "n_frames", 1) > 1:
                 raise ValueError("it has several frames")
             picture = ImageOps.exif_transpose(file)
-            if (picture.height, picture.width) != (height, width):
+            if picture.size != (width, height):
                 size = f"{picture.width} x {picture.height} pixels"
-                raise ValueError(
-                    f"it has {size}, and the model takes {width} x {height}"
-                )
+                raise ValueError(f"it has {size}; the model takes {width} x {height}")
             if picture.mode not in _MODES[channels] or picture.has_transparency_data:
                 kind = {1: "gray", 3: "RGB or gray"}[channels]
                 raise ValueError(

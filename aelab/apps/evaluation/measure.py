@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aelab.apps.evaluation.result import Means, Overall
+from aelab.apps.evaluation.result import Means
 from aelab.config import Config
 from aelab.data import pipeline
 from aelab.data.sources import Source
@@ -126,18 +126,6 @@ def corrupted_examples(clean: np.ndarray, config: Config) -> np.ndarray:
 def means(values: Values) -> Means:
     """The mean over images of each metric."""
     return {name: float(value.mean(dtype=np.float64)) for name, value in values.items()}
-
-
-def summarize(measured: Measurements) -> Overall:
-    """The fields of an evaluation with the metrics of all images."""
-    images = measured.images
-    worst = zip(images.position, images.psnr, strict=True)
-    return Overall(
-        metrics=means(measured.output),
-        input=means(measured.input),
-        spread={"input": spread(measured.input), "output": spread(measured.output)},
-        worst=[{"image": int(place), "psnr": float(psnr)} for place, psnr in worst],
-    )
 
 
 def spread(values: Values) -> Means:

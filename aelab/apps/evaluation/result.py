@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import TypedDict
 
 Means = dict[str, float]
 
@@ -26,15 +25,6 @@ class Level:
     training_images: int = 0  # number that baselines learned from
 
 
-class Overall(TypedDict):
-    """The fields of `Evaluation` with the metrics of all images."""
-
-    metrics: Means  # of the output
-    input: Means
-    spread: dict[str, Means]  # median and worst percent of the PSNR, input and output
-    worst: list[dict[str, float]]  # `image`, a position, and `psnr`, the lowest first
-
-
 @dataclass(frozen=True)
 class EvaluatedData:
     """The fingerprint of the evaluation images; True if training used the same ones."""
@@ -45,19 +35,16 @@ class EvaluatedData:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of a checkpoint, `best` or `latest`, of training step `step`.
-
-    See `Overall` for the metrics of all images.
-    """
+    """The evaluation of a checkpoint, `best` or `latest`, of training step `step`."""
 
     checkpoint: str
     step: int
     examples: int  # number of evaluation images, which `data` describes
     data: EvaluatedData
-    metrics: Means
+    metrics: Means  # of the output, over all images
     input: Means
-    spread: dict[str, Means]
-    worst: list[dict[str, float]]
+    spread: dict[str, Means]  # median and worst percent of the PSNR, input and output
+    worst: list[dict[str, float]]  # `image`, a position, and `psnr`, the lowest first
     trained: Level  # corrupted as in training
     sweep: list[Level]  # at further levels of noise
     missing: list[str]  # libraries of baselines that are not installed
