@@ -26,10 +26,10 @@ def export(
     """Writes a run's model, built of stock layers, completely or not at all.
 
     The parent folder of `output` must exist. The format `keras` is a `.keras` file for
-    images of the run's size, which may replace an existing file. `saved_model` is a
-    folder for TensorFlow and TensorFlow Serving, for images of any size that the model
-    takes, which may replace only an empty folder. See `load_trained` for
-    `checkpoint` and `model`. Returns the step of the exported weights.
+    images of the run's size. It may replace an existing file. `saved_model` is a folder
+    for TensorFlow and TensorFlow Serving, for images of any size that the model takes.
+    It may replace only an empty folder. See `load_trained` for `checkpoint` and
+    `model`. Returns the step of the exported weights.
 
     Raises:
       UsageError: `check_output` or `load_trained` raises it.

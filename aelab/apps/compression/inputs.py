@@ -24,8 +24,6 @@ _MODES = {1: ("L", "1"), 3: ("RGB", "1", "L", "P")}
 def list_members(paths: Sequence[str], shape: Shape) -> list[Member]:
     """Reads the header of every file: IDX files, gzipped or not, and pictures.
 
-    A member has the name of the file that decompressing will write.
-
     Raises:
       UsageError: a file can't be read, its images have another shape, two files would
         be written under one name, or there are too many images.

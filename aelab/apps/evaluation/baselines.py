@@ -4,10 +4,10 @@ Images are float32 [n, H, W, C] in [0, 1]. The libraries that do the work are op
 so they are imported where they are used; `BASELINES` names the library of each.
 """
 
-import functools
 import importlib.util
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -185,14 +185,11 @@ class Baseline(NamedTuple):
     learns: bool = False
 
 
-_best_blur = functools.partial(_tuned, blur, "sigma", (0.2, 8.0))
-_best_total_variation = functools.partial(
-    _tuned, total_variation, "weight", (0.01, 10.0)
-)
-
 BASELINES = {  # for denoising
-    "blur": Baseline(_best_blur, "skimage"),
-    "total_variation": Baseline(_best_total_variation, "skimage"),
+    "blur": Baseline(partial(_tuned, blur, "sigma", (0.2, 8.0)), "skimage"),
+    "total_variation": Baseline(
+        partial(_tuned, total_variation, "weight", (0.01, 10.0)), "skimage"
+    ),
     "linear": Baseline(linear_estimator, "sklearn", learns=True),
 }
 

@@ -27,14 +27,11 @@ _NUM_WORST = 10
 
 
 class UsableBaselines(NamedTuple):
-    """The baselines that can run here, their training images, and what is left out.
-
-    See `Evaluation` for `missing` and `unlearned`.
-    """
+    """The baselines that can run here, their training images, and what is left out."""
 
     baselines: Mapping[str, Baseline]
     training: np.ndarray | None
-    missing: list[str]
+    missing: list[str]  # see `Evaluation`
     unlearned: list[str]
 
 

@@ -24,14 +24,10 @@ EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, _Metrics, _Me
 
 
 class Images(NamedTuple):
-    """Evaluation images and the model's outputs: float32 [n, H, W, C] in [0, 1].
+    """Evaluation images and the model's outputs: float32 [n, H, W, C] in [0, 1]."""
 
-    `position`, int64 [n], is the place in the set. `psnr`, float32 [n] in dB, compares
-    output and clean image.
-    """
-
-    position: np.ndarray
-    psnr: np.ndarray
+    position: np.ndarray  # int64 [n], in the set
+    psnr: np.ndarray  # float32 [n], of the output, in dB
     clean: np.ndarray
     corrupted: np.ndarray
     output: np.ndarray

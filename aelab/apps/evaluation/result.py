@@ -9,18 +9,14 @@ Means = dict[str, float]
 
 @dataclass(frozen=True)
 class Level:
-    """A model and its baselines on the first images, at one level of corruption.
-
-    `input` and `output` have the mean of each metric, and the spread of the PSNR.
-    `baselines` have the same, and their settings: `sigma`, `weight` or `components`.
-    """
+    """A model and its baselines on the first images, at one level of corruption."""
 
     corruption: str  # in words
     noise_stddev: float | None  # None if it differs by image
     images: int
-    input: Means
+    input: Means  # the mean of each metric, and the spread of the PSNR
     output: Means
-    baselines: dict[str, Means]
+    baselines: dict[str, Means]  # the same, and `sigma`, `weight` or `components`
     search_images: int = 0  # number on which sigma and weight were chosen
     training_images: int = 0  # number that baselines learned from
 

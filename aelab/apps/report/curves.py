@@ -19,13 +19,10 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric of one split over a run: float64 [n] each, y is NaN in a gap.
+    """One metric of one split over a run: float64 [n] each."""
 
-    x is epochs or steps. In a long run several steps have the same rounded epoch.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
+    x: np.ndarray  # epochs, rounded, so that several steps may share one; or steps
+    y: np.ndarray  # NaN in a gap
     steps: np.ndarray
 
     def is_drawn(self) -> bool:
