@@ -116,7 +116,9 @@ def thin_out(curve: Curve, max_points: int = MAX_POINTS) -> Curve:
         if is_gap.any():
             indices.add(int(begin + is_gap.argmax()))
         if not is_gap.all():
-            extremes = (np.nanargmin(part), np.nanargmax(part))
-            indices.update(int(begin + extreme) for extreme in extremes)
+            indices |= {
+                int(begin + np.nanargmin(part)),
+                int(begin + np.nanargmax(part)),
+            }
     index = sorted(indices)
     return Curve(curve.x[index], curve.y[index], curve.steps[index])
