@@ -33,7 +33,7 @@ def run_code(code, env=None):
 
 @contextlib.contextmanager
 def ready(code, *arguments):
-    """A new process of Python code that has printed "ready"; it is killed at the end."""
+    """A process of Python code that has printed "ready". It is killed at the end."""
     command = [sys.executable, "-c", code, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

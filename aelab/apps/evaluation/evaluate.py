@@ -35,9 +35,6 @@ class UsableBaselines(NamedTuple):
     unlearned: list[str]
 
 
-_NONE = UsableBaselines({}, None, [], [])
-
-
 @contextlib.contextmanager
 def _reporting_bad_pictures() -> Iterator[None]:
     """Raises `UsageError` for a picture that can't be read."""
@@ -72,8 +69,9 @@ def evaluate_run(
     source = _load(config, "eval", loaded.image_shape)
     model_step = build_evaluation_step(loaded.autoencoder, config)
     worst, input, output = measure(model_step, config, source, keep_worst=_NUM_WORST)
-    is_clean = not input["mse"].any()
-    usable = _usable_baselines(loaded, config, is_clean) if baselines else _NONE
+    usable = UsableBaselines({}, None, [], [])
+    if baselines:
+        usable = _usable_baselines(loaded, config, is_clean=not input["mse"].any())
     comparison = Comparison(model_step, source, usable.baselines, usable.training)
     trained, sweep = compare_levels(comparison, config, noise_stddevs)
     known = run.read_data().get("eval")

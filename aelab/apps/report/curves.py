@@ -108,17 +108,14 @@ def thin_out(curve: Curve, max_points: int = MAX_POINTS) -> Curve:
     length = len(curve.y)
     if length <= max_points:
         return curve
-    indices = {0, length - 1}
+    indices = [0, length - 1]
     borders = np.linspace(0, length, (max_points - 2) // 3 + 1).astype(int)
     for begin, end in itertools.pairwise(borders):
         part = curve.y[begin:end]
         is_gap = np.isnan(part)
         if is_gap.any():
-            indices.add(int(begin + is_gap.argmax()))
+            indices.append(begin + is_gap.argmax())
         if not is_gap.all():
-            indices |= {
-                int(begin + np.nanargmin(part)),
-                int(begin + np.nanargmax(part)),
-            }
-    index = sorted(indices)
+            indices += [begin + np.nanargmin(part), begin + np.nanargmax(part)]
+    index = np.unique(indices)
     return Curve(curve.x[index], curve.y[index], curve.steps[index])
