@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from aelab.cli import CommandLine, run
 from aelab.distributed.blocks import threads_per_op
-from aelab.distributed.cluster import check_is_alone
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory, check_model
 from aelab.system import startup
@@ -35,8 +34,6 @@ def main(argv: Sequence[str]) -> None:
                 f"--epochs={args.epochs} has no effect on this run, which counts "
                 f"steps: give --train_steps, which is {base.train_steps}"
             )
-    elif not args["strategy"].present:
-        check_is_alone()
     config = cli.config(base)
 
     # Workers must connect before TensorFlow initializes its devices.

@@ -91,6 +91,7 @@ def _save_saved_model(model: "keras.Model", path: str) -> None:
 
     @tf.function(input_signature=[images], autograph=False)
     def serve(images: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        """The signature of the exported model."""
         return {"output": model(images, training=False)}
 
     module = tf.Module()

@@ -47,21 +47,6 @@ def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
     )
 
 
-def check_is_alone(environment: Mapping[str, str] = os.environ) -> None:
-    """Raises UsageError if `TF_CONFIG` describes several workers.
-
-    To be called for a new run without `--strategy`: the flag may have been forgotten,
-    or the run may be one that only worker 0 has in its run directory.
-    """
-    text = environment.get("TF_CONFIG")
-    if text is not None and (count := len(_from_tf_config(text).addresses)) > 1:
-        raise UsageError(
-            f"TF_CONFIG describes {count} workers, and --run_dir holds no run that "
-            "says how to train: give --strategy=multi_worker and all flags, or "
-            "--strategy=single to train without the others"
-        )
-
-
 def _from_tf_config(text: str) -> Cluster:
     """The workers of `TF_CONFIG`. The `chief`, if there is one, comes first."""
     try:

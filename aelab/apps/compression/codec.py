@@ -43,10 +43,12 @@ class Networks:
 
         @tf.function(input_signature=[images_spec], autograph=False)
         def encode(images: tf.Tensor) -> tf.Tensor:
+            """The method `encode` for one batch."""
             return tf.cast(encoder(tf.cast(images, tf.float32) / 255.0), tf.float32)
 
         @tf.function(input_signature=[codes_spec], autograph=False)
         def decode(codes: tf.Tensor) -> tf.Tensor:
+            """The method `decode` for one batch."""
             output = tf.clip_by_value(decoder(codes), 0.0, 1.0)
             return tf.cast(tf.round(255.0 * output), tf.uint8)
 
@@ -197,6 +199,7 @@ def _coarsest(networks: Networks, images: np.ndarray, codes: np.ndarray) -> floa
     """The largest step whose rounding costs no more than 0.1 dB of PSNR."""
 
     def mean_psnr(codes: np.ndarray) -> float:
+        """The mean PSNR in dB of images decoded from `codes`, float32 [n, places]."""
         pair = (images, networks.decode(codes))
         decibels = psnr(*(tf.cast(pixels, tf.float32) / 255 for pixels in pair))
         return float(tf.reduce_mean(decibels))

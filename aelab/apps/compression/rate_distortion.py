@@ -117,6 +117,7 @@ def _measure(point: Point, images: np.ndarray) -> Measurement:
     parts = [slice(first, first + _BATCH) for first in range(0, count, _BATCH)]
 
     def mean(metric: Any) -> float:
+        """The mean over images of a metric, computed in batches."""
         pairs = [(images[p], point.images[p]) for p in parts]
         values = [metric(*(tf.constant(i, tf.float32) / 255 for i in p)) for p in pairs]
         return float(np.mean(np.concatenate(values)))
