@@ -44,9 +44,14 @@ def _torch_setting(
     return setting | {"all_cores": all_cores, "passive": passive}
 
 
-# By variant and device. The fastest of several is determined by trials.
+# By variant, then by device, or `quick` for the one setting of --quick. Trials determine
+# the fastest of several.
 SETTINGS: dict[str, dict[str, list[Setting]]] = {
-    "ours": {"cpu": [{}], "gpu": [{"jit_compile": jit} for jit in ("false", "true")]},
+    "ours": {
+        "cpu": [{}],
+        "gpu": [{"jit_compile": jit} for jit in ("false", "true")],
+        "quick": [{}],
+    },
     "fit": {
         "cpu": [
             _fit_setting(steps, jit, onednn)
@@ -55,6 +60,7 @@ SETTINGS: dict[str, dict[str, list[Setting]]] = {
             for onednn in (False, True)
         ],
         "gpu": [_fit_setting(20, jit) for jit in (False, True)],
+        "quick": [_fit_setting(20, False)],
     },
     "torch": {
         "cpu": [
@@ -66,13 +72,8 @@ SETTINGS: dict[str, dict[str, list[Setting]]] = {
             _torch_setting(False),
             *(_torch_setting(True, graphs) for graphs in ("passes", "step")),
         ],
+        "quick": [_torch_setting(False, passive=True)],
     },
-}
-# The settings of `--quick`, which makes no trials.
-QUICK: dict[str, Setting] = {
-    "ours": {},
-    "fit": _fit_setting(20, False),
-    "torch": _torch_setting(False, passive=True),
 }
 
 
@@ -87,12 +88,13 @@ def row_config(row: str) -> Config:
     return recipe(*ROWS[row])
 
 
-def fit_row(row: str, device: str) -> str:
-    """The row whose measurement of `Model.fit` is shown in this row.
+def measured_row(row: str, variant: str, device: str) -> str:
+    """The row whose measurement of a variant is shown in this row.
 
-    On a CPU it is the float32 row, because fit is faster in float32 than in bfloat16.
+    On a CPU, `Model.fit` is measured in float32, where it is faster than in bfloat16.
     """
-    return row if device == "gpu" else f"{ROWS[row][0]}-float32"
+    is_shared = variant == "fit" and device == "cpu"
+    return f"{ROWS[row][0]}-float32" if is_shared else row
 
 
 def setting_text(variant: str, setting: Setting) -> str:
