@@ -36,12 +36,6 @@ def operations(path: Path) -> Iterator[tuple[str, float]]:
                     yield name, event.duration_ps / 1e9
 
 
-def kind_of(name: str) -> str:
-    """The kind of an operation, marked if it belongs to the backward pass."""
-    kind = name.rpartition(":")[2]
-    return f"{kind}, backward" if "gradient_tape/" in name else kind
-
-
 def table(rows: list[tuple[str, float]], steps: int) -> str:
     """A Markdown table of the longest `(name, milliseconds)`, summed by name."""
     counts, times = Counter(name for name, _ in rows), Counter[str]()
@@ -74,7 +68,10 @@ def main(argv: Sequence[str]) -> None:
     # Each step reads the clock twice.
     steps = max(sum(name.endswith(":Timestamp") for name, _ in rows) // 2, 1)
     if values.group == "kind":
-        rows = [(kind_of(name), milliseconds) for name, milliseconds in rows]
+        rows = [
+            (name.rpartition(":")[2] + ", backward" * ("gradient_tape/" in name), ms)
+            for name, ms in rows
+        ]
     print(table(rows, steps))
 
 

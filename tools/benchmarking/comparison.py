@@ -8,7 +8,7 @@ if it is not the limit; and the result.
 
 import functools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,6 @@ _HEAD = (
 _TRIAL_HEAD = ("row", "variant", "setting", "ms per step")
 _VARIANTS = ("ours", "fit", "torch")
 _NO_TORCH = f"not measured; to install PyTorch: `{install_command('bench')}`"
-
 _QUICK_NOTE = (
     "This is the report of one short round, {seconds:g} seconds per process. The "
     "peers' settings may not be their fastest. It shows that everything runs; a longer "
@@ -60,8 +59,8 @@ def run(flags: Any, folder: Path) -> dict[str, Any]:
     report |= {"rounds": flags.rounds, "seconds": flags.seconds}
     report["is_quick"] = flags.mode == "quick"
     report["batch_sizes"] = {row: row_config(row).batch_size for row in flags.rows}
-    measure = functools.partial(_measure, flags, folder, draw(flags.examples, folder))
-    settings = _settings(flags, _has_torch(report))
+    measure = functools.partial(_measure, flags, draw(flags.examples, folder))
+    settings = _settings(flags, report["machine"]["versions"]["torch"] is not None)
     trials = [
         measure(task, setting)
         for _ in range(_TRIALS[flags.device])
@@ -85,10 +84,6 @@ def run(flags: Any, folder: Path) -> dict[str, Any]:
     return report | {"trials": trials, "records": records}
 
 
-def _has_torch(report: dict[str, Any]) -> bool:
-    return report["machine"]["versions"]["torch"] is not None
-
-
 def _settings(flags: Any, has_torch: bool) -> dict[Task, list[Setting]]:
     """The settings to try for each task; several rows may share one of `fit`."""
     choice = "quick" if flags.mode == "quick" else flags.device
@@ -100,20 +95,16 @@ def _settings(flags: Any, has_torch: bool) -> dict[Task, list[Setting]]:
 
 
 def _measure(
-    flags: Any,
-    folder: Path,
-    images: Path,
-    task: Task,
-    setting: Setting,
-    number: int = 0,
+    flags: Any, images: Path, task: Task, setting: Setting, number: int = 0
 ) -> Record:
     """Measures a task in a new process, in a round or, if `number` is 0, a trial."""
     row, variant = task
     about: Record = {"row": row, "variant": variant}
-    seconds, turn = max(flags.seconds * _TRIAL_SHARE, _MIN_TRIAL_SECONDS), "trial"
     if number:
         about["round"] = number
         seconds, turn = flags.seconds, f"round {number} of {flags.rounds}"
+    else:
+        seconds, turn = max(flags.seconds * _TRIAL_SHARE, _MIN_TRIAL_SECONDS), "trial"
     if task == _LIMIT:
         job = {"configs": {name: asdict(row_config(name)) for name in flags.rows}}
         words = variant
@@ -123,7 +114,7 @@ def _measure(
         job["config"] = asdict(row_config(row))
         words = f"{row}, {variant}, {setting_text(variant, setting)}"
     job |= {"kind": variant, "device": flags.device, "seconds": seconds}
-    result = run_in_process(job, folder)
+    result = run_in_process(job, images.parent)
     outcome = next(text for name, text in _OUTCOMES.items() if name in result)
     print(f"{turn}: {words}: {outcome.format(**result)}", flush=True)
     return about | result
@@ -178,7 +169,7 @@ def _failures(report: dict[str, Any], row: str, variant: str) -> str:
 
 def _cells(report: dict[str, Any], row: str, variant: str) -> list[str]:
     """A line of the table."""
-    if variant == "torch" and not _has_torch(report):
+    if variant == "torch" and report["machine"]["versions"]["torch"] is None:
         return [row, variant, _NO_TORCH, *[""] * 4]
     records = _records(report, row, variant)
     times = _values(records, "ms")
@@ -205,8 +196,8 @@ def _cells(report: dict[str, Any], row: str, variant: str) -> list[str]:
 
 def _trial_cells(trial: Record) -> list[str]:
     """A line of the table of trials."""
-    result = f"{trial['ms']:.2f}" if "ms" in trial else f"failed: {trial['error']}"
     setting = setting_text(trial["variant"], trial["setting"])
+    result = f"{trial['ms']:.2f}" if "ms" in trial else f"failed: {trial['error']}"
     return [trial["row"], trial["variant"], setting, result]
 
 

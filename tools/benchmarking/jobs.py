@@ -40,19 +40,18 @@ def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     command = [sys.executable, str(_SCRIPT), "--job", json.dumps(job)]
     options = {"capture_output": True, "text": True, "errors": "replace"}
+    options |= {"env": _environment(job, folder)}
     limit = _TIMEOUT_SECONDS + 10 * job.get("seconds", 0)
     try:
-        environment = _environment(job, folder)
-        done = subprocess.run(command, env=environment, timeout=limit, **options)
+        done = subprocess.run(command, timeout=limit, **options)
     except subprocess.TimeoutExpired:
         return {"error": f"it had not ended after {limit:.0f} s"}
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
     if done.returncode < 0:
         return {"error": f"ended by signal {-done.returncode}"}
-    lines = done.stderr.strip().splitlines()
     silent = f"exit code {done.returncode}, without a message"
-    return {"error": lines[-1].strip() if lines else silent}
+    return {"error": (done.stderr.strip() or silent).splitlines()[-1].strip()}
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
@@ -68,10 +67,10 @@ def draw(count: int, folder: Path) -> Path:
 
 
 def peers_data(path: str, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Training data in memory, with one fixed noisy copy, from the images of a file.
+    """Input and target in memory, from the images of a file: float32 [n, H, W, C].
 
-    Input and target are float32 [n, H, W, C] in [0, 1], and the same array if there is
-    no noise, which follows from `noise_stddev` and `seed`.
+    The input is one fixed noisy copy in [0, 1], which follows from `noise_stddev` and
+    `seed`. Without noise it is the same array as the target.
     """
     y = to_unit(np.load(path))
     if not config.noise_stddev:

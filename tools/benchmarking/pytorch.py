@@ -25,13 +25,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times training steps; see `benchmarking.jobs`."""
-    # TensorFlow does so too. Products of numbers close to 0 otherwise take a third of
-    # the time.
+    # TensorFlow flushes too; otherwise products close to 0 take a third of the time.
     torch.set_flush_denormal(True)
     torch.set_num_threads(num_cores() if job["setting"]["all_cores"] else 1)
     # TensorFlow uses TF32 by default.
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     config = Config(**job["config"])
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if job["device"] == "gpu" else "cpu")
@@ -92,16 +90,12 @@ _NETWORKS = {"dense": _dense, "conv": _conv}
 def _build_step(
     config: Config, networks: nn.ModuleList, setting: dict[str, Any]
 ) -> Loss:
-    """A function that runs a training step on (x, y) and returns the loss.
-
-    The forward pass is in bfloat16 if the precision is `mixed_bfloat16`. Adadelta uses
-    the constants of Keras.
-    """
+    """A function that runs a training step on (x, y) and returns the loss."""
     is_recorded = setting["graphs"] == "step"
+    # Keras' constants
     constants = {"lr": config.learning_rate, "rho": 0.95, "eps": 1e-7}
-    optimizer = torch.optim.Adadelta(
-        networks.parameters(), **constants, capturable=is_recorded
-    )
+    options = constants | {"capturable": is_recorded}
+    optimizer = torch.optim.Adadelta(networks.parameters(), **options)
     encoder, decoder = networks
     is_mixed = config.precision == "mixed_bfloat16"
 

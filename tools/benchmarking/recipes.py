@@ -1,5 +1,6 @@
 """The textbook's two autoencoders, and the settings that each peer may have."""
 
+import itertools
 from typing import Any
 
 from aelab.config import Config
@@ -11,18 +12,15 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "dense": {**_COMMON, "batch_size": 256, "l1_activity": 1e-4},
     "conv": {**_COMMON, "batch_size": 128, "noise_stddev": 0.5},
 }
-_PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+MODELS = tuple(_RECIPES)
 # Row, for example `conv-bfloat16` -> (recipe, precision in `Config`).
 ROWS = {
-    f"{model}-{name}": (model, precision)
-    for model in _RECIPES
-    for name, precision in _PRECISIONS.items()
+    f"{model}-{precision.removeprefix('mixed_')}": (model, precision)
+    for model in MODELS
+    for precision in ("float32", "mixed_bfloat16")
 }
-DEFAULT_ROWS = {
-    "cpu": ("dense-float32", "conv-float32", "conv-bfloat16"),
-    "gpu": tuple(ROWS),
-}
-MODELS = tuple(_RECIPES)
+_CPU_ROWS = ("dense-float32", "conv-float32", "conv-bfloat16")
+DEFAULT_ROWS = {"cpu": _CPU_ROWS, "gpu": tuple(ROWS)}
 
 
 def _fit_setting(steps: int, jit: bool, onednn: bool = True) -> Setting:
@@ -32,20 +30,15 @@ def _fit_setting(steps: int, jit: bool, onednn: bool = True) -> Setting:
 def _torch_setting(
     compiled: bool, graphs: str = "", all_cores: bool = True, passive: bool = False
 ) -> Setting:
-    """A setting of PyTorch.
-
-    If `compiled`, by torch.compile, of forward pass and loss. `graphs` are CUDA graphs
-    that are replayed instead of launching kernels one by one: those that torch.compile
-    makes of forward and backward pass (`passes`), or one of the whole step (`step`). It
-    uses all cores or one. Waiting threads spin, which costs most of the time if another
-    process needs a core as well, or sleep if `passive`.
-    """
+    # With `compiled`, torch.compile compiles forward pass and loss. CUDA `graphs` are
+    # replayed instead of launching kernels one by one: torch.compile's graphs of both
+    # passes (`passes`), or one of the whole step (`step`). Waiting threads sleep if
+    # `passive`; else they spin, which is slow if another process needs the core.
     setting = {"compiled": compiled, "graphs": graphs}
     return setting | {"all_cores": all_cores, "passive": passive}
 
 
-# By variant, then by device, or `quick` for the one setting of --quick. Trials determine
-# the fastest of several.
+# By variant and device, or `quick`. Trials determine the fastest of several.
 SETTINGS: dict[str, dict[str, list[Setting]]] = {
     "ours": {
         "cpu": [{}],
@@ -54,10 +47,8 @@ SETTINGS: dict[str, dict[str, list[Setting]]] = {
     },
     "fit": {
         "cpu": [
-            _fit_setting(steps, jit, onednn)
-            for steps in (1, 20)
-            for jit in (False, True)
-            for onednn in (False, True)
+            _fit_setting(*options)
+            for options in itertools.product((1, 20), (False, True), (False, True))
         ],
         "gpu": [_fit_setting(20, jit) for jit in (False, True)],
         "quick": [_fit_setting(20, False)],
@@ -78,7 +69,7 @@ SETTINGS: dict[str, dict[str, list[Setting]]] = {
 
 
 def recipe(model: str, precision: str = "float32", **fields: Any) -> Config:
-    """The configuration of a textbook recipe, except `fields`; see `MODELS`."""
+    """The configuration of a textbook recipe, one of `MODELS`, except `fields`."""
     values = _RECIPES[model] | {"precision": precision} | fields
     return Config(dataset="synthetic", model=model, **values)
 
