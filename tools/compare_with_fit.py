@@ -10,6 +10,7 @@ evaluated in the same way.
 """
 
 import dataclasses
+import functools
 import math
 import statistics
 import tempfile
@@ -43,12 +44,11 @@ def stock_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
     """The convolutional autoencoder of the Keras tutorial."""
     from keras import Input, Sequential, layers
 
-    def conv(filters: int, activation: str) -> Any:
-        return layers.Conv2D(filters, 3, padding="same", activation=activation)
-
-    rescale = [layers.MaxPooling2D] * 2 + [layers.UpSampling2D] * 2
-    hidden = [layer for scale in rescale for layer in (conv(32, "relu"), scale(2))]
-    return Sequential([Input(image_shape), *hidden, conv(image_shape[2], "sigmoid")])
+    conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same")
+    hidden: list[Any] = [Input(image_shape)]
+    for rescale in [layers.MaxPooling2D] * 2 + [layers.UpSampling2D] * 2:
+        hidden += [conv(32, activation="relu"), rescale(2)]
+    return Sequential([*hidden, conv(image_shape[2], activation="sigmoid")])
 
 
 def stock_unet(config: Config, image_shape: tuple[int, int, int]) -> Any:

@@ -36,6 +36,11 @@ def operations(path: Path) -> Iterator[tuple[str, float]]:
                     yield name, event.duration_ps / 1e9
 
 
+def _kind(name: str) -> str:
+    """The kind of an operation, marked if it belongs to the backward pass."""
+    return name.rpartition(":")[2] + ", backward" * ("gradient_tape/" in name)
+
+
 def table(rows: list[tuple[str, float]], steps: int) -> str:
     """A Markdown table of the longest `(name, milliseconds)`, summed by name."""
     counts, times = Counter(name for name, _ in rows), Counter[str]()
@@ -68,10 +73,7 @@ def main(argv: Sequence[str]) -> None:
     # Each step reads the clock twice.
     steps = max(sum(name.endswith(":Timestamp") for name, _ in rows) // 2, 1)
     if values.group == "kind":
-        rows = [
-            (name.rpartition(":")[2] + ", backward" * ("gradient_tape/" in name), ms)
-            for name, ms in rows
-        ]
+        rows = [(_kind(name), milliseconds) for name, milliseconds in rows]
     print(table(rows, steps))
 
 

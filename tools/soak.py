@@ -97,14 +97,11 @@ def _parse(argv: Sequence[str]) -> Any:
 @contextlib.contextmanager
 def _work_folder(work_dir: str) -> Iterator[Path]:
     """The folder for all runs; a temporary one is removed unless something fails."""
-    if work_dir:
-        folder = Path(work_dir).absolute()
-        with writing("--work_dir"):
-            folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UsageError(f"--work_dir={work_dir} must be empty or new")
-    else:
-        folder = Path(tempfile.mkdtemp(prefix="aelab-soak-"))
+    folder = Path(work_dir or tempfile.mkdtemp(prefix="aelab-soak-")).absolute()
+    with writing("--work_dir"):
+        folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise UsageError(f"--work_dir={work_dir} must be empty or new")
     try:
         yield folder
     except BaseException:

@@ -72,10 +72,11 @@ def run(flags: Any, folder: Path) -> dict[str, Any]:
         task: fastest(records_of(trials, *task)) if len(options) > 1 else options[0]
         for task, options in settings.items()
     }
+    tasks: dict[Task, Setting | None] = {_LIMIT: {}, **chosen}
     records = [
         measure(task, setting, number)
         for number in range(1, flags.rounds + 1)
-        for task, setting in ({_LIMIT: {}} | chosen).items()
+        for task, setting in tasks.items()
         if setting is not None
     ]
     flops = [record.pop("flops") for record in records if "flops" in record]
@@ -100,20 +101,21 @@ def _measure(
     """Measures a task in a new process, in a round or, if `number` is 0, a trial."""
     row, variant = task
     about: Record = {"row": row, "variant": variant}
+    job: dict[str, Any] = {"kind": variant, "device": flags.device}
     if number:
-        about["round"] = number
-        seconds, turn = flags.seconds, f"round {number} of {flags.rounds}"
+        about["round"], turn = number, f"round {number} of {flags.rounds}"
+        job["seconds"] = flags.seconds
     else:
-        seconds, turn = max(flags.seconds * _TRIAL_SHARE, _MIN_TRIAL_SECONDS), "trial"
+        turn = "trial"
+        job["seconds"] = max(flags.seconds * _TRIAL_SHARE, _MIN_TRIAL_SECONDS)
     if task == _LIMIT:
-        job = {"configs": {name: asdict(row_config(name)) for name in flags.rows}}
         words = variant
+        job["configs"] = {name: asdict(row_config(name)) for name in flags.rows}
     else:
         about["setting"] = setting
-        job = {"setting": setting, "images": str(images)}
-        job["config"] = asdict(row_config(row))
         words = f"{row}, {variant}, {setting_text(variant, setting)}"
-    job |= {"kind": variant, "device": flags.device, "seconds": seconds}
+        job |= {"setting": setting, "images": str(images)}
+        job["config"] = asdict(row_config(row))
     result = run_in_process(job, images.parent)
     outcome = next(text for name, text in _OUTCOMES.items() if name in result)
     print(f"{turn}: {words}: {outcome.format(**result)}", flush=True)
@@ -185,13 +187,9 @@ def _cells(report: dict[str, Any], row: str, variant: str) -> list[str]:
     if speeds and row in report["flops_per_step"]:
         limit = report["flops_per_step"][row] / statistics.median(speeds) / 1e6  # in ms
         share = f"{limit / median:.1%}"
-    return [
-        *(row, variant, setting),
-        f"{report['batch_sizes'][row] / median * 1e3:,.0f}",
-        spread(times),
-        f"{median / statistics.median(ours):.2f}" if ours else "",
-        share,
-    ]
+    speed = f"{report['batch_sizes'][row] / median * 1e3:,.0f}"
+    ratio = f"{median / statistics.median(ours):.2f}" if ours else ""
+    return [row, variant, setting, speed, spread(times), ratio, share]
 
 
 def _trial_cells(trial: Record) -> list[str]:

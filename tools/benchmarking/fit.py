@@ -76,4 +76,4 @@ def _batches_per_epoch(available: int, step_seconds: float, seconds: float) -> i
     fitting = int(seconds / _EPOCHS / step_seconds)
     batches = min(max(fitting, _MIN_BATCHES), available)
     # A multiple gives every call with several steps the same length.
-    return batches - batches % _MIN_BATCHES if batches > _MIN_BATCHES else batches
+    return batches // _MIN_BATCHES * _MIN_BATCHES or batches

@@ -23,12 +23,9 @@ from aelab.data.synthetic import draw_images
 
 _SCRIPT = Path(__file__).parents[1] / "benchmark.py"
 _TIMEOUT_SECONDS = 900.0
-_IMAGES_SEED = 1
 # The module of each kind of job; it has a function `measure(job)`.
-_MODULES = {
-    **{kind: f"benchmarking.{kind}" for kind in ("ours", "fit", "limit", "scale")},
-    "torch": "benchmarking.pytorch",
-}
+_MODULES = {kind: kind for kind in ("ours", "fit", "limit", "scale")}
+_MODULES["torch"] = "pytorch"
 # Removed from the user's environment, because they would change the results.
 _REMOVED = ("TF_ENABLE_ONEDNN_OPTS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
@@ -56,13 +53,14 @@ def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Runs a job in this process; imports only the module that it needs."""
-    return importlib.import_module(_MODULES[job["kind"]]).measure(job)
+    module = importlib.import_module(f"benchmarking.{_MODULES[job['kind']]}")
+    return module.measure(job)
 
 
 def draw(count: int, folder: Path) -> Path:
     """Draws images of the embedded data set into a .npy file for all processes."""
     path = folder / "images.npy"
-    np.save(path, draw_images(count, _IMAGES_SEED)[0])
+    np.save(path, draw_images(count, seed=1)[0])
     return path
 
 

@@ -1,8 +1,7 @@
-"""The arithmetic limit: how fast this machine multiplies, and how much there is to do.
+"""The arithmetic limit: the FLOPs of a step at the speed of a float32 matrix product.
 
-A float32 matrix product represents the best that the cores can do. The FLOPs of a step
-are counted for the matrix products and convolutions of the stock network, even if there
-is a faster way to compute the same.
+The FLOPs are counted for the matrix products and convolutions of the stock network,
+even if there is a faster way to compute the same.
 """
 
 import math

@@ -24,7 +24,8 @@ def describe(device: str) -> dict[str, Any]:
     versions = {"python": platform.python_version()}
     versions |= {package: installed.get(package) for package in _PACKAGES}
     gpu = _gpu_names() if device == "gpu" else None
-    return {"cpu": _cpu_name(), "cores": num_cores(), "gpu": gpu, "versions": versions}
+    cores = len(os.sched_getaffinity(0))
+    return {"cpu": _cpu_name(), "cores": cores, "gpu": gpu, "versions": versions}
 
 
 def machine_text(machine: dict[str, Any]) -> str:
@@ -33,11 +34,6 @@ def machine_text(machine: dict[str, Any]) -> str:
     gpu = f" GPU: {machine['gpu']}." if machine["gpu"] else ""
     cpu = f"CPU: {machine['cpu']}, {machine['cores']} cores."
     return f"{cpu}{gpu} Versions: {', '.join(versions)}."
-
-
-def num_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def require_device(device: str) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,6 @@ from torch import nn
 
 from aelab.config import Config
 from benchmarking.jobs import peers_data
-from benchmarking.machine import num_cores
 
 _WARM_UP_STEPS = 5  # torch.compile has recorded its CUDA graphs by the third
 _STEPS_BEFORE_RECORDING = 3
@@ -27,7 +27,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times training steps; see `benchmarking.jobs`."""
     # TensorFlow flushes too; otherwise products close to 0 take a third of the time.
     torch.set_flush_denormal(True)
-    torch.set_num_threads(num_cores() if job["setting"]["all_cores"] else 1)
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores if job["setting"]["all_cores"] else 1)
     # TensorFlow uses TF32 by default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     config = Config(**job["config"])
@@ -92,9 +93,8 @@ def _build_step(
 ) -> Loss:
     """A function that runs a training step on (x, y) and returns the loss."""
     is_recorded = setting["graphs"] == "step"
-    # Keras' constants
-    constants = {"lr": config.learning_rate, "rho": 0.95, "eps": 1e-7}
-    options = constants | {"capturable": is_recorded}
+    options = {"lr": config.learning_rate, "rho": 0.95, "eps": 1e-7}  # as in Keras
+    options["capturable"] = is_recorded
     optimizer = torch.optim.Adadelta(networks.parameters(), **options)
     encoder, decoder = networks
     is_mixed = config.precision == "mixed_bfloat16"

@@ -33,7 +33,8 @@ def _torch_setting(
     # With `compiled`, torch.compile compiles forward pass and loss. CUDA `graphs` are
     # replayed instead of launching kernels one by one: torch.compile's graphs of both
     # passes (`passes`), or one of the whole step (`step`). Waiting threads sleep if
-    # `passive`; else they spin, which is slow if another process needs the core.
+    # `passive`. Else they spin, which costs most of the time if another process needs
+    # a core as well.
     setting = {"compiled": compiled, "graphs": graphs}
     return setting | {"all_cores": all_cores, "passive": passive}
 

@@ -64,10 +64,10 @@ def cases() -> list[dict[str, Any]]:
     """The measured cases: `model`, `examples`, `batch_size`, `image_size`."""
     every = []
     for model in MODELS:
-        usual = model, 60_000, recipe(model).batch_size, 28
-        every += [(model, examples, *usual[2:]) for examples in _EXAMPLES]
-        every += [(*usual[:2], size, 28) for size in _BATCH_SIZES]
-        every += [(*usual[:2], 32, size) for size in _IMAGE_SIZES]
+        batch_size = recipe(model).batch_size
+        every += [(model, examples, batch_size, 28) for examples in _EXAMPLES]
+        every += [(model, 60_000, size, 28) for size in _BATCH_SIZES]
+        every += [(model, 60_000, 32, size) for size in _IMAGE_SIZES]
     names = ("model", "examples", "batch_size", "image_size")
     return [dict(zip(names, case, strict=True)) for case in dict.fromkeys(every)]
 
@@ -75,8 +75,8 @@ def cases() -> list[dict[str, Any]]:
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times a case on `images`, a .npy file of uint8 [n, H, W, C].
 
-    Adds to the result of `time_loop` the `peak_bytes` of the process's resident memory,
-    and the `source_bytes` of its images.
+    Adds `peak_bytes`, the largest resident memory of the process, and `source_bytes`,
+    the size of its images, to the result of `time_loop`.
     """
     images = resized(np.load(job["images"]), job["image_size"])
     source = RepeatingSource(images, job["examples"])

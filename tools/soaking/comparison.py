@@ -137,5 +137,5 @@ def _image_differences(run_dir: Path, reference: Path, is_complete: bool) -> lis
 
 
 def _first_names(names: Collection[str]) -> str:
-    first = ", ".join(sorted(names)[:3])
-    return first + (f" and {len(names) - 3} more" * (len(names) > 3))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(sorted(names)[:3]) + more

@@ -29,7 +29,8 @@ class Run:
     def __init__(self, path: Path, flags: list[str], logs: Path | None = None):
         self.path, self.flags, self.processes = path, flags, 0
         self.startup_seconds = 0.0  # of a reference run, up to its first checkpoint
-        self._logs = logs or path.parent
+        logs = logs or path.parent
+        self._out, self._err = (logs / f"{path.name}.{name}" for name in ("out", "err"))
         self._seen = (0, 0)
 
     @contextlib.contextmanager
@@ -37,9 +38,10 @@ class Run:
         """Starts the command; kills it at the end if it is still running."""
         self.processes += 1
         command = [sys.executable, str(_TRAIN), f"--run_dir={self.path}", *self.flags]
-        with self._log("out").open("wb") as out, self._log("err").open("wb") as err:
-            files = {"stdout": out, "stderr": err}
-            process = subprocess.Popen(command, **files, start_new_session=True)
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            process = subprocess.Popen(
+                command, stdout=out, stderr=err, start_new_session=True
+            )
         self._seen = self._progress()
         try:
             yield process
@@ -54,7 +56,7 @@ class Run:
 
     def errors(self) -> str:
         """The error output of the last process."""
-        return self._log("err").read_text(errors="replace")
+        return self._err.read_text(errors="replace")
 
     def wait_for_progress(self, process: subprocess.Popen[bytes]) -> bool:
         """Waits for a log entry or a checkpoint; False if the process ended first."""
@@ -69,9 +71,6 @@ class Run:
 
     def _progress(self) -> tuple[int, int]:
         return file_size(self.path / "metrics.jsonl"), newest_step(self.path)
-
-    def _log(self, suffix: str) -> Path:
-        return self._logs / f"{self.path.name}.{suffix}"
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
