@@ -114,8 +114,8 @@ def _work_folder(work_dir: str) -> Iterator[Path]:
 def _fuzz() -> Tally:
     """Runs the fuzz test and records a failure."""
     tally, started, root = Tally("fuzz"), time.monotonic(), Path(__file__).parents[1]
-    pytest = [sys.executable, "-m", "pytest", "-q", "--hypothesis-profile=soak"]
-    command = [*pytest, _FUZZ_TEST]
+    command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-profile=soak"]
+    command.append(_FUZZ_TEST)
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     output = (done.stdout + done.stderr).strip()
     print(f"fuzz: {output.splitlines()[-1] if output else 'no output'}", flush=True)

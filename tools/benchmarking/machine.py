@@ -20,7 +20,8 @@ def describe(device: str) -> dict[str, Any]:
     (`cores`), names and drivers of the GPUs (`gpu`; None if none is measured), and the
     `versions` of Python and of each package (None if it is not installed).
     """
-    installed = {d.name: d.version for d in importlib.metadata.distributions()}
+    packages = reversed([*importlib.metadata.distributions()])  # the first one counts
+    installed = {package.name: package.version for package in packages}
     versions = {"python": platform.python_version()}
     versions |= {package: installed.get(package) for package in _PACKAGES}
     gpu = _gpu_names() if device == "gpu" else None

@@ -65,9 +65,9 @@ def flaws(run_dir: Path, reference: Path, step_before: int) -> list[str]:
         found.append(f"checkpoint of step {step_before} is gone, the newest is {step}")
     if step < 0:
         return found
-    path = checkpoints.path_of(str(run_dir / "checkpoints/latest"), step)
+    latest = str(run_dir / "checkpoints/latest")
     try:
-        arrays = checkpoints.load(path)
+        arrays = checkpoints.load(checkpoints.path_of(latest, step))
     except (UsageError, OSError) as error:
         return [*found, f"the newest checkpoint can't be loaded: {error}"]
     return found or _missing_lines(run_dir, reference, arrays)
