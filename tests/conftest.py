@@ -39,6 +39,11 @@ REAL_DATA = Path(
 # The numbers in which two equal runs differ.
 TIMES = {"images_per_second", "input_wait"}
 
+ISA_LIMIT = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")
+HAS_BFLOAT16 = ISA_LIMIT.lower().startswith(
+    ("all", "default", "avx512", "avx10", "amx")
+)
+
 # The files that take longest come first, so that all test processes end at about the
 # same time.
 LONGEST = ("test_replicas.py", "test_multi_worker.py", "test_killed_runs.py")
@@ -56,9 +61,8 @@ SMALL_RUN = [
 def pytest_collection_modifyitems(items):
     """Puts the longest files first, and skips what would end the whole process."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")
-    if not limit.lower().startswith(("all", "default", "avx512", "avx10", "amx")):
-        reason = f"with ONEDNN_MAX_CPU_ISA={limit} TensorFlow crashes on bfloat16"
+    if not HAS_BFLOAT16:
+        reason = f"with ONEDNN_MAX_CPU_ISA={ISA_LIMIT} TensorFlow crashes on bfloat16"
         for item in items:
             if "bfloat16" in item.nodeid:
                 item.add_marker(pytest.mark.skip(reason))
