@@ -62,8 +62,8 @@ def build_train_loop(
       `train_loop(batches, num_steps)`: takes `num_steps` training steps and adds to
       `state.totals`. `num_steps` is an int64 scalar tensor, because every Python number
       would be compiled separately. With float16 a step that is not finite is skipped
-      and lowers the loss scale. With another precision, and at the smallest scale, the
-      loop stops after it. Returns True if training may continue (bool scalar).
+      and lowers the loss scale. With another precision, or if the scale was 1 already,
+      the loop stops after it. Returns True if training may continue (bool scalar).
     """
     # With XLA, one device and one block, the whole step is one XLA program: otherwise
     # kernel launches would dominate on a GPU.

@@ -53,7 +53,7 @@ class LossScale:
         return [g / self.scale for g in gradients] if self.is_dynamic else gradients
 
     def update(self, finite: tf.Tensor) -> tf.Tensor:
-        """Updates the scale after a step.
+        """Updates the scale after a step, and returns `finite` if it is fixed.
 
         Args:
           finite: bool scalar, whether the step's loss and gradient are finite.

@@ -57,7 +57,7 @@ class TrainState:
     Attributes:
       step: int64 variable, the number of training steps taken, skipped ones included.
       autoencoder: the model and its parts.
-      optimizer: the Keras optimizer, built.
+      optimizer: the Keras optimizer, built; its learning rate follows `step`.
       loss_scale: the factor on the loss, 1 except with float16.
       totals: float32 [2] variables, sum and count of each training metric over the
         finite steps since the last log entry.

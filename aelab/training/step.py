@@ -25,7 +25,7 @@ Gradient = list[tf.Tensor]
 def loss_gradient(
     state: TrainState, config: Config, rows: Batch
 ) -> tuple[Gradient, dict[str, Sum]]:
-    """The rows' share in the gradient of the scaled mean loss, and sums of metrics."""
+    """These rows' part of the gradient of the scaled loss, and sums of metrics."""
     model = state.autoencoder
     with tf.GradientTape() as tape:
         result = forward(model, rows.corrupted, training=True, dither=rows.dither)
@@ -41,10 +41,10 @@ def train_step(
 ) -> tf.Tensor:
     """Updates the weights in `state` once, on all replicas, and counts the step.
 
-    If the loss or the gradient is not finite, weights, optimizer and sums of metrics
-    stay as they are, but the step counts: the next has the next batch and learning
-    rate. With float16 it halves the loss scale, which 2,000 finite steps double, and
-    training continues unless the scale was 1. With another precision training ends.
+    If the loss or the gradient's norm is not finite, weights, optimizer and sums of
+    metrics stay as they are, but `step` counts: data and learning rate follow it, not
+    Keras' `iterations`. With another precision than float16, or at loss scale 1, this
+    ends training. Else the scale halves; 2,000 finite steps in a row double it.
 
     Args:
       state: changed in place.
@@ -65,10 +65,10 @@ def train_step(
         gradient, sums = sum_over_replicas(results)
         gradient = state.loss_scale.unscaled(gradient)
         norm = tf.linalg.global_norm(gradient)
+        norm_metric = Sum(norm, tf.constant(1.0))  # counts steps, not images
         if limit := config.gradient_clip_norm:
             gradient, _ = tf.clip_by_global_norm(gradient, limit, use_norm=norm)
-        unclipped = Sum(norm, tf.constant(1.0))  # once per step, not per image
-        return gradient, sums | {"gradient_norm": unclipped}
+        return gradient, sums | {"gradient_norm": norm_metric}
 
     def update(gradient: Gradient) -> None:
         # The same on all replicas; `build_optimizer` has turned off Keras' own sum.
@@ -78,7 +78,7 @@ def train_step(
     sums = first_replica(state.strategy, sums)
     numbers = [sums["loss"].total, sums["gradient_norm"].total]
     finite = tf.reduce_all(tf.math.is_finite(tf.stack(numbers)))
-    # Keras' update synchronizes replicas, which can't be in a condition within one.
+    # Keras' update is a point where replicas meet, so no replica may have a condition.
     tf.cond(finite, lambda: state.strategy.run(update, (gradient,)), lambda: None)
     for name, each in sums.items():
         state.totals[name].assign_add(tf.where(finite, tf.stack([*each]), 0.0))
