@@ -119,7 +119,9 @@ def make_train_dataset(
     rows = config.batch_size // share.replicas
 
     def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        indices = example_indices(first_example, rows, len(source), config.seed)
+        indices = example_indices(
+            first_example, rows, len(source), config.seed, config.shuffle_version
+        )
 
         def key(stream: int) -> Key:
             return Key(tf.constant(stream + config.seed, tf.int64), first_example)
