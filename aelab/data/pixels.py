@@ -27,7 +27,7 @@ def unit_tensor(images: tf.Tensor) -> tf.Tensor:
     wrong in the last bit of 126 values.
     """
     numbers, (high, low) = tf.cast(images, tf.float32), _INVERSE
-    return numbers * high - numbers * -low  # a sum would be put together again
+    return numbers * high + numbers * low
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
