@@ -157,8 +157,8 @@ def test_float32_agrees_with_one_device(shared_run, name, replicas):
     assert_copies_are_equal(run)
 
 
-# Plain descent, where a factor on the gradient is a factor on the update, and optimizers
-# that decay weights or keep more than moments. The others differ in one formula.
+# Plain descent, where a factor on the gradient shows in the update, and optimizers that
+# decay weights or keep more than moments. The others differ from these in one formula.
 @pytest.mark.parametrize(
     "optimizer", sorted({"adafactor", "adamw", "lion", "muon", "nadam", "sgd"} - FAULTY)
 )
