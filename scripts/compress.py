@@ -17,38 +17,38 @@ from aelab.runs.start import start_for_runs
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and compresses the files."""
-    command_line = CommandLine(__doc__)
-    command_line.add_run()
-    command_line.add_path("output", "File to write.", "FILE.aelab", required=True)
-    command_line.add_path(
+    cli = CommandLine(__doc__)
+    cli.add_run()
+    cli.add_path("output", "File to write.", "FILE.aelab", required=True)
+    cli.add_path(
         "data_dir",
         "Where the run's data files are now. The first use of a checkpoint fits "
         "probabilities to the run's training images.",
         "DIR",
     )
-    command_line.add_number(
+    cli.add_number(
         "quantiser_step",
         "Round a code of --model=dense to multiples of this; 0 = the coarsest step "
         "that costs 0.1 dB.",
         0.0,
     )
-    values = command_line.parse(argv, inputs=True)
-    if not command_line.inputs:
+    args = cli.parse(argv, inputs=True)
+    if not cli.inputs:
         raise UsageError("INPUT is missing: give one or more IDX files or pictures")
-    start_for_runs(values.run_dir, model=values.model)
+    start_for_runs(args.run_dir, model=args.model)
 
     from aelab.apps.compression import compress
 
     done = compress(
-        values.run_dir,
-        command_line.inputs,
-        values.output,
-        values.checkpoint,
-        values.data_dir,
-        values.quantiser_step,
-        values.model,
+        args.run_dir,
+        cli.inputs,
+        args.output,
+        args.checkpoint,
+        args.data_dir,
+        args.quantiser_step,
+        args.model,
     )
-    print(f"{values.output}: {done.images:,} images, {done.file_bytes:,} bytes")
+    print(f"{args.output}: {done.images:,} images, {done.file_bytes:,} bytes")
     if done.images:
         size, ideal = done.file_bytes / done.images, done.ideal_bytes / done.images
         print(

@@ -15,26 +15,26 @@ from aelab.runs.start import start_for_runs
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and decompresses the file."""
-    command_line = CommandLine(__doc__)
-    command_line.add_run(checkpoint=False)
-    command_line.add_path("output", "Folder to write to.", "DIR", required=True)
-    command_line.add_switch(
+    cli = CommandLine(__doc__)
+    cli.add_run(checkpoint=False)
+    cli.add_path("output", "Folder to write to.", "DIR", required=True)
+    cli.add_switch(
         "salvage",
         "Write the intact images of a damaged file; lost images of an IDX file are "
         "black.",
     )
-    values = command_line.parse(argv, inputs=True)
-    if len(command_line.inputs) != 1:
-        raise UsageError(f"give one FILE.aelab, not {len(command_line.inputs)}")
-    start_for_runs(values.run_dir, model=values.model)
+    args = cli.parse(argv, inputs=True)
+    if len(cli.inputs) != 1:
+        raise UsageError(f"give one FILE.aelab, not {len(cli.inputs)}")
+    start_for_runs(args.run_dir, model=args.model)
 
     from aelab.apps.compression import decompress
 
-    (path,) = command_line.inputs
-    done = decompress(values.run_dir, path, values.output, values.salvage, values.model)
+    (path,) = cli.inputs
+    done = decompress(args.run_dir, path, args.output, args.salvage, args.model)
     number = len(done.files)
     files = "1 file" if number == 1 else f"{number:,} files"
-    print(f"{done.images:,} images, {files}, in {values.output}")
+    print(f"{done.images:,} images, {files}, in {args.output}")
     if done.damage:
         raise OSError(f"{path} is damaged: {'; '.join(done.damage)}")
 

@@ -19,29 +19,23 @@ from aelab.runs.start import start_for_runs
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and denoises the files."""
-    command_line = CommandLine(__doc__)
-    command_line.add_run()
-    command_line.add_path("output", "Folder to write to.", "DIR", required=True)
-    command_line.add_switch(
-        "compare",
-        "Also write NAME-compare.png: before and after, side by side.",
+    cli = CommandLine(__doc__)
+    cli.add_run()
+    cli.add_path("output", "Folder to write to.", "DIR", required=True)
+    cli.add_switch(
+        "compare", "Also write NAME-compare.png: before and after, side by side."
     )
-    values = command_line.parse(argv, inputs=True)
-    if not command_line.inputs:
+    args = cli.parse(argv, inputs=True)
+    if not cli.inputs:
         raise UsageError("INPUT is missing: give one or more files or folders")
-    start_for_runs(values.run_dir, model=values.model)
+    start_for_runs(args.run_dir, model=args.model)
 
     from aelab.apps.denoising import denoise_pictures
 
     done, failed = denoise_pictures(
-        values.run_dir,
-        command_line.inputs,
-        values.output,
-        values.checkpoint,
-        values.compare,
-        values.model,
+        args.run_dir, cli.inputs, args.output, args.checkpoint, args.compare, args.model
     )
-    print(f"{done} of {done + failed} pictures denoised, into {values.output}")
+    print(f"{done} of {done + failed} pictures denoised, into {args.output}")
     if failed:
         raise OSError(f"{failed} of {done + failed} pictures could not be denoised")
 

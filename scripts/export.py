@@ -17,22 +17,18 @@ from aelab.runs.start import start_for_runs
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and exports."""
-    command_line = CommandLine(__doc__)
-    command_line.add_run()
-    command_line.add_path(
-        "output", "File or folder to write.", "FILE.keras", required=True
-    )
-    command_line.add_choice("format", "Format to write.", ("keras", "saved_model"))
-    values = command_line.parse(argv)
-    check_output(values.output, values.format)
-    start_for_runs(values.run_dir, model=values.model)
+    cli = CommandLine(__doc__)
+    cli.add_run()
+    cli.add_path("output", "File or folder to write.", "FILE.keras", required=True)
+    cli.add_choice("format", "Format to write.", ("keras", "saved_model"))
+    args = cli.parse(argv)
+    check_output(args.output, args.format)
+    start_for_runs(args.run_dir, model=args.model)
 
     from aelab.apps.export import export
 
-    step = export(
-        values.run_dir, values.output, values.checkpoint, values.format, values.model
-    )
-    print(f"{values.output}: the {values.checkpoint} checkpoint, step {step}")
+    step = export(args.run_dir, args.output, args.checkpoint, args.format, args.model)
+    print(f"{args.output}: the {args.checkpoint} checkpoint, step {step}")
 
 
 if __name__ == "__main__":

@@ -19,27 +19,27 @@ from aelab.runs.start import start_for_runs
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line, measures and prints the table."""
-    command_line = CommandLine(__doc__)
-    command_line.add_run(run_dir=False)
-    command_line.add_path("output", "Folder to write to.", "DIR", required=True)
-    command_line.add_path("data_dir", "Where the data files are now.", "DIR")
-    command_line.add_choice(
+    cli = CommandLine(__doc__)
+    cli.add_run(run_dir=False)
+    cli.add_path("output", "Folder to write to.", "DIR", required=True)
+    cli.add_path("data_dir", "Where the data files are now.", "DIR")
+    cli.add_choice(
         "rivals", "Whether to measure other codecs as well.", ("true", "false")
     )
-    values = command_line.parse(argv, inputs=True)
-    if not command_line.inputs:
+    args = cli.parse(argv, inputs=True)
+    if not cli.inputs:
         raise UsageError("RUN is missing: give the folders of one or more runs")
-    start_for_runs(*command_line.inputs, model=values.model)
+    start_for_runs(*cli.inputs, model=args.model)
 
     from aelab.apps.compression.rate_distortion import rate_distortion, table
 
     points = rate_distortion(
-        command_line.inputs,
-        values.output,
-        values.checkpoint,
-        values.data_dir,
-        values.rivals == "true",
-        values.model,
+        cli.inputs,
+        args.output,
+        args.checkpoint,
+        args.data_dir,
+        args.rivals == "true",
+        args.model,
     )
     print(table(points))
 

@@ -18,23 +18,23 @@ from aelab.errors import UsageError
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and writes the page."""
-    command_line = CommandLine(__doc__)
+    cli = CommandLine(__doc__)
     folders = "Folders of runs, separated by commas; or give them without this flag."
-    command_line.add_text("run_dir", folders, "DIR[,DIR...]")
-    command_line.add_path("output", "File to write.", "FILE.html", required=True)
-    command_line.add_choice("x_axis", "Horizontal axis of curves.", ("epoch", "step"))
-    values = command_line.parse(argv, inputs=True)
-    run_dirs = [path for path in values.run_dir.split(",") if path]
+    cli.add_text("run_dir", folders, "DIR[,DIR...]")
+    cli.add_path("output", "File to write.", "FILE.html", required=True)
+    cli.add_choice("x_axis", "Horizontal axis of curves.", ("epoch", "step"))
+    args = cli.parse(argv, inputs=True)
+    run_dirs = [path for path in args.run_dir.split(",") if path]
     # runs/* also matches files: the logs of workers.
-    run_dirs += [path for path in command_line.inputs if not os.path.isfile(path)]
+    run_dirs += [path for path in cli.inputs if not os.path.isfile(path)]
     if not run_dirs:
         raise UsageError("--run_dir is missing: give the folders of one or more runs")
 
     from aelab.apps.report import write_report
 
     run_dirs = [os.path.expanduser(path) for path in run_dirs]
-    size = write_report(run_dirs, values.output, values.x_axis)
-    print(f"{values.output}: {size:,} bytes")
+    size = write_report(run_dirs, args.output, args.x_axis)
+    print(f"{args.output}: {size:,} bytes")
 
 
 if __name__ == "__main__":

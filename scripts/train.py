@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from aelab.cli import CommandLine, run
 from aelab.distributed.blocks import threads_per_op
-from aelab.distributed.cluster import check_is_alone
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory, check_model
 from aelab.system import startup
@@ -19,25 +18,23 @@ from aelab.system import startup
 
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and trains."""
-    command_line = CommandLine(__doc__)
-    command_line.add_path("run_dir", "Folder of the run.", "DIR", required=True)
-    command_line.add_config()
-    values = command_line.parse(argv)
-    directory = RunDirectory(values.run_dir)
+    cli = CommandLine(__doc__)
+    cli.add_path("run_dir", "Folder of the run.", "DIR", required=True)
+    cli.add_config()
+    args = cli.parse(argv)
+    directory = RunDirectory(args.run_dir)
     base = None
     if directory.has_config():
         base = directory.read_config()
-        given = values.model if values["model"].present else ""
-        check_model(base.model, given, f"--run_dir={values.run_dir}")
-        is_given = {name: values[name].present for name in ("epochs", "train_steps")}
+        given = args.model if args["model"].present else ""
+        check_model(base.model, given, f"--run_dir={args.run_dir}")
+        is_given = {name: args[name].present for name in ("epochs", "train_steps")}
         if base.train_steps and is_given == {"epochs": True, "train_steps": False}:
             raise UsageError(
-                f"--epochs={values.epochs} has no effect on this run, which counts "
+                f"--epochs={args.epochs} has no effect on this run, which counts "
                 f"steps: give --train_steps, which is {base.train_steps}"
             )
-    elif not values["strategy"].present:
-        check_is_alone()
-    config = command_line.config(base)
+    config = cli.config(base)
 
     # Workers must connect before TensorFlow initializes its devices.
     is_only_worker = config.strategy != "multi_worker"
@@ -46,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
 
     from aelab.training.run import train_and_evaluate
 
-    train_and_evaluate(config, values.run_dir)
+    train_and_evaluate(config, args.run_dir)
 
 
 if __name__ == "__main__":

@@ -155,10 +155,10 @@ def browser(tmp_path_factory):
         yield browser
 
 
-def metric_lines(run_dir, split):
-    """The entries of a split in a run's metrics.jsonl."""
+def metric_lines(run_dir, split=None):
+    """The entries of a run's metrics.jsonl: of one split, or all."""
     lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
-    return [line for line in lines if line["split"] == split]
+    return [line for line in lines if split in (None, line["split"])]
 
 
 @pytest.fixture(scope="session")

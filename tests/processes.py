@@ -1,9 +1,10 @@
-"""Scripts in processes that are forked with TensorFlow imported.
+"""Code in new processes, and scripts in processes forked with TensorFlow imported.
 
-A process that starts afresh needs four seconds of processor time for its imports. Here
-one server does the imports, and forks a process for each run of a script.
+A process that starts afresh needs four seconds of processor time to import TensorFlow.
+For `Forked`, one server does the imports, and forks a process for each run of a script.
 """
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -22,6 +23,24 @@ def path_of(name):
     """The path of NAME.py, a script of scripts/ or tools/."""
     path = ROOT / "scripts" / f"{name}.py"
     return path if path.exists() else ROOT / "tools" / f"{name}.py"
+
+
+def run_code(code, env=None):
+    """Runs Python code in a new process, and returns the finished process."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+
+
+@contextlib.contextmanager
+def ready(code, *arguments):
+    """A process of Python code that has printed "ready". It is killed at the end."""
+    command = [sys.executable, "-c", code, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 class Forked:

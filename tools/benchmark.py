@@ -32,9 +32,7 @@ from aelab.errors import UsageError
 
 _FULL = {"rounds": "5", "seconds": "10", "examples": "60000"}
 _QUICK = {"rounds": "1", "seconds": "2", "examples": "10000"}
-_DEFAULTS = {"full": _FULL, "quick": _QUICK, "scale": _FULL, "start": _FULL}
 _CPU_MODES = ("scale", "start")  # and modules of benchmarking
-_MIN_EXAMPLES = max(row_config(row).batch_size for row in ROWS)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,15 +64,16 @@ def _parse(argv: Sequence[str]) -> Any:
     add("rows", f"{rows}on a CPU all but dense-bfloat16.", "ROWS")
     add("examples", "Number of training images; 60000, or 10000 with --quick.", "N")
     modes = "What to measure; --quick is short for --mode=quick."
-    command_line.add_choice("mode", modes, tuple(_DEFAULTS))
+    command_line.add_choice("mode", modes, ("full", "quick", *_CPU_MODES))
     command_line.add_choice("device", "Where to measure.", ("cpu", "gpu"))
     command_line.add_path("json", "Also write every measurement to this file.", "FILE")
     argv = ["--mode=quick" if word == "--quick" else word for word in argv]
     values = command_line.parse(argv)
-    for name, default in _DEFAULTS[values.mode].items():
+    for name, default in (_QUICK if values.mode == "quick" else _FULL).items():
         values[name].value = values[name].value or default
     values["rounds"].value = whole_number("rounds", values.rounds, 1)
-    values["examples"].value = whole_number("examples", values.examples, _MIN_EXAMPLES)
+    largest_batch = max(row_config(row).batch_size for row in ROWS)
+    values["examples"].value = whole_number("examples", values.examples, largest_batch)
     try:
         seconds = float(values.seconds)
     except ValueError:

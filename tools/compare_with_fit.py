@@ -10,6 +10,7 @@ evaluated in the same way.
 """
 
 import dataclasses
+import functools
 import math
 import statistics
 import tempfile
@@ -21,7 +22,7 @@ from common import markdown_table, whole_number
 from aelab.cli import CommandLine, run
 from aelab.config import Config
 
-_FIT_LOSSES = {"bce": "binary_crossentropy", "mse": "mean_squared_error"}
+_LOSSES = {"bce": "binary_crossentropy", "mse": "mean_squared_error"}
 
 
 def stock_dense(config: Config, image_shape: tuple[int, int, int]) -> Any:
@@ -32,12 +33,9 @@ def stock_dense(config: Config, image_shape: tuple[int, int, int]) -> Any:
     weight = config.l1_activity
     if tuple(map(int, __version__.split(".")[:2])) < (3, 14):
         weight /= config.batch_size
-    code = layers.Dense(
-        config.encoding_dim,
-        activation=config.code_activation,
-        activity_regularizer=regularizers.L1(weight) if weight else None,
-    )
-    pixels = layers.Dense(math.prod(image_shape), activation="sigmoid")
+    penalty = {"activity_regularizer": regularizers.L1(weight)} if weight else {}
+    code = layers.Dense(config.encoding_dim, config.code_activation, **penalty)
+    pixels = layers.Dense(math.prod(image_shape), "sigmoid")
     reshape = layers.Reshape(image_shape)
     return Sequential([Input(image_shape), layers.Flatten(), code, pixels, reshape])
 
@@ -46,12 +44,11 @@ def stock_conv(config: Config, image_shape: tuple[int, int, int]) -> Any:
     """The convolutional autoencoder of the Keras tutorial."""
     from keras import Input, Sequential, layers
 
-    def conv(filters: int, activation: str) -> Any:
-        return layers.Conv2D(filters, 3, padding="same", activation=activation)
-
-    rescale = [layers.MaxPooling2D] * 2 + [layers.UpSampling2D] * 2
-    hidden = [layer for scale in rescale for layer in (conv(32, "relu"), scale(2))]
-    return Sequential([Input(image_shape), *hidden, conv(image_shape[2], "sigmoid")])
+    conv = functools.partial(layers.Conv2D, kernel_size=3, padding="same")
+    hidden: list[Any] = [Input(image_shape)]
+    for rescale in [layers.MaxPooling2D] * 2 + [layers.UpSampling2D] * 2:
+        hidden += [conv(32, activation="relu"), rescale(2)]
+    return Sequential([*hidden, conv(image_shape[2], activation="sigmoid")])
 
 
 def stock_unet(config: Config, image_shape: tuple[int, int, int]) -> Any:
@@ -73,7 +70,7 @@ def compile_stock(model: Any, config: Config, total_steps: int) -> None:
     rate = LearningRate(config, total_steps)
     build = load(OPTIMIZERS[config.optimizer], "--optimizer")
     optimizer = build(learning_rate=lambda: rate(optimizer.iterations))
-    model.compile(optimizer=optimizer, loss=_FIT_LOSSES[config.loss])
+    model.compile(optimizer=optimizer, loss=_LOSSES[config.loss])
 
 
 def psnr_of_fit(config: Config) -> float:
@@ -94,9 +91,8 @@ def psnr_of_fit(config: Config) -> float:
     dataset = pipeline.make_train_dataset(train, config, 0).take(total_steps)
     model.fit(dataset, shuffle=False, verbose=0)
     evaluate = build_evaluate(lambda x, y: image_metrics(y, model(x, training=False)))
-    num_batches = pipeline.num_eval_batches(held_out, config)
     batches = pipeline.make_eval_dataset(held_out, config)
-    return evaluate(batches, num_batches)["psnr"]
+    return evaluate(batches, pipeline.num_eval_batches(held_out, config))["psnr"]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -113,20 +109,18 @@ def main(argv: Sequence[str]) -> None:
     start_tensorflow()
     from aelab.training.run import train_and_evaluate
 
-    results: dict[str, list[float]] = {"aelab": [], "Model.fit": []}
+    ours, of_fit = [], []
     for seed in range(config.seed, config.seed + num_seeds):
         seeded = dataclasses.replace(config, seed=seed)
         with tempfile.TemporaryDirectory() as run_dir:
-            psnr = train_and_evaluate(seeded, run_dir)["psnr"]
-        results["aelab"].append(psnr)
-        results["Model.fit"].append(psnr_of_fit(seeded))
-        latest = ", ".join(f"{name} {psnr[-1]:.3f}" for name, psnr in results.items())
-        print(f"seed {seed}: {latest}")
-    rows = [
-        [name, ", ".join(f"{value:.2f}" for value in psnr)]
-        + [f"{average(psnr):.3f}" for average in (statistics.mean, statistics.stdev)]
-        for name, psnr in results.items()
-    ]
+            ours.append(train_and_evaluate(seeded, run_dir)["psnr"])
+        of_fit.append(psnr_of_fit(seeded))
+        print(f"seed {seed}: aelab {ours[-1]:.3f}, Model.fit {of_fit[-1]:.3f}")
+    rows = []
+    for name, psnr in (("aelab", ours), ("Model.fit", of_fit)):
+        mean, deviation = statistics.mean(psnr), statistics.stdev(psnr)
+        by_seed = ", ".join(f"{value:.2f}" for value in psnr)
+        rows.append([name, by_seed, f"{mean:.3f}", f"{deviation:.3f}"])
     head = ["", "eval PSNR by seed, dB", "mean", "standard deviation"]
     print(f"\n{markdown_table(head, rows)}")
 

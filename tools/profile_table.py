@@ -36,10 +36,9 @@ def operations(path: Path) -> Iterator[tuple[str, float]]:
                     yield name, event.duration_ps / 1e9
 
 
-def kind_of(name: str) -> str:
+def _kind(name: str) -> str:
     """The kind of an operation, marked if it belongs to the backward pass."""
-    kind = name.rpartition(":")[2]
-    return f"{kind}, backward" if "gradient_tape/" in name else kind
+    return name.rpartition(":")[2] + ", backward" * ("gradient_tape/" in name)
 
 
 def table(rows: list[tuple[str, float]], steps: int) -> str:
@@ -74,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
     # Each step reads the clock twice.
     steps = max(sum(name.endswith(":Timestamp") for name, _ in rows) // 2, 1)
     if values.group == "kind":
-        rows = [(kind_of(name), milliseconds) for name, milliseconds in rows]
+        rows = [(_kind(name), milliseconds) for name, milliseconds in rows]
     print(table(rows, steps))
 
 

@@ -33,6 +33,7 @@ from soaking.stops import soak
 
 from aelab.cli import CommandLine, run
 from aelab.errors import TrainingError, UsageError
+from aelab.system.files import writing
 
 _BASE = [
     *("--model=dense", "--dataset=synthetic"),
@@ -60,10 +61,11 @@ def main(argv: Sequence[str]) -> None:
     # Child processes inherit an ignored SIGINT, for example from `&` in a script.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with _work_folder(values.work_dir) as folder:
-        tallies = []
-        for name in variants:
-            if name != "none":
-                tallies.append(soak(name, VARIANTS[name], kills, seed, folder / name))
+        tallies = [
+            soak(name, VARIANTS[name], kills, seed, folder / name)
+            for name in variants
+            if name != "none"
+        ]
         if values.full_disk == "true":
             tallies.append(soak_full_disk(_BASE, seed, folder / "full_disk"))
         if values.fuzz == "true":
@@ -95,16 +97,11 @@ def _parse(argv: Sequence[str]) -> Any:
 @contextlib.contextmanager
 def _work_folder(work_dir: str) -> Iterator[Path]:
     """The folder for all runs; a temporary one is removed unless something fails."""
-    if work_dir:
-        folder = Path(work_dir).absolute()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--work_dir can't be written: {error}") from None
-        if any(folder.iterdir()):
-            raise UsageError(f"--work_dir={work_dir} must be empty or new")
-    else:
-        folder = Path(tempfile.mkdtemp(prefix="aelab-soak-"))
+    folder = Path(work_dir or tempfile.mkdtemp(prefix="aelab-soak-")).absolute()
+    with writing("--work_dir"):
+        folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise UsageError(f"--work_dir={work_dir} must be empty or new")
     try:
         yield folder
     except BaseException:
@@ -137,12 +134,9 @@ def _cells(tally: Tally) -> list[str]:
     if tally.not_run:
         return [tally.name, f"NOT run: {tally.not_run}", *[""] * 4]
     kinds = ", ".join(f"{n} {kind}" for kind, n in tally.stops.most_common())
-    return [
-        tally.name,
-        str(tally.stops.total()) + (f" ({kinds})" if kinds else ""),
-        *(str(tally.processes), str(tally.compared), str(len(tally.losses))),
-        f"{tally.seconds / 60:.1f}",
-    ]
+    stops = str(tally.stops.total()) + (f" ({kinds})" if kinds else "")
+    counts = map(str, (tally.processes, tally.compared, len(tally.losses)))
+    return [tally.name, stops, *counts, f"{tally.seconds / 60:.1f}"]
 
 
 if __name__ == "__main__":

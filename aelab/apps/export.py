@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aelab.errors import UsageError
@@ -11,9 +10,8 @@ from aelab.system.files import atomic_write, check_output_file, writing
 
 # TensorFlow is imported where it is used, so that a bad name is reported at once.
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
-
-    from aelab.runs.trained_model import TrainedModel
 
 _SUFFIX = ".keras"
 
@@ -27,10 +25,11 @@ def export(
 ) -> int:
     """Writes a run's model, built of stock layers, completely or not at all.
 
-    The parent folder of `output` must exist. The format `keras` is a `.keras` file,
-    which may replace an existing file. `saved_model` is a folder for TensorFlow and
-    TensorFlow Serving, which may replace only an empty folder. See `load_trained` for
-    `checkpoint` and `model`. Returns the step of the exported weights.
+    The parent folder of `output` must exist. The format `keras` is a `.keras` file for
+    images of the run's size. It may replace an existing file. `saved_model` is a folder
+    for TensorFlow and TensorFlow Serving, for images of any size that the model takes.
+    It may replace only an empty folder. See `load_trained` for `checkpoint` and
+    `model`. Returns the step of the exported weights.
 
     Raises:
       UsageError: `check_output` or `load_trained` raises it.
@@ -40,12 +39,14 @@ def export(
 
     from aelab.runs.trained_model import load_trained
 
-    save, any_size = FORMATS[format]
-    run = RunDirectory(run_dir)
+    run, any_size = RunDirectory(run_dir), format == "saved_model"
     trained = load_trained(run, checkpoint, model, stock_layers=True, any_size=any_size)
-    path = os.path.abspath(output)
+    network, path = trained.autoencoder.model, os.path.abspath(output)
     with writing(f"--output={output}"), atomic_write(path) as temporary:
-        save(trained, temporary)
+        if format == "saved_model":
+            _save_saved_model(network, temporary)
+        else:
+            network.save(temporary)
     return trained.step
 
 
@@ -77,12 +78,7 @@ def check_output(output: str, format: str) -> None:
     check_output_file(output, suffix="")
 
 
-def _save_keras(trained: "TrainedModel", path: str) -> None:
-    """Writes a file for `keras.models.load_model`; it takes the run's image size."""
-    trained.autoencoder.model.save(path)
-
-
-def _save_saved_model(trained: "TrainedModel", path: str) -> None:
+def _save_saved_model(model: "keras.Model", path: str) -> None:
     """Writes a folder for `tf.saved_model.load`.
 
     Its only signature, `serving_default`, takes `images`, float32 [n, H, W, C] in
@@ -91,12 +87,11 @@ def _save_saved_model(trained: "TrainedModel", path: str) -> None:
     """
     import tensorflow as tf
 
-    model = trained.autoencoder.model
     images = tf.TensorSpec(model.input_shape, tf.float32, name="images")
 
     @tf.function(input_signature=[images], autograph=False)
     def serve(images: "tf.Tensor") -> "dict[str, tf.Tensor]":
-        """The signature `serving_default`."""
+        """The signature of the exported model."""
         return {"output": model(images, training=False)}
 
     module = tf.Module()
@@ -106,10 +101,3 @@ def _save_saved_model(trained: "TrainedModel", path: str) -> None:
         tf.saved_model.save(module, path, signatures={"serving_default": serve})
     except tf.errors.OpError as error:  # the folder was created, so the disk is full
         raise OSError(errno.EIO, error.message, path) from None
-
-
-# How a format is written, and whether for images of any size, if the model takes them.
-FORMATS: dict[str, tuple[Callable[["TrainedModel", str], None], bool]] = {
-    "keras": (_save_keras, False),
-    "saved_model": (_save_saved_model, True),
-}

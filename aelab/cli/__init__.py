@@ -5,10 +5,10 @@ Synopsis:
     from aelab.cli import CommandLine, run
 
     def main(argv):
-        command_line = CommandLine(__doc__)
-        command_line.add_run()
-        values = command_line.parse(argv)
-        print(values.run_dir, values.checkpoint)
+        cli = CommandLine(__doc__)
+        cli.add_run()
+        args = cli.parse(argv)
+        print(args.run_dir, args.checkpoint)
 
     run(main)
 """

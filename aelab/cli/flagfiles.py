@@ -18,9 +18,8 @@ _MAX_SIZE = 2**20  # characters
 def expand(words: Sequence[str], opened: list[str] | None = None) -> list[str]:
     """Replaces each `--flagfile` in `words` by the lines of its file.
 
-    Args:
-      words: a command line without the script's name, or the lines of a flagfile.
-      opened: the flagfiles opened so far. This function appends to it.
+    `words` are a command line without the script's name, or the lines of a flagfile.
+    The flagfiles that it opens are appended to `opened`.
 
     Raises:
       UsageError: a flagfile can't be read or is too long, or there are more than 100.

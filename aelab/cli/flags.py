@@ -1,5 +1,6 @@
 """The flags of a script, and the `Config` that they describe."""
 
+import dataclasses
 import math
 import os
 import sys
@@ -13,6 +14,8 @@ from aelab.cli import flagfiles
 from aelab.config import FIELDS, Config, field_type, parse_field
 from aelab.errors import UsageError
 
+_Parse = Callable[[str, str], Any]  # of a flag's name and text
+
 _MODEL_HELP = (
     "The same --model=MODULE:FUNCTION that the run was trained with, if it is not "
     "built in; importing it runs its code."
@@ -20,9 +23,9 @@ _MODEL_HELP = (
 
 
 class _Parser(flags.ArgumentParser[Any]):
-    """Parses a flag's text with a function of its name and text."""
+    """Parses a flag's text with a function."""
 
-    def __init__(self, name: str, function: Callable[[str, str], Any]):
+    def __init__(self, name: str, function: _Parse):
         self._name, self._function = name, function
 
     def parse(self, argument: Any) -> Any:
@@ -48,9 +51,8 @@ def _parse_levels(name: str, text: str) -> tuple[float, ...]:
 class CommandLine:
     """The flags of a script.
 
-    Attributes:
-      values: flag values as attributes, after `parse`.
-      inputs: positional arguments, after `parse`.
+    After `parse`, `values` has their values as attributes, and `inputs` are the
+    positional arguments.
     """
 
     def __init__(self, description: str):
@@ -64,24 +66,17 @@ class CommandLine:
         self.add_text("flagfile", flagfiles.HELP, "FILE")
 
     def add_text(
-        self,
-        name: str,
-        help: str,
-        metavar: str,
-        default: str = "",
-        required: bool = False,
+        self, name: str, help: str, kind: str, default: str = "", required: bool = False
     ) -> None:
-        """Adds a text flag. Its help shows the default, or `metavar` if it is empty."""
+        """Adds a text flag. Its help shows the default, or `kind` if that is empty."""
         flags.DEFINE_string(name, default, help, flag_values=self.values)
         if required:
             self._required.append(name)
-        self._help_texts[f"--{name}={default or metavar}"] = help
+        self._help_texts[f"--{name}={default or kind}"] = help
 
-    def add_path(
-        self, name: str, help: str, metavar: str, required: bool = False
-    ) -> None:
+    def add_path(self, name: str, help: str, kind: str, required: bool = False) -> None:
         """Adds a flag for a file or folder; a leading `~` is the home folder."""
-        self.add_text(name, help, metavar, required=required)
+        self.add_text(name, help, kind, required=required)
         self._paths.append(name)
 
     def add_choice(self, name: str, help: str, choices: Sequence[str]) -> None:
@@ -91,9 +86,7 @@ class CommandLine:
 
     def add_number(self, name: str, help: str, default: float) -> None:
         """Adds a flag for a number of at least 0."""
-        flags.DEFINE_float(
-            name, default, help, lower_bound=0.0, flag_values=self.values
-        )
+        flags.DEFINE_float(name, default, help, lower_bound=0, flag_values=self.values)
         self._help_texts[f"--{name}={default:g}"] = help
 
     def add_levels(self, name: str, help: str, default: Sequence[float]) -> None:
@@ -107,12 +100,7 @@ class CommandLine:
         self._help_texts[f"--{name}"] = help
 
     def add_run(self, run_dir: bool = True, checkpoint: bool = True) -> None:
-        """Adds the flags of a script that uses a trained model.
-
-        Args:
-          run_dir: False if the script takes its runs in another way.
-          checkpoint: False if the script has no choice of a checkpoint.
-        """
+        """Adds `--model` and the requested flags of a script on a trained run."""
         if run_dir:
             self.add_path("run_dir", "Folder of the run.", "DIR", required=True)
         if checkpoint:
@@ -132,30 +120,20 @@ class CommandLine:
             self._help_texts[f"--{name}={default}"] = help
 
     def _define(
-        self,
-        name: str,
-        default: Any,
-        help: str,
-        parse: Callable[[str, str], Any],
-        boolean: bool = False,
+        self, name: str, default: Any, help: str, parse: _Parse, boolean: bool = False
     ) -> None:
         parser, serializer = _Parser(name, parse), flags.ArgumentSerializer()
         flag = flags.Flag(parser, serializer, name, default, help, boolean=boolean)
         flags.DEFINE_flag(flag, self.values)
 
     def parse(self, argv: Sequence[str], inputs: bool = False) -> flags.FlagValues:
-        """Parses the command line. Prints the help and exits if that is asked for.
+        """Parses the command line, script name first, and returns `values`.
 
-        Args:
-          argv: the command line, script name first.
-          inputs: True if positional arguments are allowed.
-
-        Returns:
-          The values, as attributes named like the flags.
+        Prints the help and exits if that is asked for.
 
         Raises:
           UsageError: an unknown flag, a bad value, a flagfile that can't be read, a
-            missing required flag or an unexpected positional argument.
+            missing required flag, or a positional argument without `inputs`.
         """
         if any(word in ("--help", "-help", "-h") for word in argv[1:]):
             print(self.help(argv[0]))
@@ -185,16 +163,10 @@ class CommandLine:
     def config(self, base: Config | None = None) -> Config:
         """The `Config` that the flags describe, with an absolute `data_dir`.
 
-        Args:
-          base: values for the flags that were not given; None = their defaults.
+        Flags that were not given have the values of `base`, or else their defaults.
         """
-        base = base or Config()
-        values = {
-            name: self.values[name].value
-            if self.values[name].present
-            else getattr(base, name)
-            for name in FIELDS
-        }
+        given = {n: self.values[n].value for n in FIELDS if self.values[n].present}
+        values = dataclasses.asdict(base or Config()) | given
         if values["data_dir"]:
             values["data_dir"] = os.path.abspath(os.path.expanduser(values["data_dir"]))
         return Config(**values)
@@ -203,10 +175,7 @@ class CommandLine:
         """The text of `--help`."""
         lines = [self._description.strip(), "", f"Flags of {os.path.basename(script)}:"]
         for flag, help in self._help_texts.items():
-            lines.append(f"  {flag}")
-            lines += textwrap.wrap(
-                help, 80, initial_indent=" " * 6, subsequent_indent=" " * 6
-            )
+            lines += [f"  {flag}", textwrap.indent(textwrap.fill(help, 74), " " * 6)]
         return "\n".join(lines)
 
 

@@ -27,18 +27,18 @@ def _bits_of(images: tf.Tensor, key: Key) -> tf.Tensor:
     return random_bits(key, shape[0], tf.reduce_prod(shape[1:]))
 
 
-# XLA compiles this into one pass. Other ways to compute it give the same numbers.
 @tf.function(jit_compile=True, autograph=False)
 def _add_and_clip(images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    """Adds noise from a table, in one pass. Without XLA the numbers are the same."""
     noise = tf.gather(table, tf.cast(bits, tf.int32))
     return tf.clip_by_value(images + tf.reshape(noise, tf.shape(images)), 0.0, 1.0)
 
 
-# The product of two float32 is exact in float64.
 @tf.function(jit_compile=True, autograph=False)
 def _scale_add_and_clip(
     images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor, stddevs: tf.Tensor
 ) -> tf.Tensor:
+    """Adds scaled noise. The product of two float32 is exact in float64."""
     noise = tf.cast(tf.gather(table, tf.cast(bits, tf.int32)), tf.float64)
     noise = tf.reshape(noise * tf.cast(stddevs, tf.float64), tf.shape(images))
     noisy = tf.cast(tf.cast(images, tf.float64) + noise, tf.float32)
@@ -83,8 +83,8 @@ def _replace(
 def salt_and_pepper(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Sets each value to 0 or 1, with probability `salt_and_pepper_rate` / 2 each.
 
-    Applied per value, like `skimage.util.random_noise(mode="s&p")`: one channel of a
-    colored pixel may be hit and another not. The rate is rounded to a 65,536th.
+    Each channel of a pixel is hit or not independently of the others, as in
+    `skimage.util.random_noise(mode="s&p")`. The rate is rounded to a 65,536th.
     """
     hits = tf.constant(round(config.salt_and_pepper_rate * LEVELS))
     return _replace(images, _bits_of(images, key), hits // 2, hits)
@@ -159,6 +159,7 @@ def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """
 
     def through_file(image: tf.Tensor) -> tf.Tensor:
+        """The image, uint8 [H, W, 1 or 3], after encoding and decoding."""
         file = tf.io.encode_jpeg(image, quality=config.jpeg_quality)
         return tf.io.decode_jpeg(file, dct_method="INTEGER_ACCURATE")
 

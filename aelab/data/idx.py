@@ -9,6 +9,7 @@ import math
 import os
 import struct
 import zlib
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -36,7 +37,7 @@ def idx_header(shape: tuple[int, ...]) -> bytes:
     return bytes([0, 0, _UINT8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
 
 
-class IdxFile:
+class IdxFile(AbstractContextManager["IdxFile"]):
     """An IDX file of bytes, whose `shape[0]` items are read some at a time."""
 
     def __init__(self, path: str, dimensions: int):
@@ -60,9 +61,6 @@ class IdxFile:
             raise
         self._left = self.shape[0]
 
-    def __enter__(self) -> "IdxFile":
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self._file.close()
 
@@ -72,9 +70,9 @@ class IdxFile:
         Raises:
           UsageError: the file can't be read, or its length contradicts its header.
         """
-        rest = self.shape[1:]
-        values = self._bytes(count * math.prod(rest))
-        if len(values) < count * math.prod(rest):
+        shape = (count, *self.shape[1:])
+        values = self._bytes(math.prod(shape))
+        if len(values) < math.prod(shape):
             raise UsageError(
                 f"{self._path} is cut short: its header says {_by(self.shape)} bytes, "
                 "but fewer follow"
@@ -84,7 +82,7 @@ class IdxFile:
             raise UsageError(
                 f"{self._path} is longer than its header says: {_by(self.shape)} bytes"
             )
-        return np.frombuffer(values, np.uint8).reshape(count, *rest)
+        return np.frombuffer(values, np.uint8).reshape(shape)
 
     def _header(self, dimensions: int, room: int) -> tuple[int, ...]:
         """Reads the shape; the file can hold at most `room` bytes of values."""
@@ -105,6 +103,7 @@ class IdxFile:
         return shape
 
     def _bytes(self, count: int) -> bytes:
+        """Reads up to `count` bytes."""
         try:
             return self._file.read(count)
         except (OSError, EOFError, zlib.error) as error:
@@ -112,4 +111,5 @@ class IdxFile:
 
 
 def _by(shape: tuple[int, ...]) -> str:
+    """For example `60000 x 28 x 28`."""
     return " x ".join(map(str, shape))

@@ -45,9 +45,6 @@ def walk(
     def fail(error: OSError) -> None:
         raise error
 
-    def visible(names: list[str]) -> list[str]:
-        return sorted(name for name in names if not name.startswith("."))
-
     seen = set()
     for path, folders, files in os.walk(folder, onerror=fail, followlinks=follow_links):
         status = os.stat(path)
@@ -55,20 +52,20 @@ def walk(
             folders.clear()
             continue
         seen.add(identity)
-        folders[:] = visible(folders)
-        for name in visible(files):
-            if name.lower().endswith(suffixes):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(suffixes) and not name.startswith("."):
                 yield os.path.relpath(os.path.join(path, name), folder)
 
 
 def picture_names(folder: str, split: str) -> list[str]:
     """The pictures below a folder, links included, that belong to `train` or `eval`.
 
-    The split of a picture depends only on its path within the folder: it is `eval` if a
-    hash of the path is in the lowest tenth of all possible hashes. So it is the same in
-    every run, wherever the folder is, and whether other pictures are added or removed.
-    If a split would be empty, the picture with the nearest hash is moved into it. The
-    paths are relative, in the order of hashes: the first are a fair sample of all.
+    A picture is `eval` if a hash of its path within the folder is in the lowest tenth
+    of all possible hashes. So its split does not change when the folder is moved, or
+    when other pictures are added or removed. If a split would be empty, the picture
+    with the nearest hash is moved into it. The paths are relative, in the order of
+    hashes: the first are a fair sample of all.
 
     Raises:
       UsageError: a folder can't be read, or there are fewer than two pictures.
@@ -134,10 +131,8 @@ def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
         raise ValueError("it is empty")
     with Image.open(path, formats=_FORMATS) as picture:
         if min(picture.size) < size:
-            width, height = picture.size
-            raise ValueError(
-                f"it has {width} x {height} pixels, less than --image_size={size}"
-            )
+            sides = " x ".join(map(str, picture.size))
+            raise ValueError(f"it has {sides} pixels, less than --image_size={size}")
         if isinstance(picture, TiffImagePlugin.TiffImageFile):
             _check_tiff(picture)
         yield picture
@@ -199,8 +194,7 @@ def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
         shallow = np.where(deep == hidden, 255, deep >> 8)
         picture = Image.fromarray(shallow.astype(np.uint8))
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
     pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(picture.height, picture.width, channels)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from aelab.config import Config
 from aelab.data import image_files
-from aelab.data.image_files import failure_reason, printable
+from aelab.data.image_files import failure_reason, is_permanent, printable
 from aelab.errors import ImageError, UsageError
 from aelab.system.console import warn
 
@@ -26,9 +26,9 @@ class ImageFolder:
     """A source of square crops of picture files, decoded each time.
 
     A picture that is gone or can't be decoded when it is requested counts towards
-    `max_bad_files`, and the source's next picture replaces it: the same one each time,
-    as long as the files do not change. Transient failures (lack of memory, a failing
-    disk) are errors, and no other picture is used.
+    `max_bad_files`. The source's next picture replaces it, the same one each time if
+    the files do not change. Transient failures (lack of memory, a failing disk) are
+    errors.
     """
 
     def __init__(self, files: list[tuple[str, int]], config: Config, left_out: int):
@@ -59,19 +59,16 @@ class ImageFolder:
         return self.crops(indices, np.full([len(indices), 2], _MIDDLE, np.uint32))
 
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Square crops of the pictures at `indices`, see `Source`.
+        """The crops at `places`, `down` and `right` of `read_square`, see `Source`.
 
-        `places` are `down` and `right` of `read_square`. Threads may call it at the
-        same time: Pillow decodes without Python's lock.
+        Threads may call it at the same time: Pillow decodes without Python's lock.
 
         Raises:
           ImageError: more than `max_bad_files` pictures can't be used, or reading one
             failed for a reason other than the file itself.
         """
-        squares = np.empty([len(indices), *self.image_shape], np.uint8)
-        for row, (index, place) in enumerate(zip(indices, places, strict=True)):
-            squares[row] = self._crop(int(index), int(place[0]), int(place[1]))
-        return squares
+        rows = zip(indices.tolist(), places.tolist(), strict=True)
+        return np.stack([self._crop(index, *place) for index, place in rows])
 
     def _crop(self, index: int, down: int, right: int) -> np.ndarray:
         """One crop, of the first picture from `index` on that can be decoded."""
@@ -83,7 +80,7 @@ class ImageFolder:
                 return image_files.read_square(path, size, channels, down, right)
             except Exception as error:  # Pillow raises nothing narrower
                 shown, reason = printable(path), failure_reason(error)
-                if not image_files.is_permanent(error):
+                if not is_permanent(error):
                     raise ImageError(f"{shown} can't be read: {reason}") from None
                 self._count_bad(path, f"{shown} can't be used: {reason}")
         raise ImageError(f"no picture in {self._folder} can be read any more")
@@ -121,34 +118,36 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
     """
     folder, limit = config.data_dir, config.max_bad_files
     names = image_files.picture_names(folder, split)
-    files, bad = _scan(folder, names, config.image_size, f"Pictures, {split}")
-    lines = [f"{printable(name)}: {reason}" for name, reason in bad.items()]
+    scanned = _scan(folder, names, config.image_size, f"Pictures, {split}")
+    files = [(name, size) for name, size in scanned if isinstance(size, int)]
+    bad = [f"{printable(name)}: {why}" for name, why in scanned if isinstance(why, str)]
     if len(bad) > limit or not files:
         more = f"more than --max_bad_files={limit} allows"
-        rest = len(lines) - _MAX_LISTED
-        listed = lines[:_MAX_LISTED] + [f"and {rest} more"] * (rest > 0)
+        rest = len(bad) - _MAX_LISTED
+        listed = bad[:_MAX_LISTED] + [f"and {rest} more"] * (rest > 0)
         first = (
             f"--data_dir={folder}: {len(bad)} of the {len(names)} pictures for {split} "
             f"can't be used, {more if len(bad) > limit else 'so none is left'}:"
         )
         raise UsageError("\n  ".join([first, *listed]))
-    for line in lines:
+    for line in bad:
         warn(f"left out of --data_dir={folder}: {line}")
     return ImageFolder(files, config, len(bad))
 
 
 def _scan(
     folder: str, names: list[str], image_size: int, title: str
-) -> tuple[list[tuple[str, int]], dict[str, str]]:
-    """Name and size in bytes of each usable picture; the reasons for all others."""
+) -> list[tuple[str, int | str]]:
+    """Each picture with its size in bytes, or the reason why it can't be used."""
 
     def check(name: str) -> int | str:
+        """The size of a usable picture, or the reason."""
         path = os.path.join(folder, name)
         try:
             with image_files.opened(path, image_size):
                 return os.path.getsize(path)
         except Exception as error:  # Pillow raises nothing narrower
-            if not image_files.is_permanent(error):
+            if not is_permanent(error):
                 raise
             return failure_reason(error)
 
@@ -157,6 +156,4 @@ def _scan(
         checked = threads.map(lambda block: list(map(check, block)), blocks)
         results = chain.from_iterable(checked)
         bar = tqdm(results, title, len(names), disable=None, delay=1, leave=False)
-        found = list(zip(names, bar, strict=True))
-    files = [(name, size) for name, size in found if isinstance(size, int)]
-    return files, {name: why for name, why in found if isinstance(why, str)}
+        return list(zip(names, bar, strict=True))

@@ -132,8 +132,7 @@ def make_train_dataset(
         corrupted = corrupt_training(clean, first_example, config)
         if not dither_size:
             return corrupted, clean
-        noise = dither(key(_DITHER), rows, dither_size)
-        return corrupted, clean, noise
+        return corrupted, clean, dither(key(_DITHER), rows, dither_size)
 
     elements = tf.data.Dataset.counter(first_step * share.local_replicas)
     return _mapped(elements, batch, config, share)
@@ -164,10 +163,9 @@ def make_eval_dataset(
     def batch(first_example: tf.Tensor) -> EvalBatch:
         examples = first_example + tf.range(rows, dtype=tf.int64)
         clean = read_images(source, tf.minimum(examples, len(source) - 1))
-        stream = tf.constant(_EVAL_NOISE, tf.int64)
-        corrupted = corrupt(clean, Key(stream, first_example), config)
+        key = Key(tf.constant(_EVAL_NOISE, tf.int64), first_example)
         weights = tf.cast(examples < len(source), tf.float32)
-        return EvalBatch(corrupted, clean, weights)
+        return EvalBatch(corrupt(clean, key, config), clean, weights)
 
     number = num_eval_batches(source, config) * share.local_replicas
     return _mapped(tf.data.Dataset.range(number), batch, config, share)

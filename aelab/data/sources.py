@@ -203,10 +203,8 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
     both = (os.path.join(folder, f"{prefix}-{kind}-ubyte") for kind in _KINDS)
     path, labels_path = (next(filter(os.path.exists, [p, p + ".gz"]), "") for p in both)
     if not path:
-        raise UsageError(
-            f"--data_dir={folder} has no {prefix}-images-idx3-ubyte, "
-            "with or without .gz"
-        )
+        name = f"{prefix}-{_KINDS[0]}-ubyte"
+        raise UsageError(f"--data_dir={folder} has no {name}, with or without .gz")
     images = read_idx(path, dimensions=3)
     labels = read_idx(labels_path, dimensions=1) if labels_path else None
     if labels is not None and len(labels) != len(images):

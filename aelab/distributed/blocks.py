@@ -18,26 +18,15 @@ _MIN_ROWS = 64
 def num_blocks(rows: int) -> int:
     """The number of equal blocks into which a CPU replica cuts its part of a batch.
 
-    Args:
-      rows: rows of that part, at least 1.
-
-    Returns:
-      The largest number up to 8 that divides `rows` into blocks of at least 64 rows; 1
-      if there is none.
+    This is the largest number up to 8 that divides the part's `rows` into blocks of at
+    least 64 rows, or 1 if there is none.
     """
-    return max(
-        n
-        for n in range(1, _MAX_BLOCKS + 1)
-        if n == 1 or (rows % n == 0 and rows // n >= _MIN_ROWS)
-    )
+    counts = range(min(_MAX_BLOCKS, rows // _MIN_ROWS), 1, -1)
+    return next((n for n in counts if rows % n == 0), 1)
 
 
 def threads_per_op(config: Config) -> int:
-    """The intra-op thread count that avoids oversubscribing cores.
-
-    Args:
-      config: its `virtual_cpus` and `batch_size` are used.
-    """
+    """The intra-op thread count that avoids oversubscribing cores."""
     replicas = max(1, config.virtual_cpus)
     blocks = num_blocks(max(1, config.batch_size // replicas))
     return max(1, len(os.sched_getaffinity(0)) // (replicas * blocks))

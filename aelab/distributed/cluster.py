@@ -3,6 +3,7 @@
 Uses only the standard library, so that a mistake is reported at once.
 """
 
+import itertools
 import json
 import os
 import re
@@ -18,15 +19,10 @@ _FIRST_PORT, _NUM_PORTS = 20_000, 12_000  # below the ports of Linux clients
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a run.
+    """The workers of a run."""
 
-    Attributes:
-      addresses: `host:port` of each worker, the chief first.
-      index: the index of this process in `addresses`.
-    """
-
-    addresses: tuple[str, ...]
-    index: int
+    addresses: tuple[str, ...]  # `host:port` of each worker, the chief first
+    index: int  # of this process in `addresses`
 
     @property
     def is_chief(self) -> bool:
@@ -51,27 +47,10 @@ def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
     )
 
 
-def check_is_alone(environment: Mapping[str, str] = os.environ) -> None:
-    """Raises UsageError if `TF_CONFIG` describes several workers.
-
-    To be called for a new run without `--strategy`: the flag may have been forgotten,
-    or the run may be one that only worker 0 has in its run directory.
-    """
-    if "TF_CONFIG" not in environment:
-        return
-    if (count := len(_from_tf_config(environment["TF_CONFIG"]).addresses)) > 1:
-        raise UsageError(
-            f"TF_CONFIG describes {count} workers, and --run_dir holds no run that "
-            "says how to train: give --strategy=multi_worker and all flags, or "
-            "--strategy=single to train without the others"
-        )
-
-
 def _from_tf_config(text: str) -> Cluster:
     """The workers of `TF_CONFIG`. The `chief`, if there is one, comes first."""
     try:
-        values = json.loads(text)
-        jobs, (job, index) = _jobs(values["cluster"]), _task(values["task"])
+        jobs, job, index = _parse(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             'TF_CONFIG must be JSON with "cluster" (a list of addresses for each job) '
@@ -90,22 +69,21 @@ def _from_tf_config(text: str) -> Cluster:
     return _cluster(addresses, before + index, "TF_CONFIG")
 
 
-def _jobs(cluster: dict[str, Any]) -> dict[str, list[str]]:
-    for name, addresses in cluster.items():
-        if not isinstance(addresses, list):
-            raise TypeError(f"{name} must be a list")
-        if not all(isinstance(address, str) for address in addresses):
-            raise TypeError(f"the addresses of {name} must be strings")
-    return cluster
-
-
-def _task(task: dict[str, Any]) -> tuple[str, int]:
-    job, index = task["type"], task["index"]
+def _parse(values: Any) -> tuple[dict[str, list[str]], str, int]:
+    """The addresses by job, and the job and index of this process."""
+    jobs, job, index = (
+        values["cluster"],
+        values["task"]["type"],
+        values["task"]["index"],
+    )
+    for name, addresses in jobs.items():
+        if not isinstance(addresses, list) or set(map(type, addresses)) - {str}:
+            raise TypeError(f"{name} must be a list of strings")
     if not isinstance(job, str):
         raise TypeError("type must be a string")
     if isinstance(index, bool) or not isinstance(index, int | str):
         raise TypeError("index must be an integer")
-    return job, int(index)
+    return jobs, job, int(index)
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:
@@ -138,6 +116,7 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
 
 
 def _cluster(addresses: list[str], index: int, source: str) -> Cluster:
+    """Checks that the addresses are valid and distinct; `source` is for messages."""
     for address in addresses:
         if not re.fullmatch(r".+:\d+", address):
             raise UsageError(
@@ -154,30 +133,27 @@ def expand_hosts(nodelist: str) -> list[str]:
     Raises:
       ValueError: an invalid range.
     """
-    words = re.findall(r"(?:\[[^\]]*\]|[^,\[\]])+", nodelist)
-    return [host for word in words for host in _expand(word)]
+    hosts: list[str] = []
+    for word in re.findall(r"(?:\[[^\]]*\]|[^,\[\]])+", nodelist):
+        # Text and bracketed ranges alternate: `a[1-2]b` becomes a, 1-2, b.
+        pieces = re.split(r"\[([^\]]*)\]", word)
+        choices = [_numbers(p) if i % 2 else [p] for i, p in enumerate(pieces)]
+        hosts += map("".join, itertools.product(*choices))
+    return hosts
 
 
-def _expand(word: str) -> list[str]:
-    match = re.fullmatch(r"([^\[]*)\[([^\]]*)\](.*)", word)
-    if not match:
-        return [word]
-    head, ranges, tail = match.groups()
-    return [
-        f"{head}{number}{rest}"
-        for part in ranges.split(",")
-        for number in _numbers(*part.partition("-"))
-        for rest in _expand(tail)
-    ]
-
-
-def _numbers(first: str, dash: str, last: str) -> list[str]:
-    """For `08`, `-`, `11`: 08, 09, 10, 11. Without a dash: only `first`."""
-    if not dash:
-        return [first]
-    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise ValueError(f"{first}-{last} is not a range of nodes")
-    return [f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1)]
+def _numbers(ranges: str) -> list[str]:
+    """`08-10,12` is 08, 09, 10, 12."""
+    numbers: list[str] = []
+    for part in ranges.split(","):
+        first, dash, last = part.partition("-")
+        if not dash:
+            numbers.append(part)
+        elif first.isdecimal() and last.isdecimal() and int(first) <= int(last):
+            numbers += [f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1)]
+        else:
+            raise ValueError(f"{part} is not a range of nodes")
+    return numbers
 
 
 def _tasks_per_node(text: str) -> list[int]:

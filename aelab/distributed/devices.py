@@ -34,9 +34,7 @@ def _mirrored(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy
                 "once; --virtual_cpus adds CPUs"
             )
         if len({name.partition(":")[0] for name in names}) > 1:
-            raise UsageError(
-                f"--devices={config.devices} must name devices of one kind"
-            )
+            raise UsageError(f"--devices={config.devices} must all be of one kind")
     # Without this, two strategies of different sizes in one process (a sweep, a test)
     # would share a collective group. TensorFlow's own tests do the same.
     tf.distribute.MirroredStrategy._collective_key_base += 1000
@@ -53,12 +51,9 @@ def _multi_worker(config: Config, cluster: Cluster | None) -> tf.distribute.Stra
         num_accelerators={"GPU": len(tf.config.get_visible_devices("GPU"))},
         rpc_layer="grpc",
     )
-    own = cluster.addresses[cluster.index]
-    print(
-        f"Worker     {cluster.index} of {len(cluster.addresses)} at {own}; waiting for "
-        "the others",
-        flush=True,
-    )
+    own, workers = cluster.addresses[cluster.index], len(cluster.addresses)
+    place = f"{cluster.index} of {workers} at {own}"
+    print(f"Worker     {place}; waiting for the others", flush=True)
     try:
         with buffered_stderr(), default_signal_handling():
             return tf.distribute.MultiWorkerMirroredStrategy(resolver)
@@ -88,17 +83,12 @@ def _short(name: str) -> str:
 class Distribution(WorkerGroup):
     """The devices of a run, and its workers.
 
-    Attributes:
-      use_xla: True if XLA compiles training, see `build_train_loop`.
-      blocks: number of blocks into which each replica cuts its rows, see `num_blocks`.
+    `use_xla` is True if XLA compiles training, see `build_train_loop`. Each replica
+    cuts its rows into `blocks` blocks, see `num_blocks`.
     """
 
     def __init__(self, config: Config, cluster: Cluster | None = None):
-        """Initializes the devices that `config` names.
-
-        Args:
-          config: strategy, devices, precision, XLA.
-          cluster: the workers, for `--strategy=multi_worker`.
+        """Initializes the devices; `--strategy=multi_worker` needs a `cluster`.
 
         Raises:
           UsageError: a device does not exist, the batch can't be cut into equal parts,
@@ -145,7 +135,7 @@ class Distribution(WorkerGroup):
             "device_names": [gpu.get("device_name", "GPU") for gpu in details],
             "precision": self._config.precision,
             "xla": self.use_xla,
-            "tf32": any(_has_tf32(gpu) for gpu in details) and _is_tf32_on(),
+            "tf32": _use_tf32(details),
         }
 
     def line(self) -> str:
@@ -155,14 +145,12 @@ class Distribution(WorkerGroup):
         parts = [
             f"{machine['replicas']} x {self._kind}" + (f" ({names})" if names else ""),
             self._config.strategy.replace("_", " "),
+            f"{self.workers} workers" if self.workers > 1 else "",
+            self._config.precision.replace("_", " "),
+            f"TF32 {'on' if machine['tf32'] else 'off'}" if self._kind == "GPU" else "",
+            f"XLA {'on' if self.use_xla else 'off'}",
         ]
-        if self.workers > 1:
-            parts.append(f"{self.workers} workers")
-        parts.append(self._config.precision.replace("_", " "))
-        if self._kind == "GPU":
-            parts.append(f"TF32 {'on' if machine['tf32'] else 'off'}")
-        parts.append(f"XLA {'on' if self.use_xla else 'off'}")
-        return ", ".join(parts)
+        return ", ".join(filter(None, parts))
 
 
 def _gpu_details(name: str) -> dict[str, Any]:
@@ -172,12 +160,8 @@ def _gpu_details(name: str) -> dict[str, Any]:
     return details
 
 
-def _has_tf32(details: dict[str, Any]) -> bool:
-    """True from Ampere on, compute capability 8.0."""
-    return tuple(details.get("compute_capability", (0, 0))) >= (8, 0)
-
-
-def _is_tf32_on() -> bool:
-    """True if float32 products are rounded to TF32 on a GPU that has it."""
+def _use_tf32(gpus: list[dict[str, Any]]) -> bool:
+    """True if a GPU rounds float32 products to TF32, which Ampere introduced."""
     is_on = bool(tf.config.experimental.tensor_float_32_execution_enabled())
-    return is_on and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    is_on = is_on and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    return is_on and any(gpu.get("compute_capability", ()) >= (8, 0) for gpu in gpus)

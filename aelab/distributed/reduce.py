@@ -1,4 +1,4 @@
-"""Sums over blocks of a batch and over replicas."""
+"""Sums over the blocks of a batch and over the replicas of all workers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,20 +27,16 @@ def first_replica(strategy: tf.distribute.Strategy, values: Any) -> Any:
 
     After `sum_over_replicas` all replicas of all workers hold the same.
     """
-    return tf.nest.map_structure(
-        lambda value: strategy.experimental_local_results(value)[0], values
-    )
+    local = strategy.experimental_local_results
+    return tf.nest.map_structure(lambda value: local(value)[0], values)
 
 
 def sum_over_blocks(function: Callable[[Any], Any], blocks: int, batch: Any) -> Any:
     """Applies `function` to each of several blocks of rows and sums the results.
 
     The blocks do not depend on each other, so TensorFlow can compute them in parallel.
-
-    Args:
-      function: takes a batch of some of the rows and returns a nest of sums over rows.
-      blocks: how many; must divide the number of rows.
-      batch: a nest of tensors [rows, ...] and None.
+    `batch` is a nest of tensors [rows, ...] and None, and `blocks` must divide `rows`.
+    `function` takes such a nest with fewer rows and returns a nest of sums over rows.
     """
     if blocks == 1:
         return function(batch)

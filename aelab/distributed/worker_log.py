@@ -12,11 +12,7 @@ from aelab.system.startup import redirect_fds
 
 @contextlib.contextmanager
 def worker_log(cluster: Cluster | None, run_dir: str) -> Iterator[None]:
-    """Redirects a non-chief worker's output to its own log file.
-
-    Args:
-      cluster: the workers; None if there is only one.
-      run_dir: the run's folder. The log of worker 1 is `RUN_DIR.worker-1.log`.
+    """Redirects a non-chief worker's output to a log, `RUN_DIR.worker-INDEX.log`.
 
     Raises:
       UsageError: the file can't be written.

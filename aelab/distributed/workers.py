@@ -18,14 +18,8 @@ from aelab.errors import UsageError
 class WorkerGroup:
     """The workers of a run. All workers must call its methods in the same order.
 
-    Args:
-      strategy: see below.
-      cluster: the workers; None if there is only one.
-
-    Attributes:
-      strategy: the `tf.distribute.Strategy` that connects them.
-      worker: the index of this process.
-      workers: the number of workers.
+    `strategy` connects them. `worker` is the index of this process, and `workers` is
+    their number. Without a `cluster` there is only one.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster | None):
@@ -84,8 +78,7 @@ class WorkerGroup:
     ) -> dict[str, np.ndarray]:
         """The chief's arrays, bit for bit, on every worker.
 
-        Args:
-          arrays: this worker's arrays, with the chief's names, shapes and types.
+        Each worker's `arrays` must have the same names, shapes and types.
         """
         if self.workers == 1:
             return dict(arrays)

@@ -41,7 +41,7 @@ def build_model(config: Config, image_shape: ImageShape) -> Autoencoder:
     if is_function(name) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     build = load(name if is_function(name) else MODELS[name], f"--model={name}")
-    if is_function(name):  # its initializers and dropout may have no seed of their own
+    if is_function(name):  # its initializers may have no seed of their own
         keras.utils.set_random_seed(config.seed)
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
@@ -66,7 +66,8 @@ def _check_layers(autoencoder: Autoencoder, flag: str) -> None:
     """
     prior = [autoencoder.prior] if autoencoder.prior else []
     for layer in _layers([*autoencoder.model.layers, *prior]):
-        if layer.trainable and layer.non_trainable_variables:
+        has_seed = any("seed" in v.path for v in layer.non_trainable_variables)
+        if has_seed or (layer.trainable and layer.non_trainable_variables):
             raise UsageError(
                 f"{flag}: the layer {layer.name} ({type(layer).__name__}) has state "
                 "that training changes outside of the gradient: for normalization use "

@@ -13,7 +13,7 @@ _QUIET_SECONDS = 15.0  # minimum time between progress lines without a terminal
 _DRAW_SECONDS = 0.1  # minimum time between updates of the bar's text
 
 
-class Console:
+class Console(contextlib.AbstractContextManager["Console"]):
     """Lines and progress of a run. A context manager."""
 
     def __init__(self, first_step: int, total_steps: int):
@@ -31,18 +31,13 @@ class Console:
             leave=False,
         )
 
-    def __enter__(self) -> "Console":
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
     def progress(self, step: int, text: Callable[[], str]) -> None:
         """Moves the bar to `step`. Without a terminal, prints a line now and then.
 
-        Args:
-          step: the current training step.
-          text: returns the metrics to show; called only when they are shown.
+        `text` returns the metrics to show. It is called only when they are shown.
         """
         now = time.monotonic()
         if not self._is_terminal:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from aelab.errors import UsageError
 
@@ -53,21 +54,21 @@ def atomic_write(path: str, content: bytes | None = None) -> Iterator[str]:
     A file replaces an existing file; a folder replaces only an empty folder. If writing
     fails, the temporary file or folder is removed, and `path` is unchanged.
 
-    Args:
-      path: the file or folder to write.
-      content: bytes that the file must hold when it is read back; None = do not check.
-
     Raises:
-      OSError: `path` can't be written, or reads back differently; `filename` is `path`.
+      OSError: `path` can't be written, or `content` is given and the file reads back
+        differently; `filename` is `path`.
     """
     temporary = temporary_path(path)
     shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
     try:
         yield temporary
-        for file in _files(temporary):
+        below = [file for file in Path(temporary).rglob("*") if file.is_file()]
+        for file in below if os.path.isdir(temporary) else [Path(temporary)]:
             _sync(file)
         if content is not None:
-            _check(temporary, content)
+            with open(temporary, "rb") as written:
+                if written.read() != content:
+                    raise OSError(errno.EIO, "the content reads back differently")
         os.replace(temporary, path)
         with contextlib.suppress(OSError):  # not every file system can sync a folder
             _sync(os.path.dirname(path) or ".")
@@ -116,20 +117,7 @@ def remove_leftovers(folder: str) -> None:
             os.remove(os.path.join(folder, name))
 
 
-def _files(path: str) -> list[str]:
-    """`path` itself if it is a file, or all files below it if it is a folder."""
-    if not os.path.isdir(path):
-        return [path]
-    return [os.path.join(at, n) for at, _, names in os.walk(path) for n in names]
-
-
-def _check(path: str, content: bytes) -> None:
-    with open(path, "rb") as file:
-        if file.read() != content:
-            raise OSError(errno.EIO, "the content reads back differently")
-
-
-def _sync(path: str) -> None:
+def _sync(path: str | Path) -> None:
     """Blocks until a file's content, or a folder's list of names, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -144,14 +132,9 @@ def _sync(path: str) -> None:
 def check_output_file(path: str, suffix: str, inputs: Sequence[str] = ()) -> None:
     """Checks that `--output=path` names a file that may be written.
 
-    Args:
-      path: the value of the flag.
-      suffix: the ending that its name must have, for example `.html`.
-      inputs: files that it must not replace.
-
     Raises:
-      UsageError: it has a different ending, is a folder or an input, or the folder to
-        write into does not exist.
+      UsageError: it does not end in `suffix`, is a folder or one of the `inputs`, or
+        the folder to write into does not exist.
     """
     if not path.endswith(suffix):
         raise UsageError(f"--output={path} must end in {suffix}")
@@ -160,7 +143,6 @@ def check_output_file(path: str, suffix: str, inputs: Sequence[str] = ()) -> Non
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise UsageError(f"--output={path}: the folder {folder} does not exist")
-    for given in inputs:
-        both_exist = os.path.exists(path) and os.path.exists(given)
-        if both_exist and os.path.samefile(path, given):
+    for given in filter(os.path.exists, inputs):
+        if os.path.exists(path) and os.path.samefile(path, given):
             raise UsageError(f"--output={path} would replace the input {given}")

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from aelab.errors import UsageError
 from aelab.system.files import writing
 
-_BUSY = (errno.EWOULDBLOCK, errno.EACCES)
-
 
 @contextlib.contextmanager
 def exclusive_lock(path: str, folder: str) -> Iterator[None]:
@@ -19,11 +17,8 @@ def exclusive_lock(path: str, folder: str) -> Iterator[None]:
 
     The lock is the kernel's, on an open file (flock). The kernel releases it when the
     process exits, however it exits. On file systems that several hosts mount, it covers
-    all hosts if the file system's locks do (NFS on Linux: yes).
-
-    Args:
-      path: the lock file. It remains, empty unless the process was killed.
-      folder: the guarded folder, for the message.
+    all hosts if the file system's locks do (NFS on Linux: yes). The lock file `path`
+    remains, empty unless the process was killed.
 
     Raises:
       UsageError: another process has the lock, or the folder can't be locked.
@@ -31,22 +26,21 @@ def exclusive_lock(path: str, folder: str) -> Iterator[None]:
     """
     with writing(folder):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
+    with os.fdopen(descriptor, "rb"):  # closes it, which releases the lock
         _take(descriptor, path, folder)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
 
 
 def _take(descriptor: int, path: str, folder: str) -> None:
+    """Takes the lock or raises UsageError, and writes this process into the file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _BUSY:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             holder = os.read(descriptor, 1000).decode(errors="replace").strip()
             raise UsageError(
                 f"{folder} is being written by {holder or 'another process'}: wait "
@@ -58,7 +52,6 @@ def _take(descriptor: int, path: str, folder: str) -> None:
         ) from None
     # Only for the message above; on a full disk the lock holds without it.
     with contextlib.suppress(OSError):
+        holder = f"process {os.getpid()} on {socket.gethostname()}\n"
         os.ftruncate(descriptor, 0)
-        os.write(
-            descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode()
-        )
+        os.write(descriptor, holder.encode())

@@ -12,17 +12,11 @@ def install_command(extra: str) -> str:
 
 
 def require(library: str, extra: str) -> Any:
-    """Imports an optional library.
-
-    Args:
-      library: the module, for example `matplotlib.pyplot`.
-      extra: the extra of setup.cfg that installs it.
-
-    Returns:
-      The module.
+    """Imports a module of an optional library, for example `matplotlib.pyplot`.
 
     Raises:
-      UsageError: it is not installed; the message has the command that installs it.
+      UsageError: it is not installed. The message has the command that installs the
+        `extra` of setup.cfg.
     """
     try:
         return importlib.import_module(library)

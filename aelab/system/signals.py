@@ -3,9 +3,9 @@
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 from aelab.errors import Stopped
@@ -22,11 +22,8 @@ class StopRequest:
     """Context manager that records SIGTERM and SIGINT instead of letting them kill.
 
     A thread does the recording, because Python-level handlers cannot run until a
-    compiled call returns. A second signal ends the process at once, with exit code
-    128 + n.
-
-    Attributes:
-      signal_number: the signal that arrived, or 0.
+    compiled call returns. `signal_number` is the signal that arrived, or 0. A second
+    signal ends the process at once, with exit code 128 + n.
     """
 
     def __init__(self) -> None:
@@ -34,16 +31,14 @@ class StopRequest:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
+        if current_thread() is main_thread():
             read, self._write = os.pipe()
             os.set_blocking(self._write, False)
             self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
             for number in _STOP_SIGNALS:
                 # The thread does the work of Python's handler.
                 self._handlers[number] = signal.signal(number, lambda *_: None)
-            self._thread = threading.Thread(
-                target=self._watch, args=(read,), daemon=True
-            )
+            self._thread = Thread(target=self._watch, args=(read,), daemon=True)
             self._thread.start()
         return self
 
@@ -72,11 +67,8 @@ class StopRequest:
 
 @contextlib.contextmanager
 def default_signal_handling() -> Iterator[None]:
-    """Lets signals end the process while it is blocked in C++ code.
-
-    Python-level handlers cannot run there.
-    """
-    if threading.current_thread() is not threading.main_thread():
+    """Lets signals end the process in C++ code, where Python's handlers cannot run."""
+    if current_thread() is not main_thread():
         yield
         return
     handlers = {number: signal.getsignal(number) for number in _STOP_SIGNALS}

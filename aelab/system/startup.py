@@ -48,12 +48,9 @@ def start_tensorflow(
     `TF_CPP_MIN_LOG_LEVEL` is (tensorflow#100442), so the file descriptor itself is
     redirected. Afterwards C++ messages are shown from level ERROR up.
 
-    Args:
-      virtual_cpus: number of logical devices to split the CPU into, without GPUs;
-        0 = use the GPUs and one CPU.
-      find_devices: whether to initialize the devices now. Several workers must have
-        connected before that.
-      threads_per_op: maximum number of threads of one operation; 0 = all cores.
+    `virtual_cpus` splits the CPU into that many logical devices and hides the GPUs; 0
+    keeps both. `threads_per_op` is the maximum for one operation; 0 = all cores. Call
+    it without `find_devices` if several workers must connect before devices exist.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # On by default only with AVX-512; without it, convolutions take twice as long.

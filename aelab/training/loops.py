@@ -62,8 +62,8 @@ def build_train_loop(
       `train_loop(batches, num_steps)`: takes `num_steps` training steps and adds to
       `state.totals`. `num_steps` is an int64 scalar tensor, because every Python number
       would be compiled separately. With float16 a step that is not finite is skipped
-      and lowers the loss scale. Otherwise, and at the smallest scale, the loop stops
-      after it. Returns True if training may continue (bool scalar).
+      and lowers the loss scale. With another precision, and at the smallest scale, the
+      loop stops after it. Returns True if training may continue (bool scalar).
     """
     # With XLA, one device and one block, the whole step is one XLA program: otherwise
     # kernel launches would dominate on a GPU.
@@ -71,8 +71,8 @@ def build_train_loop(
     is_one_program = use_xla and is_single and blocks == 1
 
     def step(*batch: tf.Tensor) -> tf.Tensor:
-        xla_inside = use_xla and not is_one_program
-        return train_step(state, config, Batch(*batch), blocks, xla_inside)
+        xla_per_block = use_xla and not is_one_program
+        return train_step(state, config, Batch(*batch), blocks, xla_per_block)
 
     if is_one_program:
         step = tf.function(step, jit_compile=True, autograph=False)

@@ -10,14 +10,15 @@ class LossScale:
 
     Dynamic loss scaling (Micikevicius et al. 2018) for `mixed_float16`. A step whose
     loss or gradient is not finite is skipped and halves the scale, or ends the run if
-    the scale is 1 already. 2,000 steps without such a step double it. With another
-    precision the scale is always 1.
+    the scale is 1 already. After 2,000 finite steps in a row it doubles, up to 2**24.
+    With another precision the scale is always 1.
 
     Attributes:
       scale: float32 scalar variable.
       good_steps: int64 scalar variable, finite steps since the last skipped
         step or the last doubling.
-      skipped_steps: int64 scalar variable, the number of skipped steps.
+      skipped_steps: int64 scalar variable, float16 steps that were not
+        finite.
     """
 
     _INITIAL, _SMALLEST, _LARGEST = 2.0**15, 1.0, 2.0**24

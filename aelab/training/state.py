@@ -12,7 +12,6 @@ from aelab.config import Config
 from aelab.data.sources import Splits
 from aelab.distributed.devices import Distribution
 from aelab.metric_info import METRICS
-from aelab.metrics import Sum
 from aelab.models import build_model, unique_names
 from aelab.runs.directory import RunDirectory
 from aelab.training.loss_scale import LossScale
@@ -53,15 +52,15 @@ class Progress:
 
 
 class TrainState:
-    """Everything that a run needs to continue, and nothing else.
+    """The state of a run, on its devices; a checkpoint holds `arrays()`.
 
     Attributes:
       step: int64 variable, the number of training steps taken, skipped ones included.
       autoencoder: the model and its parts.
       optimizer: the Keras optimizer, built.
-      loss_scale: for float16.
-      totals: float32 [2] variables, sum and count of each training metric since the
-        last log entry.
+      loss_scale: the factor on the loss, 1 except with float16.
+      totals: float32 [2] variables, sum and count of each training metric over the
+        finite steps since the last log entry.
       progress: the memory of the outer loop.
       seconds_waited: float64 scalar variable, how long the loop has waited for batches;
         not saved in checkpoints.
@@ -92,17 +91,6 @@ class TrainState:
         with tf.device("CPU:0"):  # the clock is on the CPU
             self.seconds_waited = tf.Variable(0.0, dtype=tf.float64)
         self.progress = Progress()
-
-    def finish_step(self, sums: Mapping[str, Sum], finite: tf.Tensor) -> tf.Tensor:
-        """Counts a step, adds its sums if it is finite, and updates the loss scale.
-
-        Returns:
-          bool scalar, whether training may continue.
-        """
-        for name, each in sums.items():
-            self.totals[name].assign_add(tf.where(finite, tf.stack([*each]), 0.0))
-        self.step.assign_add(1)
-        return self.loss_scale.update(finite)
 
     def reset_totals(self) -> None:
         """Begins new sums after a log entry."""

@@ -30,35 +30,34 @@ def loss_gradient(
     with tf.GradientTape() as tape:
         result = forward(model, rows.corrupted, training=True, dither=rows.dither)
         per_image = batch_metrics(config, rows.clean, result, training=True)
-        # By the global batch size, so that blocks and replicas add up to the mean.
-        loss = tf.reduce_sum(per_image["loss"]) / config.batch_size
+        loss = tf.reduce_sum(per_image["loss"]) / config.batch_size  # the global one
         scaled_loss = state.loss_scale.scaled(loss)
     gradient = tape.gradient(scaled_loss, model.trainable_variables)
     return gradient, sum_over_images(per_image)
 
 
 def train_step(
-    state: TrainState, config: Config, batch: Batch, blocks: int, use_xla: bool
+    state: TrainState, config: Config, batch: Batch, blocks: int, xla_per_block: bool
 ) -> tf.Tensor:
-    """Updates the weights once, on all replicas, and counts the step.
+    """Updates the weights in `state` once, on all replicas, and counts the step.
 
     If the loss or the gradient is not finite, weights, optimizer and sums of metrics
-    stay as they are. Such a step is counted, too: the next one has the next batch and
-    learning rate. With float16 it halves the loss scale, and training continues unless
-    the scale was 1 already. With another precision it ends training.
+    stay as they are, but the step counts: the next has the next batch and learning
+    rate. With float16 it halves the loss scale, which 2,000 finite steps double, and
+    training continues unless the scale was 1. With another precision training ends.
 
     Args:
       state: changed in place.
       config: the loss, the global batch size and the maximum norm of the gradient.
       batch: one tensor per field and replica, with `batch_size / replicas` rows each.
       blocks: number of blocks that each replica splits its rows into.
-      use_xla: whether XLA compiles the gradient of a block, not the whole step.
+      xla_per_block: whether XLA compiles the gradient of each block.
 
     Returns:
       bool scalar, whether training may continue; if not, `trainer.py` raises.
     """
     block_gradient = functools.partial(loss_gradient, state, config)
-    if use_xla:
+    if xla_per_block:
         block_gradient = tf.function(block_gradient, jit_compile=True, autograph=False)
 
     def replica_gradient(*rows: tf.Tensor) -> tuple[Gradient, dict[str, Sum]]:
@@ -72,14 +71,16 @@ def train_step(
         return gradient, sums | {"gradient_norm": unclipped}
 
     def update(gradient: Gradient) -> None:
-        # `build_optimizer` has turned off Keras' own sum over replicas.
+        # The same on all replicas; `build_optimizer` has turned off Keras' own sum.
         state.optimizer.apply(gradient, state.autoencoder.trainable_variables)
 
     gradient, sums = state.strategy.run(replica_gradient, args=batch)
     sums = first_replica(state.strategy, sums)
-    # A number that is not finite anywhere in the gradient shows in its norm.
     numbers = [sums["loss"].total, sums["gradient_norm"].total]
     finite = tf.reduce_all(tf.math.is_finite(tf.stack(numbers)))
-    # Outside of the replicas: Keras' update may not be in a condition within one.
+    # Keras' update synchronizes replicas, which can't be in a condition within one.
     tf.cond(finite, lambda: state.strategy.run(update, (gradient,)), lambda: None)
-    return state.finish_step(sums, finite)
+    for name, each in sums.items():
+        state.totals[name].assign_add(tf.where(finite, tf.stack([*each]), 0.0))
+    state.step.assign_add(1)
+    return state.loss_scale.update(finite)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from registries import SIZE_MULTIPLES
 
-from aelab.apps.export import FORMATS, export
+from aelab.apps.export import export
 from aelab.config import FIELDS, Config
 from aelab.errors import UsageError
 from aelab.models import build_model
@@ -101,7 +101,7 @@ def exported(runs, tmp_path_factory):
     generator = np.random.default_rng(0)
     names = set()
     for model, run in runs.items():
-        for format in FORMATS:
+        for format in SUFFIXES:
             name = f"{model}-{format}"
             output = str(folder / name) + SUFFIXES[format]
             assert export(run.path, output, "latest", format) == STEPS["latest"]
@@ -114,7 +114,7 @@ def exported(runs, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(SUFFIXES))
 @pytest.mark.parametrize("model", MODELS)
 def test_an_exported_model_gives_the_same_output_without_aelab(
     runs, exported, model, format
@@ -198,7 +198,7 @@ def test_a_bad_output_is_refused(untrained, tmp_path, format, output, message):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(SUFFIXES))
 def test_a_failed_export_leaves_the_existing_output(
     run_dir, tmp_path, monkeypatch, format
 ):

@@ -1,16 +1,10 @@
 import json
 
 import pytest
-import train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aelab.distributed.cluster import (
-    Cluster,
-    check_is_alone,
-    expand_hosts,
-    find_cluster,
-)
+from aelab.distributed.cluster import Cluster, expand_hosts, find_cluster
 from aelab.errors import UsageError
 
 WORKERS = ("a:1", "b:1", "c:1")
@@ -441,18 +435,3 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch):
         "TF_CONFIG", tf_config({"worker": WORKERS}, index=1)["TF_CONFIG"]
     )
     assert find_cluster() == Cluster(WORKERS, 1)
-
-
-def test_a_new_run_of_several_workers_needs_its_strategy(tmp_path, monkeypatch):
-    """A worker whose folder holds no run would train something else, alone."""
-    for name, value in tf_config({"worker": WORKERS}, index=1).items():
-        monkeypatch.setenv(name, value)
-    argv = ["train.py", f"--run_dir={tmp_path / 'run'}", "--train_steps=6"]
-    with pytest.raises(UsageError, match=r"describes .* workers.*--strategy=multi_wor"):
-        train.main(argv)
-    assert not (tmp_path / "run").exists()
-
-
-def test_one_worker_is_alone():
-    check_is_alone({})
-    check_is_alone(tf_config({"worker": WORKERS[:1]}))

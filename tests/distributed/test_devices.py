@@ -3,7 +3,7 @@ import os
 
 import pytest
 import tensorflow as tf
-from conftest import LOGICAL_CPUS, run_forked
+from conftest import LOGICAL_CPUS, metric_lines, run_forked
 
 from aelab.config import FIELDS, Config
 from aelab.config.registry import MODELS
@@ -111,10 +111,7 @@ def test_a_run_resumes_on_other_devices(tmp_path, capsys):
         "on other devices than before (2 replicas on CPU:0, CPU:1, XLA off)"
         in capsys.readouterr().out
     )
-    lines = [
-        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])
-        for name in ("run", "whole")
-    ]
+    lines = [metric_lines(tmp_path / name)[-1] for name in ("run", "whole")]
     assert lines[0]["step"] == lines[1]["step"]
     assert lines[0]["loss"] == pytest.approx(lines[1]["loss"], rel=1e-5)
 

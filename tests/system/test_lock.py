@@ -1,29 +1,25 @@
 import os
 import socket
-import subprocess
-import sys
 
 import pytest
+from processes import ready
 
 from aelab.errors import UsageError
 from aelab.system import lock
 from aelab.system.lock import exclusive_lock
 
 HOLD = """
-import sys
+import sys, time
 from aelab.system.lock import exclusive_lock
 with exclusive_lock(sys.argv[1], "--run_dir=DIR"):
-    print("locked", flush=True)
-    sys.stdin.read()
+    print("ready", flush=True)
+    time.sleep(600)
 """
 
 
 def test_a_second_process_is_refused_and_the_message_names_the_first(tmp_path):
     path = str(tmp_path / "lock")
-    command = [sys.executable, "-c", HOLD, path]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        assert process.stdout.readline() == "locked\n"
+    with ready(HOLD, path) as process:
         with pytest.raises(UsageError) as error, exclusive_lock(path, "--run_dir=DIR"):
             pytest.fail("two writers")
         holder = f"process {process.pid} on {socket.gethostname()}"

@@ -1,11 +1,10 @@
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
+from processes import ready, run_code
 
 from aelab.system.signals import StopRequest
 
@@ -36,9 +35,7 @@ def test_a_second_signal_ends_the_process_during_a_compiled_call(first, second):
         "    for _ in range(100):\n"
         "        ctypes.CDLL(None).sleep(600)\n"
     )
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
+    with ready(code) as process:
         process.send_signal(first)
         time.sleep(0.5)
         assert process.poll() is None
@@ -56,9 +53,7 @@ def test_the_same_signal_twice_at_once_counts_once():
         "    time.sleep(1)\n"
         "    print(stop.signal_number)\n"
     )
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
+    with ready(code) as process:
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=10) == ("15\n", None)
@@ -87,9 +82,7 @@ def test_a_script_that_is_stopped_before_training_exits_with_the_signal(number):
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"run(lambda argv: os.kill(os.getpid(), {int(number)}))\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
+    result = run_code(code)
     assert result.returncode == 128 + number
     assert "Traceback" not in result.stderr
 
@@ -115,7 +108,5 @@ def test_a_second_signal_during_exit_is_quiet(number):
         "        raise Stopped(stop.signal_number, 'saved')\n"
         "run(main)\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
+    result = run_code(code)
     assert (result.returncode, result.stderr) == (128 + number, "")

@@ -1,6 +1,7 @@
 import os
-import subprocess
 import sys
+
+from processes import run_code
 
 from aelab.system.startup import start_tensorflow
 
@@ -10,12 +11,6 @@ os.write(2, b"noise\\n")
 print(os.environ["TF_ENABLE_ONEDNN_OPTS"], os.environ["TF_CPP_MIN_LOG_LEVEL"])
 config = unittest.mock.MagicMock()
 """
-
-
-def run_code(code, **env):
-    env = {n: v for n, v in os.environ.items() if not n.startswith("TF_")} | env
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
 def test_tensorflow_starts_quietly_with_its_threads_and_fast_kernels(tmp_path):
@@ -29,7 +24,9 @@ def test_tensorflow_starts_quietly_with_its_threads_and_fast_kernels(tmp_path):
         "set_threads = tf.config.threading.set_intra_op_parallelism_threads\n"
         "set_threads.assert_called_once_with(3)\n"
     )
-    result = run_code(code, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    env = {n: v for n, v in os.environ.items() if not n.startswith("TF_")}
+    env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *sys.path])
+    result = run_code(code, env)
     assert (result.stderr, result.stdout, result.returncode) == ("", "1 2\n1 2\n", 0)
 
 

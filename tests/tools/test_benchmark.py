@@ -12,7 +12,7 @@ from benchmarking import comparison as comparisons
 from benchmarking import fit, jobs, scale
 from benchmarking.limit import flops_per_image
 from benchmarking.machine import require_device
-from benchmarking.recipes import QUICK, SETTINGS, fit_row, recipe, row_config
+from benchmarking.recipes import SETTINGS, measured_row, recipe, row_config
 from compare_with_fit import STOCK_MODELS
 from conftest import run_script
 
@@ -21,6 +21,7 @@ from aelab.data.randomness import Key
 from aelab.data.sources import Source
 from aelab.errors import UsageError
 
+QUICK = {variant: settings["quick"][0] for variant, settings in SETTINGS.items()}
 # Multiplications of one image in the forward pass, layer by layer.
 DENSE = [28 * 28 * 32, 32 * 28 * 28]
 CONV = [
@@ -374,7 +375,7 @@ def test_a_quick_report_of_a_row(tmp_path, monkeypatch, capsys):
     assert report["flags"]["rows"] == [row]
     assert report["machine"]["cores"] >= 1 and report["machine"]["cpu"]
     measured = {(r["row"], r["variant"]): r for r in report["records"]}
-    wanted = {("", "limit"), (row, "ours"), (fit_row(row, "cpu"), "fit")}
+    wanted = {("", "limit"), (row, "ours"), (measured_row(row, "fit", "cpu"), "fit")}
     if report["machine"]["versions"]["torch"]:
         wanted.add((row, "torch"))
     assert set(measured) == wanted

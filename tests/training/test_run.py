@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import metric_lines
 
 from aelab.config import Config
 from aelab.errors import UsageError
@@ -26,11 +27,6 @@ FIELDS = {
 }
 
 
-def read_lines(run_dir):
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def train(run_dir, **fields):
     return train_and_evaluate(Config(**(FIELDS | fields)), str(run_dir))
 
@@ -43,12 +39,12 @@ def run_dir(tmp_path_factory):
 
 
 def test_lines_are_at_the_steps_of_the_plan(run_dir):
-    lines = read_lines(run_dir)
-    evaluations = [line["step"] for line in lines if line["split"] == "eval"]
-    training = [line["step"] for line in lines if line["split"] == "train"]
+    evaluations = [line["step"] for line in metric_lines(run_dir, "eval")]
+    training = [line["step"] for line in metric_lines(run_dir, "train")]
     assert evaluations == [7, 13, 19]
     assert training == [5, 7, 10, 13, 15, 19]
-    assert [line["step"] for line in lines] == sorted(training + evaluations)
+    steps = [line["step"] for line in metric_lines(run_dir)]
+    assert steps == sorted(training + evaluations)
 
 
 def test_lines_hold_the_metrics_of_their_split(run_dir):
@@ -56,7 +52,7 @@ def test_lines_hold_the_metrics_of_their_split(run_dir):
         "train": {"learning_rate", "gradient_norm", "images_per_second", "input_wait"},
         "eval": {"bce", "mse", "ssim"},
     }
-    for line in read_lines(run_dir):
+    for line in metric_lines(run_dir):
         common = {"step", "epoch", "split", "loss", "psnr"}
         assert set(line) == common | by_split[line["split"]]
         assert line["epoch"] == pytest.approx(line["step"] * 16 / 100)
@@ -64,14 +60,14 @@ def test_lines_hold_the_metrics_of_their_split(run_dir):
 
 
 def test_a_run_lowers_its_loss(run_dir):
-    losses = [line["loss"] for line in read_lines(run_dir) if line["split"] == "eval"]
+    losses = [line["loss"] for line in metric_lines(run_dir, "eval")]
     assert losses[0] > losses[1] > losses[2]
 
 
 def test_the_best_checkpoint_has_the_lowest_evaluation_loss(tmp_path):
     """At this rate the loss goes up and down."""
     train(tmp_path / "run", learning_rate=0.3, epochs=8, seed=4)
-    lines = [n for n in read_lines(tmp_path / "run") if n["split"] == "eval"]
+    lines = metric_lines(tmp_path / "run", "eval")
     best = min(lines, key=lambda line: line["loss"])
     assert best is not lines[-1], "the test needs a run that gets worse again"
     run = RunDirectory(str(tmp_path / "run"))

@@ -55,7 +55,9 @@ def train(config, num_steps, steps_per_call, state=None, train_loop=None):
 
 
 def step_by_hand(state, config, corrupted, clean):
-    assert train_step(state, config, Batch(corrupted, clean), blocks=1, use_xla=False)
+    assert train_step(
+        state, config, Batch(corrupted, clean), blocks=1, xla_per_block=False
+    )
 
 
 def assert_same(one, two):

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TIMES
-from test_run import read_lines, train
+from conftest import TIMES, metric_lines
+from test_run import train
 
 from aelab.data.permutation import example_indices
 from aelab.errors import Stopped, TrainingError, UsageError
@@ -33,10 +33,7 @@ def test_a_log_entry_is_the_mean_since_the_entry_before(tmp_path):
     fields = {"warmup_steps": 20, "learning_rate": 0.02, "train_steps": 12}
     train(tmp_path / "each", log_every_steps=1, **fields)
     train(tmp_path / "some", log_every_steps=5, **fields)
-    each, some = (
-        [n for n in read_lines(tmp_path / name) if n["split"] == "train"]
-        for name in ("each", "some")
-    )
+    each, some = (metric_lines(tmp_path / name, "train") for name in ("each", "some"))
     assert [line["step"] for line in some] == [5, 7, 10, 12]
     first = 0
     for line in some:
@@ -53,7 +50,7 @@ def test_speed_is_images_per_time_of_the_inner_loop(tmp_path, monkeypatch):
     clock = SimpleNamespace(monotonic=itertools.count(0.0).__next__)
     monkeypatch.setattr(trainer, "time", clock)
     train(tmp_path / "run", log_every_steps=5, steps_per_loop=2, train_steps=10)
-    lines = [n for n in read_lines(tmp_path / "run") if n["split"] == "train"]
+    lines = metric_lines(tmp_path / "run", "train")
     speeds = [line["images_per_second"] for line in lines]
     # Steps 1 to 5 take three calls, 6 and 7 one, 8 to 10 two.
     assert speeds == pytest.approx([5 * 16 / 3, 2 * 16 / 1, 3 * 16 / 2], abs=0.1)
@@ -64,7 +61,7 @@ def test_float16_reports_its_loss_scale_and_skipped_steps(tmp_path, monkeypatch)
     monkeypatch.setattr(LossScale, "_INITIAL", 2.0**40)
     monkeypatch.setattr(LossScale, "_LARGEST", 2.0**40)
     train(tmp_path / "run", precision="mixed_float16", log_every_steps=1, epochs=9)
-    lines = [n for n in read_lines(tmp_path / "run") if n["split"] == "train"]
+    lines = metric_lines(tmp_path / "run", "train")
     skipped = lines[-1]["skipped_steps"]
     assert 0 < skipped < len(lines)
     assert lines[-1]["loss_scale"] == 2.0 ** (40 - skipped)
@@ -79,7 +76,7 @@ def test_early_stopping_waits_for_patience_epochs(tmp_path, capsys):
     """No loss is lower by 10, so the first evaluation stays the reference."""
     fields = {"early_stopping_patience": 3, "early_stopping_min_delta": 10.0}
     train(tmp_path / "run", epochs=20, **fields)
-    lines = [n for n in read_lines(tmp_path / "run") if n["split"] == "eval"]
+    lines = metric_lines(tmp_path / "run", "eval")
     assert [math.floor(line["epoch"]) for line in lines] == [1, 2, 3, 4]
     assert "Stopped early" in capsys.readouterr().out
     assert train(tmp_path / "run", epochs=20, **fields) == {}
@@ -87,7 +84,7 @@ def test_early_stopping_waits_for_patience_epochs(tmp_path, capsys):
 
 def test_a_run_that_improves_is_not_stopped_early(tmp_path):
     train(tmp_path / "run", epochs=5, learning_rate=0.001, early_stopping_patience=1)
-    assert read_lines(tmp_path / "run")[-1]["step"] == 32
+    assert metric_lines(tmp_path / "run")[-1]["step"] == 32
 
 
 @pytest.mark.parametrize("learning_rate", [1e36, 1e38])
@@ -127,7 +124,7 @@ def test_the_last_good_checkpoint_stays(tmp_path, start, monkeypatch):
     assert "not finite at step 8 (epoch 1.28)" in str(error.value)
     assert str(good) in str(error.value)
     assert good.read_bytes() == content
-    assert read_lines(run_dir)[-1]["step"] == 7
+    assert metric_lines(run_dir)[-1]["step"] == 7
     report = run_dir / "not_finite.json"
     assert str(report) in str(error.value)
     indices = example_indices(tf.constant(7 * 16, tf.int64), 16, 100, seed=0)
@@ -149,7 +146,7 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(loops, "make_eval_dataset", bad_dataset)
     with pytest.raises(TrainingError, match="evaluation loss is not finite at step 7"):
         train(tmp_path / "run")
-    assert [line["split"] for line in read_lines(tmp_path / "run")] == ["train"] * 2
+    assert [line["split"] for line in metric_lines(tmp_path / "run")] == ["train"] * 2
     report = json.loads((tmp_path / "run" / "not_finite.json").read_text())
     expected = {"step": 7, "split": "eval", "image_indices": list(range(16, 30))}
     assert report == expected
@@ -213,7 +210,7 @@ def test_an_evaluation_becomes_due_when_the_plan_changes(tmp_path, monkeypatch, 
     capsys.readouterr()
     assert train(tmp_path / "run", train_steps=5)["psnr"] > 0
     assert "Resuming   " in capsys.readouterr().out
-    assert [n["split"] for n in read_lines(tmp_path / "run")] == ["train", "eval"]
+    assert [n["split"] for n in metric_lines(tmp_path / "run")] == ["train", "eval"]
 
 
 def test_pictures_and_event_files_may_fail(tmp_path, whole, monkeypatch, capsys):
@@ -409,6 +406,6 @@ def assert_same_state(run_dir, whole):
         assert mine.read_bytes() == theirs.read_bytes()
     mine, theirs = (
         [{k: v for k, v in n.items() if k not in TIMES} for n in lines]
-        for lines in (read_lines(run_dir), read_lines(whole))
+        for lines in (metric_lines(run_dir), metric_lines(whole))
     )
     assert mine == theirs

@@ -16,16 +16,15 @@ _EPOCHS = 2  # the minimum that should fit into the time
 
 
 class EpochTimer(keras.callbacks.Callback):
-    """Times every epoch except the first, and ends training when the time is over.
+    """Times every epoch except the first, which prepares everything.
+
+    Ends training after `seconds`, but at least one timed epoch.
 
     Attributes:
-      times: seconds of each epoch that counts.
+      times: seconds of each timed epoch.
     """
 
-    def __init__(
-        self, seconds: float, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        """Measures for `seconds`, at least one epoch."""
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.perf_counter):
         super().__init__()
         self.times: list[float] = []
         self._seconds, self._clock, self._began = seconds, clock, 0.0
@@ -35,7 +34,7 @@ class EpochTimer(keras.callbacks.Callback):
         self._began = self._clock()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Records the time, except of the first epoch, which prepares everything."""
+        """Records the time."""
         if epoch:
             self.times.append(self._clock() - self._began)
             self.model.stop_training = sum(self.times) >= self._seconds
@@ -45,8 +44,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times epochs of `Model.fit`, which shuffles arrays in memory.
 
     An epoch has all images, or the whole batches that fit into half of the time, but
-    at least 20 batches if there are so many. The first epoch does not count. See
-    `benchmarking.jobs` for the job and the result.
+    at least 20 batches if there are so many. See `benchmarking.jobs`.
     """
     require_device(job["device"])
     config, options = Config(**job["config"]), dict(job["setting"])
@@ -78,4 +76,4 @@ def _batches_per_epoch(available: int, step_seconds: float, seconds: float) -> i
     fitting = int(seconds / _EPOCHS / step_seconds)
     batches = min(max(fitting, _MIN_BATCHES), available)
     # A multiple gives every call with several steps the same length.
-    return batches - batches % _MIN_BATCHES if batches > _MIN_BATCHES else batches
+    return batches // _MIN_BATCHES * _MIN_BATCHES or batches

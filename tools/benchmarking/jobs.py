@@ -23,12 +23,9 @@ from aelab.data.synthetic import draw_images
 
 _SCRIPT = Path(__file__).parents[1] / "benchmark.py"
 _TIMEOUT_SECONDS = 900.0
-_IMAGES_SEED = 1
 # The module of each kind of job; it has a function `measure(job)`.
-_MODULES = {
-    **{kind: f"benchmarking.{kind}" for kind in ("ours", "fit", "limit", "scale")},
-    "torch": "benchmarking.pytorch",
-}
+_MODULES = {kind: kind for kind in ("ours", "fit", "limit", "scale")}
+_MODULES["torch"] = "pytorch"
 # Removed from the user's environment, because they would change the results.
 _REMOVED = ("TF_ENABLE_ONEDNN_OPTS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
@@ -40,38 +37,38 @@ def run_in_process(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     command = [sys.executable, str(_SCRIPT), "--job", json.dumps(job)]
     options = {"capture_output": True, "text": True, "errors": "replace"}
+    options |= {"env": _environment(job, folder)}
     limit = _TIMEOUT_SECONDS + 10 * job.get("seconds", 0)
     try:
-        environment = _environment(job, folder)
-        done = subprocess.run(command, env=environment, timeout=limit, **options)
+        done = subprocess.run(command, timeout=limit, **options)
     except subprocess.TimeoutExpired:
         return {"error": f"it had not ended after {limit:.0f} s"}
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
     if done.returncode < 0:
         return {"error": f"ended by signal {-done.returncode}"}
-    lines = done.stderr.strip().splitlines()
     silent = f"exit code {done.returncode}, without a message"
-    return {"error": lines[-1].strip() if lines else silent}
+    return {"error": (done.stderr.strip() or silent).splitlines()[-1].strip()}
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Runs a job in this process; imports only the module that it needs."""
-    return importlib.import_module(_MODULES[job["kind"]]).measure(job)
+    module = importlib.import_module(f"benchmarking.{_MODULES[job['kind']]}")
+    return module.measure(job)
 
 
 def draw(count: int, folder: Path) -> Path:
     """Draws images of the embedded data set into a .npy file for all processes."""
     path = folder / "images.npy"
-    np.save(path, draw_images(count, _IMAGES_SEED)[0])
+    np.save(path, draw_images(count, seed=1)[0])
     return path
 
 
 def peers_data(path: str, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Training data in memory, with one fixed noisy copy, from the images of a file.
+    """Input and target in memory, from the images of a file: float32 [n, H, W, C].
 
-    Input and target are float32 [n, H, W, C] in [0, 1], and the same array if there is
-    no noise, which follows from `noise_stddev` and `seed`.
+    The input is one fixed noisy copy in [0, 1], which follows from `noise_stddev` and
+    `seed`. Without noise it is the same array as the target.
     """
     y = to_unit(np.load(path))
     if not config.noise_stddev:

@@ -1,8 +1,7 @@
-"""The arithmetic limit: how fast this machine multiplies, and how much there is to do.
+"""The arithmetic limit: the FLOPs of a step at the speed of a float32 matrix product.
 
-A float32 matrix product represents the best that the cores can do. The FLOPs of a step
-are counted for the matrix products and convolutions of the stock network, even if there
-is a faster way to compute the same.
+The FLOPs are counted for the matrix products and convolutions of the stock network,
+even if there is a faster way to compute the same.
 """
 
 import math
@@ -29,9 +28,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     The job has `configs`, the fields of a `Config` by name; `flops` has the same names.
     """
     require_device(job["device"])
-    size = _SIZES[job["device"]]
-    gflops = _matrix_product(size, min(job["seconds"], _MAX_SECONDS))
-    flops = {}
+    seconds = min(job["seconds"], _MAX_SECONDS)
+    gflops, flops = _matrix_product(_SIZES[job["device"]], seconds), {}
     for name, fields in job["configs"].items():
         config = Config(**fields)
         model = STOCK_MODELS[config.model](config, (SIDE, SIDE, 1))
@@ -43,11 +41,11 @@ def flops_per_image(model: Any) -> int:
     """FLOPs of the forward and backward pass of a `keras.Sequential` for one image.
 
     Only Dense and Conv2D layers count, with two FLOPs for each multiplication and
-    addition. In the backward pass the gradient of the weights and the gradient of the
-    inputs each cost as much as the forward pass; the gradient of the network's own
-    input is not needed. Pixels in the padding count like any other.
+    addition. Each position of the output takes one product with the whole kernel;
+    pixels in the padding count. In the backward pass, the gradients of the weights and
+    of the inputs each cost as much as the forward pass. The gradient of the network's
+    own input is not needed.
     """
-    # Each position of the output takes one product with the whole kernel.
     forward = [
         2 * math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
         for layer in model.layers
@@ -58,8 +56,8 @@ def flops_per_image(model: Any) -> int:
 
 def _matrix_product(size: int, seconds: float) -> float:
     """Median speed of a float32 product of square matrices, in 10^9 FLOP/s."""
-    left, right = np.random.default_rng(0).random((2, size, size), np.float32)
-    left, right = tf.constant(left), tf.constant(right)
+    random = np.random.default_rng(0).random((2, size, size), np.float32)
+    left, right = map(tf.constant, random)
     times: list[float] = []
     tf.matmul(left, right)[0, 0].numpy()
     first = time.perf_counter()

@@ -10,22 +10,23 @@ from typing import Any
 
 from aelab.errors import UsageError
 
-_CPU_INFO = Path("/proc/cpuinfo")
 _PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 
 def describe(device: str) -> dict[str, Any]:
     """This machine; `device` is the measured one, cpu or gpu.
 
-    Returns:
-      `cpu`: the CPU's name; `cores`: number of cores that this process may use; `gpu`:
-      names and drivers of the GPUs, None if none is measured; `versions`: of Python and
-      of each package, None if a package is not installed.
+    Returns the CPU's name (`cpu`), the number of cores that this process may use
+    (`cores`), names and drivers of the GPUs (`gpu`; None if none is measured), and the
+    `versions` of Python and of each package (None if it is not installed).
     """
+    packages = reversed([*importlib.metadata.distributions()])  # the first one counts
+    installed = {package.name: package.version for package in packages}
     versions = {"python": platform.python_version()}
-    versions |= {package: _version(package) for package in _PACKAGES}
+    versions |= {package: installed.get(package) for package in _PACKAGES}
     gpu = _gpu_names() if device == "gpu" else None
-    return {"cpu": _cpu_name(), "cores": num_cores(), "gpu": gpu, "versions": versions}
+    cores = len(os.sched_getaffinity(0))
+    return {"cpu": _cpu_name(), "cores": cores, "gpu": gpu, "versions": versions}
 
 
 def machine_text(machine: dict[str, Any]) -> str:
@@ -34,11 +35,6 @@ def machine_text(machine: dict[str, Any]) -> str:
     gpu = f" GPU: {machine['gpu']}." if machine["gpu"] else ""
     cpu = f"CPU: {machine['cpu']}, {machine['cores']} cores."
     return f"{cpu}{gpu} Versions: {', '.join(versions)}."
-
-
-def num_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def require_device(device: str) -> None:
@@ -50,24 +46,16 @@ def require_device(device: str) -> None:
 
 
 def _cpu_name() -> str:
-    """The CPU's name according to the kernel."""
-    text = _CPU_INFO.read_text(errors="replace") if _CPU_INFO.exists() else ""
+    file = Path("/proc/cpuinfo")
+    text = file.read_text(errors="replace") if file.exists() else ""
     name = re.search(r"^model name\s*:(.*)$", text, re.MULTILINE)
     return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 def _gpu_names() -> str | None:
-    """Names and drivers of the GPUs according to nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return "; ".join(done.stdout.splitlines())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -27,8 +27,7 @@ def time_loop(
 ) -> dict[str, Any]:
     """Builds the loop as a run does, and times calls of up to 20 steps.
 
-    Returns `ms`, milliseconds per step, the mean over the whole time, which includes
-    waiting for input; and `steps`, the number of steps.
+    See `benchmarking.jobs` for the result; the time includes waiting for input.
     """
     from aelab.distributed.blocks import threads_per_op
     from aelab.system.startup import start_tensorflow

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,6 @@ from torch import nn
 
 from aelab.config import Config
 from benchmarking.jobs import peers_data
-from benchmarking.machine import num_cores
 
 _WARM_UP_STEPS = 5  # torch.compile has recorded its CUDA graphs by the third
 _STEPS_BEFORE_RECORDING = 3
@@ -25,13 +25,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times training steps; see `benchmarking.jobs`."""
-    # TensorFlow does so too. Products of numbers close to 0 otherwise take a third of
-    # the time.
+    # TensorFlow flushes too; otherwise products close to 0 take a third of the time.
     torch.set_flush_denormal(True)
-    torch.set_num_threads(num_cores() if job["setting"]["all_cores"] else 1)
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores if job["setting"]["all_cores"] else 1)
     # TensorFlow uses TF32 by default.
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     config = Config(**job["config"])
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if job["device"] == "gpu" else "cpu")
@@ -92,16 +91,11 @@ _NETWORKS = {"dense": _dense, "conv": _conv}
 def _build_step(
     config: Config, networks: nn.ModuleList, setting: dict[str, Any]
 ) -> Loss:
-    """A function that runs a training step on (x, y) and returns the loss.
-
-    The forward pass is in bfloat16 if the precision is `mixed_bfloat16`. Adadelta uses
-    the constants of Keras.
-    """
+    """A function that runs a training step on (x, y) and returns the loss."""
     is_recorded = setting["graphs"] == "step"
-    constants = {"lr": config.learning_rate, "rho": 0.95, "eps": 1e-7}
-    optimizer = torch.optim.Adadelta(
-        networks.parameters(), **constants, capturable=is_recorded
-    )
+    options = {"lr": config.learning_rate, "rho": 0.95, "eps": 1e-7}  # as in Keras
+    options["capturable"] = is_recorded
+    optimizer = torch.optim.Adadelta(networks.parameters(), **options)
     encoder, decoder = networks
     is_mixed = config.precision == "mixed_bfloat16"
 

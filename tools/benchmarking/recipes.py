@@ -1,5 +1,6 @@
 """The textbook's two autoencoders, and the settings that each peer may have."""
 
+import itertools
 from typing import Any
 
 from aelab.config import Config
@@ -11,18 +12,15 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "dense": {**_COMMON, "batch_size": 256, "l1_activity": 1e-4},
     "conv": {**_COMMON, "batch_size": 128, "noise_stddev": 0.5},
 }
-_PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+MODELS = tuple(_RECIPES)
 # Row, for example `conv-bfloat16` -> (recipe, precision in `Config`).
 ROWS = {
-    f"{model}-{name}": (model, precision)
-    for model in _RECIPES
-    for name, precision in _PRECISIONS.items()
+    f"{model}-{precision.removeprefix('mixed_')}": (model, precision)
+    for model in MODELS
+    for precision in ("float32", "mixed_bfloat16")
 }
-DEFAULT_ROWS = {
-    "cpu": ("dense-float32", "conv-float32", "conv-bfloat16"),
-    "gpu": tuple(ROWS),
-}
-MODELS = tuple(_RECIPES)
+_CPU_ROWS = ("dense-float32", "conv-float32", "conv-bfloat16")
+DEFAULT_ROWS = {"cpu": _CPU_ROWS, "gpu": tuple(ROWS)}
 
 
 def _fit_setting(steps: int, jit: bool, onednn: bool = True) -> Setting:
@@ -32,29 +30,29 @@ def _fit_setting(steps: int, jit: bool, onednn: bool = True) -> Setting:
 def _torch_setting(
     compiled: bool, graphs: str = "", all_cores: bool = True, passive: bool = False
 ) -> Setting:
-    """A setting of PyTorch.
-
-    If `compiled`, by torch.compile, of forward pass and loss. `graphs` are CUDA graphs
-    that are replayed instead of launching kernels one by one: those that torch.compile
-    makes of forward and backward pass (`passes`), or one of the whole step (`step`). It
-    uses all cores or one. Waiting threads spin, which costs most of the time if another
-    process needs a core as well, or sleep if `passive`.
-    """
+    # With `compiled`, torch.compile compiles forward pass and loss. CUDA `graphs` are
+    # replayed instead of launching kernels one by one: torch.compile's graphs of both
+    # passes (`passes`), or one of the whole step (`step`). Waiting threads sleep if
+    # `passive`. Else they spin, which costs most of the time if another process needs
+    # a core as well.
     setting = {"compiled": compiled, "graphs": graphs}
     return setting | {"all_cores": all_cores, "passive": passive}
 
 
-# By variant and device. The fastest of several is determined by trials.
+# By variant and device, or `quick`. Trials determine the fastest of several.
 SETTINGS: dict[str, dict[str, list[Setting]]] = {
-    "ours": {"cpu": [{}], "gpu": [{"jit_compile": jit} for jit in ("false", "true")]},
+    "ours": {
+        "cpu": [{}],
+        "gpu": [{"jit_compile": jit} for jit in ("false", "true")],
+        "quick": [{}],
+    },
     "fit": {
         "cpu": [
-            _fit_setting(steps, jit, onednn)
-            for steps in (1, 20)
-            for jit in (False, True)
-            for onednn in (False, True)
+            _fit_setting(*options)
+            for options in itertools.product((1, 20), (False, True), (False, True))
         ],
         "gpu": [_fit_setting(20, jit) for jit in (False, True)],
+        "quick": [_fit_setting(20, False)],
     },
     "torch": {
         "cpu": [
@@ -66,18 +64,13 @@ SETTINGS: dict[str, dict[str, list[Setting]]] = {
             _torch_setting(False),
             *(_torch_setting(True, graphs) for graphs in ("passes", "step")),
         ],
+        "quick": [_torch_setting(False, passive=True)],
     },
-}
-# The settings of `--quick`, which makes no trials.
-QUICK: dict[str, Setting] = {
-    "ours": {},
-    "fit": _fit_setting(20, False),
-    "torch": _torch_setting(False, passive=True),
 }
 
 
 def recipe(model: str, precision: str = "float32", **fields: Any) -> Config:
-    """The configuration of a textbook recipe, except `fields`; see `MODELS`."""
+    """The configuration of a textbook recipe, one of `MODELS`, except `fields`."""
     values = _RECIPES[model] | {"precision": precision} | fields
     return Config(dataset="synthetic", model=model, **values)
 
@@ -87,12 +80,13 @@ def row_config(row: str) -> Config:
     return recipe(*ROWS[row])
 
 
-def fit_row(row: str, device: str) -> str:
-    """The row whose measurement of `Model.fit` is shown in this row.
+def measured_row(row: str, variant: str, device: str) -> str:
+    """The row whose measurement of a variant is shown in this row.
 
-    On a CPU it is the float32 row, because fit is faster in float32 than in bfloat16.
+    On a CPU, `Model.fit` is measured in float32, where it is faster than in bfloat16.
     """
-    return row if device == "gpu" else f"{ROWS[row][0]}-float32"
+    is_shared = variant == "fit" and device == "cpu"
+    return f"{ROWS[row][0]}-float32" if is_shared else row
 
 
 def setting_text(variant: str, setting: Setting) -> str:

@@ -41,43 +41,42 @@ class RepeatingSource:
         return self._count
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
+        """See `Source.read`."""
         return self._images[indices % len(self._images)]
 
     def take(self, count: int) -> "RepeatingSource":
-        """A source of the first `count` images, from 1 to all."""
+        """See `Source.take`."""
         return RepeatingSource(self._images, count)
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:
-    """The first images in another size, in about as many bytes as `images`.
+    """The first images in another size, in at most as many bytes, but at least one.
 
-    From uint8 [n, H, W, C] to [m, size, size, C], with m from 1 to n; each pixel takes
-    the value of the nearest one.
+    From uint8 [n, H, W, C] to [m, size, size, C]. Each pixel has the value of the
+    nearest one.
     """
     count = max(1, len(images) * math.prod(images.shape[1:3]) // size**2)
     rows, columns = (np.arange(size) * side // size for side in images.shape[1:3])
-    return images[: min(count, len(images)), rows][:, :, columns]
+    return images[:count, rows][:, :, columns]
 
 
 def cases() -> list[dict[str, Any]]:
     """The measured cases: `model`, `examples`, `batch_size`, `image_size`."""
     every = []
     for model in MODELS:
-        usual: dict[str, Any] = {"model": model, "examples": 60_000}
-        usual |= {"batch_size": recipe(model).batch_size, "image_size": 28}
-        every += [usual | {"examples": examples} for examples in _EXAMPLES]
-        every += [usual | {"batch_size": size} for size in _BATCH_SIZES]
-        small = usual | {"batch_size": 32}
-        every += [small | {"image_size": size} for size in _IMAGE_SIZES]
-    return [case for number, case in enumerate(every) if case not in every[:number]]
+        batch_size = recipe(model).batch_size
+        every += [(model, examples, batch_size, 28) for examples in _EXAMPLES]
+        every += [(model, 60_000, size, 28) for size in _BATCH_SIZES]
+        every += [(model, 60_000, 32, size) for size in _IMAGE_SIZES]
+    names = ("model", "examples", "batch_size", "image_size")
+    return [dict(zip(names, case, strict=True)) for case in dict.fromkeys(every)]
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Times a job with a case and `images`, a .npy file of uint8 [n, H, W, C].
+    """Times a case on `images`, a .npy file of uint8 [n, H, W, C].
 
-    Returns the result of `time_loop`, with `peak_bytes`, the largest resident memory of
-    the process, and `source_bytes`, the size of its images.
+    Adds `peak_bytes`, the largest resident memory of the process, and `source_bytes`,
+    the size of its images, to the result of `time_loop`.
     """
     images = resized(np.load(job["images"]), job["image_size"])
     source = RepeatingSource(images, job["examples"])
@@ -120,9 +119,6 @@ def _cells(record: dict[str, Any]) -> list[str]:
     case.append(f"{size} x {size}")
     if "error" in record:
         return [*case, f"failed: {record['error']}", *[""] * 3]
-    return [
-        *case,
-        f"{batch_size / record['ms'] * 1e3:,.0f}",
-        f"{record['ms']:.2f}",
-        *(f"{record[f'{name}_bytes'] / 1e6:,.1f}" for name in ("peak", "source")),
-    ]
+    speed = [f"{batch_size / record['ms'] * 1e3:,.0f}", f"{record['ms']:.2f}"]
+    sizes = record["peak_bytes"], record["source_bytes"]
+    return [*case, *speed, *(f"{size / 1e6:,.1f}" for size in sizes)]

@@ -18,15 +18,16 @@ _TRAIN = [
     *("--dataset=synthetic", "--train_examples=60000", "--eval_examples=100"),
     *("--train_steps=1", "--log_every_steps=1", "--model=conv"),
 ]
-_FIRST_STEP = "`train.py`, until the metrics of its first step are written"
-_END = "`train.py` of one step, until its end"
+_TRAIN_TIMES = {
+    "file": "`train.py`, until the metrics of its first step are written",
+    "end": "`train.py` of one step, until its end",
+}
 
 
 def run(flags: Any, folder: Path) -> dict[str, Any]:
     """Times each command three times, in turn; `folder` is for the run directories.
 
-    Returns:
-      `machine`, and `records`: `what` with `seconds`, or with `error`.
+    Returns `machine`, and `records`: `what` with `seconds`, or with `error`.
     """
     records: list[dict[str, Any]] = []
     for turn in range(_TURNS):
@@ -35,8 +36,7 @@ def run(flags: Any, folder: Path) -> dict[str, Any]:
             records += _timed([str(script), "--help"], folder, names)
         run_dir = folder / f"run-{turn}"
         command = [str(_SCRIPTS / "train.py"), *_TRAIN, f"--run_dir={run_dir}"]
-        names = {"file": _FIRST_STEP, "end": _END}
-        records += _timed(command, folder, names, run_dir / "metrics.jsonl")
+        records += _timed(command, folder, _TRAIN_TIMES, run_dir / "metrics.jsonl")
     return {"machine": describe("cpu"), "records": records}
 
 
@@ -47,7 +47,7 @@ def text(report: dict[str, Any]) -> str:
         records = [record for record in report["records"] if record["what"] == name]
         times = [record["seconds"] for record in records if "seconds" in record]
         errors = [record["error"] for record in records if "error" in record]
-        rows.append((name, f"failed: {errors[-1]}" if errors else spread(times)))
+        rows.append([name, f"failed: {errors[-1]}" if errors else spread(times)])
     return (
         f"{markdown_table(('command', 'seconds'), rows)}\n\n"
         f"Medians of {_TURNS} turns (minimum to maximum).\n\n"
@@ -58,7 +58,7 @@ def text(report: dict[str, Any]) -> str:
 def _timed(
     arguments: list[str], folder: Path, names: dict[str, str], file: Path | None = None
 ) -> list[dict[str, Any]]:
-    """Runs a script, with its output in `folder`, and prints the records.
+    """Runs a script and prints its records.
 
     `names` has a `what` for the `end`, and for the moment when the `file` has content.
     """
@@ -76,8 +76,8 @@ def _timed(
         process.kill()
         code = process.wait()
     if code:
-        lines = log.read_text(errors="replace").strip().split("\n")
-        times, error = {}, lines[-1] or f"exit code {code}"
+        last_line = log.read_text(errors="replace").strip().rpartition("\n")[2]
+        times, error = {}, last_line or f"exit code {code}"
     records = []
     for name, what in names.items():
         result = {"seconds": times[name]} if name in times else {"error": error}

@@ -43,24 +43,20 @@ def differences(run_dir: Path, reference: Path) -> list[str]:
     the step at which training stopped early), every line of `metrics.jsonl` except
     times, and the images. Unfinished and damaged files count as differences.
     """
+    leftovers = [*run_dir.rglob(".tmp-*"), *run_dir.rglob("damaged-*")]
     return [
         *_checkpoint_differences("latest", run_dir, reference),
         *_checkpoint_differences("best", run_dir, reference),
         *_line_differences(run_dir, reference, is_complete=True),
         *_image_differences(run_dir, reference, is_complete=True),
-        *(
-            f"{path.relative_to(run_dir)} was left over"
-            for path in sorted(run_dir.rglob("*"))
-            if path.name.startswith((".tmp-", "damaged-"))
-        ),
+        *(f"{path.relative_to(run_dir)} was left over" for path in sorted(leftovers)),
     ]
 
 
 def flaws(run_dir: Path, reference: Path, step_before: int) -> list[str]:
-    """The flaws that a stopped run must not have, whenever it was stopped.
+    """The flaws of a stopped run, which must equal the reference run up to its step.
 
-    Up to its current step it must equal the reference run, which is complete. Before
-    its last start, its newest checkpoint was of `step_before`, -1 if there was none.
+    Its newest checkpoint before its last start was of `step_before`, -1 if none.
     """
     found = _line_differences(run_dir, reference, is_complete=False)
     found += _image_differences(run_dir, reference, is_complete=False)
@@ -69,9 +65,9 @@ def flaws(run_dir: Path, reference: Path, step_before: int) -> list[str]:
         found.append(f"checkpoint of step {step_before} is gone, the newest is {step}")
     if step < 0:
         return found
-    path = checkpoints.path_of(str(run_dir / "checkpoints/latest"), step)
+    latest = str(run_dir / "checkpoints/latest")
     try:
-        arrays = checkpoints.load(path)
+        arrays = checkpoints.load(checkpoints.path_of(latest, step))
     except (UsageError, OSError) as error:
         return [*found, f"the newest checkpoint can't be loaded: {error}"]
     return found or _missing_lines(run_dir, reference, arrays)
@@ -89,12 +85,10 @@ def _checkpoint_differences(kind: str, run_dir: Path, reference: Path) -> list[s
     if Path(found).read_bytes() == Path(wanted).read_bytes():
         return []
     try:
-        arrays, others = (
-            {(array, values.tobytes()) for array, values in checkpoints.load(p).items()}
-            for p in (found, wanted)
-        )
+        loaded = checkpoints.load(found), checkpoints.load(wanted)
     except UsageError as error:
         return [f"{kind}: {error}"]
+    arrays, others = ({(n, a.tobytes()) for n, a in part.items()} for part in loaded)
     names = {array for array, _ in arrays ^ others}
     return [f"{kind}: {name} has different bytes: {_first_names(names)}"]
 
@@ -143,5 +137,5 @@ def _image_differences(run_dir: Path, reference: Path, is_complete: bool) -> lis
 
 
 def _first_names(names: Collection[str]) -> str:
-    first = ", ".join(sorted(names)[:3])
-    return first + (f" and {len(names) - 3} more" * (len(names) > 3))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(sorted(names)[:3]) + more

@@ -1,7 +1,7 @@
 """Fills a real file system, a small tmpfs, during a run."""
 
 import contextlib
-import os
+import math
 import random
 import shutil
 import subprocess
@@ -21,9 +21,9 @@ _LARGE = "64m"
 def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
     """Lets runs with `flags` fill a disk, and compares them with a reference run.
 
-    The disk has a random size that is too small, or it is large and another writer
-    fills it at a random moment; `seed` determines both. The same command must fail in
-    the same way as long as the disk is full, and resume when there is space.
+    The disk is too small, of a random size, or another writer fills it at a random
+    moment; `seed` determines both. The same command must fail in the same way while
+    the disk is full, and resume when there is space.
     """
     started, tally = time.monotonic(), Tally("full disk")
     generator = random.Random(f"{seed} disk")
@@ -34,8 +34,8 @@ def soak_full_disk(flags: list[str], seed: int, folder: Path) -> Tally:
         tally.not_run = str(error)
         return tally
     reference = make_reference(folder / "reference", [*flags, *_FLAGS])
-    sizes = (os.path.getsize(path) for path in reference.path.rglob("*"))
-    needed = sum(-(-size // _PAGE) for size in sizes) * _PAGE
+    files = reference.path.rglob("*")
+    needed = sum(math.ceil(file.stat().st_size / _PAGE) for file in files) * _PAGE
     for number in range(_TRIALS):
         size = int((number + generator.random()) / _TRIALS * 0.9 * needed)
         delay = 1.5 * generator.random()
@@ -85,8 +85,8 @@ def _problems(run: Run, code: int) -> list[str]:
     """Broken promises in the way that a process ended on a full disk."""
     errors = run.errors().strip()
     last = errors.rpartition("\n")[2]
-    wanted = (f"{run.path}/", "bytes were wanted")
     problems = unexpected_output(code, [1], errors)
+    wanted = (f"{run.path}/", "bytes were wanted")
     if not last.startswith("error: ") or not all(words in last for words in wanted):
         problems.append(f"the message names no file or no bytes: {last!r}")
     return problems

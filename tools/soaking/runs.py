@@ -20,20 +20,17 @@ _HANG_SECONDS = 900.0
 
 
 class Run:
-    """A run directory, and the command that trains in it.
+    """A run directory, the command that trains in it, and the number of its processes.
 
-    Attributes:
-      path: the run directory.
-      flags: the flags of train.py, without `--run_dir`.
-      processes: number of processes started so far.
-      startup_seconds: of a reference run, from its start to its first checkpoint.
+    `flags` are of train.py, without `--run_dir`. The output of processes goes into the
+    folder `logs`, by default next to `path`.
     """
 
     def __init__(self, path: Path, flags: list[str], logs: Path | None = None):
-        """Puts the output of processes into `logs`, by default next to `path`."""
         self.path, self.flags, self.processes = path, flags, 0
-        self._logs = logs or path.parent
-        self.startup_seconds = 0.0
+        self.startup_seconds = 0.0  # of a reference run, up to its first checkpoint
+        logs = logs or path.parent
+        self._out, self._err = (logs / f"{path.name}.{name}" for name in ("out", "err"))
         self._seen = (0, 0)
 
     @contextlib.contextmanager
@@ -41,7 +38,7 @@ class Run:
         """Starts the command; kills it at the end if it is still running."""
         self.processes += 1
         command = [sys.executable, str(_TRAIN), f"--run_dir={self.path}", *self.flags]
-        with self._log("out").open("wb") as out, self._log("err").open("wb") as err:
+        with self._out.open("wb") as out, self._err.open("wb") as err:
             process = subprocess.Popen(
                 command, stdout=out, stderr=err, start_new_session=True
             )
@@ -59,14 +56,14 @@ class Run:
 
     def errors(self) -> str:
         """The error output of the last process."""
-        return self._log("err").read_text(errors="replace")
+        return self._err.read_text(errors="replace")
 
     def wait_for_progress(self, process: subprocess.Popen[bytes]) -> bool:
         """Waits for a log entry or a checkpoint; False if the process ended first."""
         deadline = time.monotonic() + _HANG_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            now = self._progress()
-            if any(new > old for new, old in zip(now, self._seen, strict=True)):
+            (size, step), now = self._seen, self._progress()
+            if now[0] > size or now[1] > step:
                 return True
             self._seen = now  # log entries newer than the checkpoint are cut first
             time.sleep(_POLL_SECONDS)
@@ -74,9 +71,6 @@ class Run:
 
     def _progress(self) -> tuple[int, int]:
         return file_size(self.path / "metrics.jsonl"), newest_step(self.path)
-
-    def _log(self, suffix: str) -> Path:
-        return self._logs / f"{self.path.name}.{suffix}"
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
@@ -102,23 +96,15 @@ def make_reference(path: Path, flags: list[str]) -> Run:
 
 @dataclasses.dataclass
 class Tally:
-    """The results of the part `name` of a soak, which took `seconds`.
-
-    Attributes:
-      stops: number of stops by kind.
-      processes: number of processes, without the reference run's.
-      compared: number of complete runs compared with the reference run.
-      losses: a sentence for each difference or broken promise.
-      not_run: the reason if the part was not run, else empty.
-    """
+    """The results of a part of a soak."""
 
     name: str
-    stops: Counter[str] = dataclasses.field(default_factory=Counter)
-    processes: int = 0
-    compared: int = 0
-    losses: list[str] = dataclasses.field(default_factory=list)
+    stops: Counter[str] = dataclasses.field(default_factory=Counter)  # by kind
+    processes: int = 0  # without the reference run's
+    compared: int = 0  # complete runs
+    losses: list[str] = dataclasses.field(default_factory=list)  # sentences
     seconds: float = 0.0
-    not_run: str = ""
+    not_run: str = ""  # the reason
 
     def add_losses(self, where: object, losses: list[str]) -> None:
         """Records losses and prints them."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from soaking.comparison import flaws, newest_step
 from soaking.runs import Run, Tally, make_reference, unexpected_output, wait
 
-_KINDS = {  # signals, and the share of stops in percent
+_KINDS = {  # signals in order, and the share of stops in percent
     "SIGKILL": ((signal.SIGKILL,), 60),
     "SIGTERM": ((signal.SIGTERM,), 15),
     "SIGINT": ((signal.SIGINT,), 12),
@@ -29,17 +29,12 @@ _PRINT_EVERY = 10
 
 
 class Stop(NamedTuple):
-    """One stop of a process, by sending signals in order.
+    """One stop of a process."""
 
-    The delay counts from the start if `in_startup`, else from first output; `moment` is
-    its share of the maximum, in [0, 1). Two signals are `gap_seconds` apart.
-    """
-
-    kind: str
-    signals: tuple[signal.Signals, ...]
-    in_startup: bool
-    moment: float
-    gap_seconds: float
+    kind: str  # a key of `_KINDS`
+    in_startup: bool  # the delay counts from the start, else from first output
+    moment: float  # share of the longest delay, in [0, 1)
+    gap_seconds: float  # between two signals
 
     def __str__(self) -> str:
         where = "the start" if self.in_startup else "first output"
@@ -50,20 +45,15 @@ def draw_stop(generator: random.Random) -> Stop:
     """The next stop."""
     weights = [share for _, share in _KINDS.values()]
     kind = generator.choices(list(_KINDS), weights)[0]
-    return Stop(
-        kind,
-        _KINDS[kind][0],
-        in_startup=generator.random() < _STARTUP_SHARE,
-        moment=generator.random(),
-        gap_seconds=generator.random() * _MAX_GAP_SECONDS,
-    )
+    startup, moment, gap = (generator.random() for _ in range(3))
+    return Stop(kind, startup < _STARTUP_SHARE, moment, gap * _MAX_GAP_SECONDS)
 
 
 def soak(name: str, flags: list[str], kills: int, seed: int, folder: Path) -> Tally:
-    """Stops runs with `flags` `kills` times and compares every run that is complete.
+    """Stops runs with `flags` `kills` times and compares every complete run.
 
-    `seed` and the variant's name determine the stops; the steps that they hit also
-    depend on the machine. Runs in `folder` without a loss are removed.
+    `seed` and `name` determine the stops; the steps that they hit also depend on the
+    machine. Runs in `folder` without a loss are removed.
     """
     started, tally = time.monotonic(), Tally(name)
     generator = random.Random(f"{seed} {name}")
@@ -116,9 +106,10 @@ def _stop_once(run: Run, stop: Stop, startup_seconds: float) -> tuple[int, list[
         if process.poll() is not None:
             code = process.returncode
             return code, [f"ended by itself: {run.errors()}"] if code else []
-        for number in stop.signals:
+        signals, _ = _KINDS[stop.kind]
+        for number in signals:
             process.send_signal(number)
-            if len(stop.signals) > 1:
+            if len(signals) > 1:
                 _sleep(process, stop.gap_seconds)
         sent = time.monotonic()
         code = wait(process)
@@ -133,7 +124,7 @@ def _sleep(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 def _problems(run: Run, stop: Stop, code: int, seconds: float) -> list[str]:
     """Broken promises in the way that a process ended `seconds` after the signals."""
-    number, errors = stop.signals[0], run.errors()
+    number, errors = _KINDS[stop.kind][0][0], run.errors()
     if number == signal.SIGKILL:
         expected = [0, -number]
     elif code == 0 and seconds > _GRACE_SECONDS:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, features
@@ -25,10 +25,6 @@ _QUALITIES = {  # for one file each, and for a mosaic
     "WEBP": ((5, 30), (0, 1, 5, 10, 25, 50)),
     "AVIF": ((10, 40), (1, 10, 20, 30, 40, 55)),
 }
-_SMALLEST: dict[str, dict[str, Any]] = {  # options of Pillow's `save`
-    **{"PNG": {"optimize": True}, "JPEG": {"optimize": True}},
-    **{"WEBP": {"method": 6}, "AVIF": {}},
-}
 
 
 class Point(NamedTuple):
@@ -43,16 +39,15 @@ class Point(NamedTuple):
 
 
 def packed_bytes(
-    symbols: np.ndarray, tables: Tables, shape: tuple[int, ...]
+    symbols: np.ndarray, tables: Tables, shape: tuple[int, int, int]
 ) -> tuple[int, float]:
     """Bytes of the `.aelab` file of symbols, int32 [n, places], and their ideal size.
 
     The ideal size is by the probabilities. `shape` is (height, width, channels).
     """
-    image_shape = (shape[0], shape[1], shape[2])
     members = [file_format.Member(file_format.IDX, len(symbols), NAME)]
-    header = file_format.Header(bytes(8), tables.crc, image_shape, members)
-    size = block_images(image_shape)
+    header = file_format.Header(bytes(8), tables.crc, shape, members)
+    size = block_images(shape)
     firsts = range(0, len(symbols), size)
     blocks = [code_block(n, symbols[n : n + size], tables) for n in firsts]
     total = len(file_format.pack_header(header)) + sum(len(b) for b, _ in blocks)
@@ -113,11 +108,11 @@ def image_codecs(images: np.ndarray) -> Iterator[Point]:
             yield Point(f"{kind} mosaic", f"quality {quality}", len(file), decoded)
 
 
-def _encode(image: np.ndarray, kind: str, quality: int | None = None) -> bytes:
+def _encode(image: np.ndarray, kind: str, quality: int = 0) -> bytes:
     """The smallest file that the encoder can make of an image, uint8 [H, W, C]."""
-    options = _SMALLEST[kind] | ({} if quality is None else {"quality": quality})
     file = io.BytesIO()
-    to_pillow(image).save(file, kind, **options)
+    # An encoder ignores the options of others: PNG has no quality, only WebP a method.
+    to_pillow(image).save(file, kind, quality=quality, optimize=True, method=6)
     return file.getvalue()
 
 
@@ -137,8 +132,7 @@ def _join(images: np.ndarray) -> np.ndarray:
     """A mosaic of images, [rows * H, columns * W, C]; unused cells are black."""
     count, height, width, channels = images.shape
     rows, columns = _grid(count, height, width)
-    cells = np.zeros((rows * columns, height, width, channels), np.uint8)
-    cells[:count] = images
+    cells = np.pad(images, [(0, rows * columns - count), (0, 0), (0, 0), (0, 0)])
     grid = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     return np.asarray(grid.reshape(rows * height, columns * width, channels))
 

@@ -70,13 +70,10 @@ class Networks:
 
 
 class Codec(NamedTuple):
-    """Turns images into integers, whose probabilities `tables` has, and back.
-
-    The 8 bytes of `key` identify the weights and the requested quantizer step.
-    """
+    """Turns images into integers, whose probabilities `tables` has, and back."""
 
     networks: Networks
-    key: bytes
+    key: bytes  # 8 bytes, which identify the weights and the requested quantizer step
     tables: Tables
 
     def encode(self, images: np.ndarray) -> np.ndarray:

@@ -71,5 +71,4 @@ def compress(
 def code_block(first: int, symbols: np.ndarray, tables: Tables) -> tuple[bytes, float]:
     """The block of symbols, int32 [n, places], and their ideal size in bytes."""
     payload, ideal_bytes = tables.encode(symbols)
-    crc = crc_of(symbols)
-    return pack_block(first, len(symbols), crc, payload), ideal_bytes
+    return pack_block(first, len(symbols), crc_of(symbols), payload), ideal_bytes

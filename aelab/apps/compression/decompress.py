@@ -48,16 +48,13 @@ def decompress(
     """
     with file_format.map_file(path) as content:
         header, place = file_format.read_header(content, path)
-        blocks, damage = [], []
-        for part in find_blocks(content, place, header.images):
-            if isinstance(part, Block):
-                blocks.append(part)
-            elif salvage:
-                damage.append(part)
-            else:
-                raise UsageError(
-                    f"{path} is damaged: {part}; --salvage writes the intact parts"
-                )
+        parts = [*find_blocks(content, place, header.images)]
+        blocks = [part for part in parts if isinstance(part, Block)]
+        damage = [part for part in parts if isinstance(part, str)]
+        if damage and not salvage:
+            raise UsageError(
+                f"{path} is damaged: {damage[0]}; --salvage writes the intact parts"
+            )
         if damage and not blocks:
             raise UsageError(f"{path} is damaged, and no part of it is intact")
         run = RunDirectory(run_dir)
@@ -81,8 +78,7 @@ def _paths(header: Header, path: str, output: str) -> list[str]:
     paths = [os.path.join(output, name) for name in names]
     for target in paths:
         if os.path.exists(target) and os.path.samefile(target, path):
-            reason = f"{target} would overwrite the input file"
-            raise UsageError(f"--output={output}: {reason}")
+            raise UsageError(f"--output={output}: {target} would replace the input")
     return paths
 
 

@@ -26,14 +26,11 @@ _BLOCK_SIZE = _BLOCK.size + _CRC.size
 
 
 class Block(NamedTuple):
-    """One block of a file: the numbers of its first image and of its images.
+    """One block of a file; its payload is from `start` to `end`."""
 
-    It must decode to symbols of the CRC-32. Its payload is from `start` to `end`.
-    """
-
-    first: int
-    images: int
-    symbols_crc: int
+    first: int  # number of its first image
+    images: int  # number of its images
+    symbols_crc: int  # CRC-32 of the symbols that it must decode to
     start: int
     end: int
 

@@ -35,23 +35,19 @@ Content: TypeAlias = "mmap.mmap | bytes"
 
 
 class Member(NamedTuple):
-    """An input file, `PICTURE` (one image) or `IDX`, and the name when decompressed."""
+    """An input file, and the name of the file that decompressing will write."""
 
-    kind: int
+    kind: int  # `PICTURE`, which has one image, or `IDX`
     images: int
     name: str
 
 
 class Header(NamedTuple):
-    """The header of a file; `image_shape` is (height, width, channels).
+    """The header of a file."""
 
-    The 8 bytes of `key` identify the model's weights, and the CRC-32 the tables of
-    probabilities.
-    """
-
-    key: bytes
-    tables_crc: int
-    image_shape: tuple[int, int, int]
+    key: bytes  # 8 bytes, which identify the model's weights
+    tables_crc: int  # CRC-32, which identifies the tables of probabilities
+    image_shape: tuple[int, int, int]  # (height, width, channels)
     members: Sequence[Member]
 
     @property

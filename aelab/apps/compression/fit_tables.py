@@ -64,8 +64,7 @@ def fit_tables(symbols: np.ndarray, step: float) -> Tables:
 def _overall(symbols: np.ndarray, lowest: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Probabilities at each place over all images: float64 [sum of sizes]."""
     parts = []
-    for place, (low, size) in enumerate(zip(lowest, sizes, strict=True)):
-        values = symbols[:, place]
+    for values, low, size in zip(symbols.T, lowest, sizes, strict=True):
         counts = np.bincount(values - low, minlength=size)
         smooth = _logistic(np.arange(low, low + size), values.mean(), values.std())
         weights = counts + _SMOOTH_IMAGES * smooth

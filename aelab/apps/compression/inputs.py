@@ -24,8 +24,6 @@ _MODES = {1: ("L", "1"), 3: ("RGB", "1", "L", "P")}
 def list_members(paths: Sequence[str], shape: Shape) -> list[Member]:
     """Reads the header of every file: IDX files, gzipped or not, and pictures.
 
-    A member has the name of the file that decompressing will write.
-
     Raises:
       UsageError: a file can't be read, its images have another shape, two files would
         be written under one name, or there are too many images.
@@ -106,11 +104,9 @@ def _read_picture(path: str, shape: Shape, only_header: bool = False) -> np.ndar
             if getattr(file, "n_frames", 1) > 1:
                 raise ValueError("it has several frames")
             picture = ImageOps.exif_transpose(file)
-            if (picture.height, picture.width) != (height, width):
+            if picture.size != (width, height):
                 size = f"{picture.width} x {picture.height} pixels"
-                raise ValueError(
-                    f"it has {size}, and the model takes {width} x {height}"
-                )
+                raise ValueError(f"it has {size}; the model takes {width} x {height}")
             if picture.mode not in _MODES[channels] or picture.has_transparency_data:
                 kind = {1: "gray", 3: "RGB or gray"}[channels]
                 raise ValueError(

@@ -30,18 +30,15 @@ _OURS = "learned codec"
 
 
 class Measurement(NamedTuple):
-    """A `Point` with quality: means over images, except for the total `model_bytes`.
-
-    `psnr` is in dB, `ssim` at most 1.
-    """
+    """A `Point` with quality: means over images, except for the total `model_bytes`."""
 
     codec: str
     setting: str
     bytes: float
     ideal_bytes: float | None
     model_bytes: int | None
-    psnr: float
-    ssim: float
+    psnr: float  # in dB
+    ssim: float  # at most 1
 
 
 def rate_distortion(
@@ -102,7 +99,7 @@ def _run_points(
     more = (open_codec(run, checkpoint, data_dir, step, model) for step in steps)
     name = os.path.basename(os.path.abspath(run.path))
     for codec in itertools.chain([first], more):
-        symbols, shape = codec.encode(images), images.shape[1:]
+        symbols, shape = codec.encode(images), codec.networks.image_shape
         size, ideal_bytes = others.packed_bytes(symbols, codec.tables, shape)
         yield Point(
             _OURS if has_prior else f"{name}, rounded",

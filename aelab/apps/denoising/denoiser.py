@@ -20,8 +20,8 @@ class Span(NamedTuple):
     """A tile along one axis, in pixels of the picture."""
 
     start: int  # negative before the beginning of the picture
-    first: int  # where the part of the tile that is used begins
-    end: int  # where that part ends
+    first: int  # the part of the tile that is used begins here
+    end: int  # and ends before this pixel
 
 
 def cut(size: int, extended: int, tile: int, margin: int) -> list[Span]:
@@ -50,16 +50,13 @@ class Denoiser:
     borders. A larger picture is cut into tiles, which overlap so much that the result
     is the same up to rounding.
 
-    The height and width that the model gets are multiples of `multiple`, and so is the
-    padding of `margin` pixels. This is at least the distance, along an axis, over which
-    an input pixel affects the output.
+    The height and width that the model gets are multiples of `multiple`. So are the
+    side of a tile and the padding of `margin` pixels, which is at least the distance,
+    along an axis, over which an input pixel affects the output.
     """
 
     def __init__(self, trained: TrainedModel, tile: int = TILE):
-        """Builds the trained model again for pictures of any size.
-
-        `tile` is the side of the tiles that larger pictures are cut into, in pixels,
-        rounded down to a multiple of `multiple`.
+        """Builds the trained model again; tiles have at most `tile` x `tile` pixels.
 
         Raises:
           UsageError: the model takes pictures of one size only, its reach is too large
@@ -132,15 +129,14 @@ class Denoiser:
             values = np.moveaxis(values, 3, 1).reshape(n * colors, height, width, 1)
         elif colors == 1:
             values = np.repeat(values, 3, axis=3)
-        outputs = self._restore_values(values).numpy()
+        outputs: np.ndarray = self._restore_values(values).numpy()
         if self._channels == 1:
             outputs = np.moveaxis(outputs.reshape(n, colors, height, width), 1, 3)
         elif colors == 1:
             outputs = outputs.mean(axis=3, keepdims=True)
         if is_integer:
             outputs = np.rint(np.clip(outputs, 0, 1) * peak)
-        restored: np.ndarray = outputs.astype(tiles.dtype, copy=False)
-        return restored
+        return outputs.astype(tiles.dtype, copy=False)
 
     def _measure_reach(self, model: Any) -> int:
         """The distance, in pixels on an axis, over which a pixel affects the output."""

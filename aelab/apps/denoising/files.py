@@ -1,13 +1,12 @@
 """Reads and writes the picture files that are denoised."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from aelab.apps.denoising import png
-from aelab.data.image_files import failure_reason, opened
+from aelab.data.image_files import failure_reason, opened, quiet_pillow
 from aelab.system.files import atomic_write
 
 MAX_PIXELS = 250_000_000
@@ -55,10 +54,8 @@ def read_picture(path: str) -> Picture:
     # Pillow's own limit would reject pictures of common sizes.
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about defects in the metadata
-            with opened(path) as image:
-                return _read(image, path)
+        with quiet_pillow(), opened(path) as image:
+            return _read(image, path)
     except Exception as error:  # damaged data makes decoders raise anything
         raise PictureError(failure_reason(error)) from None
     finally:
@@ -92,6 +89,7 @@ def write_comparison(path: str, before: np.ndarray, after: Picture) -> None:
 
 
 def _read(image: Image.Image, path: str) -> Picture:
+    """The content of an opened picture file, see `read_picture`."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PictureError(
@@ -119,8 +117,7 @@ def _read(image: Image.Image, path: str) -> Picture:
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint16)  # in the machine's byte order
-    names = [name for name in _METADATA.get(kind, ()) if name in image.info]
-    metadata = {name: image.info[name] for name in names}
+    metadata = {n: image.info[n] for n in _METADATA.get(kind, ()) if n in image.info}
     if not all(1 <= float(dpi) <= _MAX_DPI for dpi in metadata.get("dpi", ())):
         del metadata["dpi"]  # an invalid one, for example 0/0 or 1/0 of TIFF
     return Picture(pixels, "PNG" if kind == "GIF" else kind, metadata, b"")

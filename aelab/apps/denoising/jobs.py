@@ -1,7 +1,7 @@
 """Decides which file is denoised into which, before anything is written."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aelab.data.image_files import SUFFIXES, walk
@@ -50,11 +50,10 @@ def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list
     return jobs
 
 
-def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
+def _pictures(given: str, output: str) -> list[tuple[str, str]]:
     """The pictures of one input, each with its name below the output folder."""
     if os.path.isfile(given):
-        yield given, os.path.basename(given)
-        return
+        return [(given, os.path.basename(given))]
     if not os.path.isdir(given):
         raise UsageError(f"INPUT {given}: no such file or folder")
     below = os.path.relpath(os.path.realpath(output), os.path.realpath(given)) + os.sep
@@ -76,8 +75,7 @@ def _pictures(given: str, output: str) -> Iterator[tuple[str, str]]:
         )
     if not pictures:
         raise UsageError(f"INPUT {given} has no pictures, no files in {suffixes}")
-    for name in pictures:
-        yield paths[name], name
+    return [(paths[name], name) for name in pictures]
 
 
 def _check(jobs: Sequence[Job], output: str) -> None:

@@ -94,6 +94,7 @@ def write_png(path: str, parts: Sequence[np.ndarray], chunks: bytes = b"") -> No
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file: length, kind, content and checksum."""
     check = zlib.crc32(content, zlib.crc32(kind))
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 

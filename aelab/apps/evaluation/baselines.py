@@ -4,10 +4,10 @@ Images are float32 [n, H, W, C] in [0, 1]. The libraries that do the work are op
 so they are imported where they are used; `BASELINES` names the library of each.
 """
 
-import functools
 import importlib.util
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +16,6 @@ from aelab.system.optional import require
 
 LINEAR_COMPONENTS = (2, 8, 32, 128)
 
-_SIGMAS = (0.2, 8.0)  # pixels
-_WEIGHTS = (0.01, 10.0)
 _TOLERANCE = 0.05  # relative, of a strength; the PSNR is flat around the best one
 _SEARCH_VALUES = 2**16  # 83 images of 28 x 28
 _MIN_MSE = 1e-10  # the same as in aelab.metrics: an exact copy counts as 100 dB
@@ -74,10 +72,10 @@ def num_search_images(task: Task) -> int:
 
 
 def _tuned(
-    task: Task,
     restore: Callable[[np.ndarray, float], np.ndarray],
     name: str,
     bounds: tuple[float, float],
+    task: Task,
 ) -> Restoration:
     """The result of `restore` at the strength, called `name`, of highest mean PSNR.
 
@@ -97,16 +95,6 @@ def _tuned(
     )
     strength = float(f"{math.exp(best.x):.3g}")
     return Restoration(_clamped(restore(task.corrupted, strength)), {name: strength})
-
-
-def best_blur(task: Task) -> Restoration:
-    """Gaussian blur with the best sigma."""
-    return _tuned(task, blur, "sigma", _SIGMAS)
-
-
-def best_total_variation(task: Task) -> Restoration:
-    """Total-variation denoising with the best weight."""
-    return _tuned(task, total_variation, "weight", _WEIGHTS)
 
 
 def linear_estimator(task: Task) -> Restoration:
@@ -197,17 +185,13 @@ class Baseline(NamedTuple):
     learns: bool = False
 
 
-BASELINES = {
-    "blur": Baseline(best_blur, "skimage"),
-    "total_variation": Baseline(best_total_variation, "skimage"),
+BASELINES = {  # for denoising
+    "blur": Baseline(partial(_tuned, blur, "sigma", (0.2, 8.0)), "skimage"),
+    "total_variation": Baseline(
+        partial(_tuned, total_variation, "weight", (0.01, 10.0)), "skimage"
+    ),
     "linear": Baseline(linear_estimator, "sklearn", learns=True),
 }
-
-
-def code_baselines(encoding_dim: int) -> dict[str, Baseline]:
-    """The baselines of a code of `encoding_dim` numbers per clean image."""
-    restore = functools.partial(principal_components, number=encoding_dim)
-    return {"principal_components": Baseline(restore, "sklearn", learns=True)}
 
 
 def is_installed(library: str) -> bool:

@@ -1,6 +1,7 @@
 """Evaluates a checkpoint on held-out images, next to simple baselines."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -11,12 +12,7 @@ import tensorflow as tf
 from aelab.apps.evaluation import baselines as methods
 from aelab.apps.evaluation.baselines import Baseline
 from aelab.apps.evaluation.levels import Comparison, compare_levels, read_training
-from aelab.apps.evaluation.measure import (
-    Measurements,
-    build_evaluation_step,
-    measure,
-    summarize,
-)
+from aelab.apps.evaluation.measure import build_evaluation_step, means, measure, spread
 from aelab.apps.evaluation.pictures import write_pictures
 from aelab.apps.evaluation.result import EvaluatedData, Evaluation
 from aelab.config import Config
@@ -31,18 +27,12 @@ _NUM_WORST = 10
 
 
 class UsableBaselines(NamedTuple):
-    """The baselines that can run here, their training images, and what is left out.
-
-    See `Evaluation` for `missing` and `unlearned`.
-    """
+    """The baselines that can run here, their training images, and what is left out."""
 
     baselines: Mapping[str, Baseline]
     training: np.ndarray | None
-    missing: list[str]
+    missing: list[str]  # see `Evaluation`
     unlearned: list[str]
-
-
-_NONE = UsableBaselines({}, None, [], [])
 
 
 @contextlib.contextmanager
@@ -78,8 +68,10 @@ def evaluate_run(
     config = with_data_dir(loaded.config, data_dir)
     source = _load(config, "eval", loaded.image_shape)
     model_step = build_evaluation_step(loaded.autoencoder, config)
-    measured = measure(model_step, config, source, keep_worst=_NUM_WORST)
-    usable = _usable_baselines(loaded, config, measured) if baselines else _NONE
+    worst, input, output = measure(model_step, config, source, keep_worst=_NUM_WORST)
+    usable = UsableBaselines({}, None, [], [])
+    if baselines:
+        usable = _usable_baselines(loaded, config, is_clean=not input["mse"].any())
     comparison = Comparison(model_step, source, usable.baselines, usable.training)
     trained, sweep = compare_levels(comparison, config, noise_stddevs)
     known = run.read_data().get("eval")
@@ -88,29 +80,40 @@ def evaluate_run(
         loaded.step,
         len(source),
         EvaluatedData(source.fingerprint, source.fingerprint == known),
-        **summarize(measured),
+        metrics=means(output),
+        input=means(input),
+        spread={"input": spread(input), "output": spread(output)},
+        worst=[
+            {"image": int(position), "psnr": float(psnr)}
+            for position, psnr in zip(worst.position, worst.psnr, strict=True)
+        ],
         trained=trained,
         sweep=sweep,
         missing=usable.missing,
         unlearned=usable.unlearned,
-        pictures=write_pictures(run.path, measured.images, trained, sweep),
+        pictures=write_pictures(run.path, worst, trained, sweep),
     )
     write_bytes(run.evaluation_json, result.to_json().encode())
     return result
 
 
 def _usable_baselines(
-    loaded: TrainedModel, config: Config, measured: Measurements
+    loaded: TrainedModel, config: Config, is_clean: bool
 ) -> UsableBaselines:
     """Selects baselines and reads the training images, if a baseline is installed."""
     code_shape, image_shape = loaded.autoencoder.decoder.input_shape, loaded.image_shape
-    is_clean = not measured.input["mse"].any()
     wanted = select_baselines(is_clean, code_shape, image_shape)
     usable = {n: b for n, b in wanted.items() if methods.is_installed(b.library)}
     missing = sorted({wanted[name].library for name in wanted.keys() - usable})
     if not usable:
         return UsableBaselines({}, None, missing, [])
-    training = _load_training(config, image_shape)
+    try:
+        training = read_training(_load(config, "train", image_shape), config)
+    except UsageError as error:
+        raise UsageError(
+            f"{error}; baselines learn from training images, and --floors=false skips "
+            "the baselines"
+        ) from None
     is_single = len(training) == 1
     unlearned = [name for name, b in usable.items() if is_single and b.learns]
     usable = {name: b for name, b in usable.items() if name not in unlearned}
@@ -132,8 +135,11 @@ def select_baselines(
         return methods.BASELINES
     if isinstance(code_shape, list):
         return {}
-    size = math.prod(code_shape[1:])
-    return methods.code_baselines(size) if size < math.prod(image_shape) else {}
+    number = math.prod(code_shape[1:])
+    if number >= math.prod(image_shape):
+        return {}
+    restore = functools.partial(methods.principal_components, number=number)
+    return {"principal_components": Baseline(restore, "sklearn", learns=True)}
 
 
 def _load(config: Config, split: str, image_shape: tuple[int, int, int]) -> Source:
@@ -146,14 +152,3 @@ def _load(config: Config, split: str, image_shape: tuple[int, int, int]) -> Sour
             "(height, width, channels)"
         )
     return source
-
-
-def _load_training(config: Config, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """The images that baselines learn from."""
-    try:
-        return read_training(_load(config, "train", image_shape), config)
-    except UsageError as error:
-        raise UsageError(
-            f"{error}; baselines learn from training images, and --floors=false skips "
-            "the baselines"
-        ) from None

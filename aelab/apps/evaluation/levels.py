@@ -22,16 +22,12 @@ _TRAIN_VALUES = 2**24
 
 
 class Comparison(NamedTuple):
-    """A model, its baselines by name, and the images that they share.
-
-    Only the first images of `evaluation` are used if there are many. Baselines learn
-    from `training`, see `read_training`; it is None if there are no baselines.
-    """
+    """A model, its baselines by name, and the images that they share."""
 
     model_step: measure.EvaluationStep
-    evaluation: Source
+    evaluation: Source  # only its first images are used if there are many
     baselines: Mapping[str, Baseline]
-    training: np.ndarray | None
+    training: np.ndarray | None  # by `read_training`; None if there are no baselines
 
 
 def read_training(source: Source, config: Config) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from aelab.apps.evaluation.result import Means, Overall
+from aelab.apps.evaluation.result import Means
 from aelab.config import Config
 from aelab.data import pipeline
 from aelab.data.sources import Source
@@ -24,14 +24,10 @@ EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, _Metrics, _Me
 
 
 class Images(NamedTuple):
-    """Evaluation images and the model's outputs: float32 [n, H, W, C] in [0, 1].
+    """Evaluation images and the model's outputs: float32 [n, H, W, C] in [0, 1]."""
 
-    `position`, int64 [n], is the place in the set. `psnr`, float32 [n] in dB, compares
-    output and clean image.
-    """
-
-    position: np.ndarray
-    psnr: np.ndarray
+    position: np.ndarray  # int64 [n], in the set
+    psnr: np.ndarray  # float32 [n], of the output, in dB
     clean: np.ndarray
     corrupted: np.ndarray
     output: np.ndarray
@@ -126,18 +122,6 @@ def corrupted_examples(clean: np.ndarray, config: Config) -> np.ndarray:
 def means(values: Values) -> Means:
     """The mean over images of each metric."""
     return {name: float(value.mean(dtype=np.float64)) for name, value in values.items()}
-
-
-def summarize(measured: Measurements) -> Overall:
-    """The fields of an evaluation with the metrics of all images."""
-    images = measured.images
-    worst = zip(images.position, images.psnr, strict=True)
-    return Overall(
-        metrics=means(measured.output),
-        input=means(measured.input),
-        spread={"input": spread(measured.input), "output": spread(measured.output)},
-        worst=[{"image": int(place), "psnr": float(psnr)} for place, psnr in worst],
-    )
 
 
 def spread(values: Values) -> Means:

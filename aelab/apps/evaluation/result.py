@@ -3,36 +3,22 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import TypedDict
 
 Means = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Level:
-    """A model and its baselines on the first images, at one level of corruption.
-
-    `input` and `output` have the mean of each metric, and the spread of the PSNR.
-    `baselines` have the same, and their settings: `sigma`, `weight` or `components`.
-    """
+    """A model and its baselines on the first images, at one level of corruption."""
 
     corruption: str  # in words
     noise_stddev: float | None  # None if it differs by image
     images: int
-    input: Means
+    input: Means  # the mean of each metric, and the spread of the PSNR
     output: Means
-    baselines: dict[str, Means]
+    baselines: dict[str, Means]  # the same, and `sigma`, `weight` or `components`
     search_images: int = 0  # number on which sigma and weight were chosen
     training_images: int = 0  # number that baselines learned from
-
-
-class Overall(TypedDict):
-    """The fields of `Evaluation` with the metrics of all images."""
-
-    metrics: Means  # of the output
-    input: Means
-    spread: dict[str, Means]  # median and worst percent of the PSNR, input and output
-    worst: list[dict[str, float]]  # `image`, a position, and `psnr`, the lowest first
 
 
 @dataclass(frozen=True)
@@ -45,19 +31,16 @@ class EvaluatedData:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of a checkpoint, `best` or `latest`, of training step `step`.
-
-    See `Overall` for the metrics of all images.
-    """
+    """The evaluation of a checkpoint, `best` or `latest`, of training step `step`."""
 
     checkpoint: str
     step: int
     examples: int  # number of evaluation images, which `data` describes
     data: EvaluatedData
-    metrics: Means
+    metrics: Means  # of the output, over all images
     input: Means
-    spread: dict[str, Means]
-    worst: list[dict[str, float]]
+    spread: dict[str, Means]  # median and worst percent of the PSNR, input and output
+    worst: list[dict[str, float]]  # `image`, a position, and `psnr`, the lowest first
     trained: Level  # corrupted as in training
     sweep: list[Level]  # at further levels of noise
     missing: list[str]  # libraries of baselines that are not installed

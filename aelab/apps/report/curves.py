@@ -19,13 +19,10 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric of one split over a run: float64 [n] each, y is NaN in a gap.
+    """One metric of one split over a run: float64 [n] each."""
 
-    x is epochs or steps. In a long run several steps have the same rounded epoch.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
+    x: np.ndarray  # epochs, rounded, so that several steps may share one; or steps
+    y: np.ndarray  # NaN in a gap
     steps: np.ndarray
 
     def is_drawn(self) -> bool:
@@ -111,15 +108,14 @@ def thin_out(curve: Curve, max_points: int = MAX_POINTS) -> Curve:
     length = len(curve.y)
     if length <= max_points:
         return curve
-    indices = {0, length - 1}
+    indices = [0, length - 1]
     borders = np.linspace(0, length, (max_points - 2) // 3 + 1).astype(int)
     for begin, end in itertools.pairwise(borders):
         part = curve.y[begin:end]
         is_gap = np.isnan(part)
         if is_gap.any():
-            indices.add(int(begin + is_gap.argmax()))
+            indices.append(begin + is_gap.argmax())
         if not is_gap.all():
-            extremes = (np.nanargmin(part), np.nanargmax(part))
-            indices.update(int(begin + extreme) for extreme in extremes)
-    index = sorted(indices)
+            indices += [begin + np.nanargmin(part), begin + np.nanargmax(part)]
+    index = np.unique(indices)
     return Curve(curve.x[index], curve.y[index], curve.steps[index])

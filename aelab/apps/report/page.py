@@ -1,4 +1,4 @@
-"""The page: one HTML file that loads nothing and runs nothing."""
+"""Writes the page: one HTML file that loads nothing and runs nothing."""
 
 import base64
 import contextlib
@@ -9,17 +9,43 @@ from html import escape
 from PIL import Image
 
 from aelab.apps.report import results
-from aelab.apps.report.plots import DASHES, NUM_COLORS, Line, draw
-from aelab.apps.report.runs import Run
+from aelab.apps.report.plots import DASHES, MAX_RUNS, NUM_COLORS, Line, draw
+from aelab.apps.report.runs import Run, read_runs
 from aelab.apps.report.style import STYLE
+from aelab.errors import UsageError
 from aelab.metric_info import METRICS, heading
+from aelab.system.files import check_output_file, write_bytes, writing
+from aelab.system.optional import require
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _NOTHING = '<p class="faint">None.</p>'
 
 
-def build_page(runs: Sequence[Run], axis: str) -> str:
-    """The HTML of a report on 1 to `plots.MAX_RUNS` runs, with one of `curves.AXES`."""
+def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> int:
+    """Writes one HTML page on 1 to `MAX_RUNS` runs, which may still be training.
+
+    The same runs give the same bytes. The x-axis of the curves is `epoch` or `step`. An
+    existing file is replaced. Returns the size of the page in bytes.
+
+    Raises:
+      UsageError: `read_runs` raises it, the number of runs is wrong, matplotlib is
+        missing, or `output` does not end in `.html` or can't be written.
+      OSError: the disk is full or fails.
+    """
+    check_output_file(output, ".html")
+    if not 0 < len(run_dirs) <= MAX_RUNS:
+        raise UsageError(
+            f"--run_dir: {len(run_dirs)} runs are given; a page shows 1 to {MAX_RUNS}"
+        )
+    require("matplotlib.figure", extra="report")
+    # JSON may contain lone surrogates, which UTF-8 can't encode.
+    page = _build_page(read_runs(run_dirs, axis), axis).encode(errors="replace")
+    with writing(f"--output={output}"):
+        write_bytes(output, page)
+    return len(page)
+
+
+def _build_page(runs: Sequence[Run], axis: str) -> str:
     title = escape("Report: " + ", ".join(run.name for run in runs))
     sections = {
         "Runs": results.overview(runs, axis),

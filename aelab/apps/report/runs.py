@@ -28,19 +28,14 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of a run that are shown.
+    """The parts of a run that are shown."""
 
-    The name is unique in the report. Curves are by split and metric. Each tag has its
-    first and its newest picture, in order of tag. `evaluation` is empty without an
-    `evaluation.json`. `notes` are sentences on missing or damaged parts.
-    """
-
-    name: str
+    name: str  # unique in the report
     config: dict[str, Any]
-    curves: Curves
-    pictures: list[Picture]
-    evaluation: dict[str, Any]
-    notes: list[str]
+    curves: Curves  # by split and metric
+    pictures: list[Picture]  # the first and the newest of each tag, in order of tag
+    evaluation: dict[str, Any]  # empty without an `evaluation.json`
+    notes: list[str]  # sentences on missing or damaged parts
 
     def curve(self, split: str, name: str) -> Curve:
         """The curve of a metric; empty if the run lacks it."""

@@ -17,6 +17,13 @@ def refusal(*paths):
     return str(caught.value)
 
 
+def check_refusals(folder, words_of):
+    """Checks the words in the message that refuses each file of a folder."""
+    for name, words in words_of.items():
+        message = refusal(folder / name)
+        assert str(folder / name) in message and words in message
+
+
 def test_bad_pictures_are_named(tmp_path):
     pixels = np.zeros((28, 28), np.uint8)
     Image.fromarray(pixels[:14]).save(tmp_path / "small.png")
@@ -29,7 +36,7 @@ def test_bad_pictures_are_named(tmp_path):
     (tmp_path / "cut.png").write_bytes(cut)
     frames = [Image.fromarray(pixels + level) for level in np.arange(3, dtype=np.uint8)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
-    for name, words in {
+    words_of = {
         "small.png": "28 x 14 pixels",
         "color.png": "RGB",
         "alpha.png": "LA",
@@ -38,9 +45,8 @@ def test_bad_pictures_are_named(tmp_path):
         "cut.png": "cut.png: ",
         "none.png": "No such file",
         "x.gif": "several",
-    }.items():
-        message = refusal(tmp_path / name)
-        assert str(tmp_path / name) in message and words in message
+    }
+    check_refusals(tmp_path, words_of)
 
 
 def test_bad_idx_files_are_named(tmp_path):
@@ -50,15 +56,14 @@ def test_bad_idx_files_are_named(tmp_path):
     write_idx(tmp_path / "long", np.zeros((0, 28, 28), np.uint8))
     (tmp_path / "long").write_bytes((tmp_path / "long").read_bytes() + b"x")
     (tmp_path / "cut").write_bytes((tmp_path / "cut").read_bytes()[:-1])
-    for name, words in {
+    words_of = {
         "long": "longer",
         "small": "14 x 28 x 1",
         "labels": "3-dimensional",
         "cut": "cut short",
         "": "directory",
-    }.items():
-        message = refusal(tmp_path / name)
-        assert str(tmp_path / name) in message and words in message
+    }
+    check_refusals(tmp_path, words_of)
 
 
 def test_names_that_could_not_be_written_are_refused(tmp_path):

@@ -307,7 +307,7 @@ def test_bad_outputs_are_refused(tmp_path):
 def test_a_file_is_not_overwritten_by_its_content(tmp_path, codec_run):
     write_idx(tmp_path / "x.aelab.gz", some_images(1)[..., 0])
     compress(codec_run, [str(tmp_path / "x.aelab.gz")], str(tmp_path / "x.aelab"))
-    with pytest.raises(UsageError, match="would overwrite the input file"):
+    with pytest.raises(UsageError, match="would replace the input"):
         decompress(codec_run, str(tmp_path / "x.aelab"), str(tmp_path))
 
 

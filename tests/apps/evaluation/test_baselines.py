@@ -4,6 +4,7 @@ from scipy import ndimage
 from skimage import restoration
 
 from aelab.apps.evaluation import baselines
+from aelab.apps.evaluation.evaluate import select_baselines
 from aelab.apps.evaluation.measure import corrupted_examples, training_examples
 from aelab.config import Config
 from aelab.data.pipeline import make_eval_dataset, num_eval_batches
@@ -80,15 +81,12 @@ def test_total_variation_treats_each_channel_separately():
 
 @pytest.mark.parametrize("stddev", [0.1, 0.6])
 @pytest.mark.parametrize(
-    ("best", "restore", "bounds"),
-    [
-        (baselines.best_blur, baselines.blur, (0.2, 8.0)),
-        (baselines.best_total_variation, baselines.total_variation, (0.01, 10.0)),
-    ],
+    ("name", "bounds"), [("blur", (0.2, 8.0)), ("total_variation", (0.01, 10.0))]
 )
-def test_no_other_strength_is_much_better(best, restore, bounds, stddev):
+def test_no_other_strength_is_much_better(name, bounds, stddev):
     task = smooth_task(stddev, count=8)
-    restored = best(task)
+    restored = baselines.BASELINES[name].restore(task)
+    restore = getattr(baselines, name)
     (strength,) = restored.setting.values()
     assert bounds[0] < strength < bounds[1]
     best_psnr = psnr(task.clean, restored.images).mean()
@@ -224,9 +222,10 @@ def test_identical_images_are_restored():
 def test_two_training_images_are_enough_to_learn_from():
     images = smooth_images(2)
     task = baselines.Task(images, images, images, images)
+    of_code = select_baselines(True, (None, 3), images.shape[1:])
     for baseline in (
         baselines.BASELINES["linear"],
-        baselines.code_baselines(3)["principal_components"],
+        of_code["principal_components"],
     ):
         assert baseline.learns
         restored = baseline.restore(task)
@@ -264,6 +263,6 @@ def test_baselines_of_real_images_with_noise_of_0_5(real_data):
 
 def test_32_principal_components_of_real_images(real_data):
     task = real_task(real_data, 0.0)
-    restored = baselines.code_baselines(32)["principal_components"].restore(task)
+    restored = baselines.principal_components(task, 32)
     expected = pytest.approx(19.00, abs=0.05)
     assert psnr(task.clean, restored.images).mean() == expected

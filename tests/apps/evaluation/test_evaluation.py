@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_script, write_idx, write_idx_folder
+from conftest import metric_lines, run_script, write_idx, write_idx_folder
 from PIL import Image
 
 from aelab.apps.evaluation import evaluate_run, levels, measure, table
@@ -109,10 +109,7 @@ def clipped_noise(stddev):
 
 def test_metrics_equal_the_metrics_of_training(evaluated):
     run_dir, result = evaluated
-    lines = [
-        json.loads(n) for n in (run_dir / "metrics.jsonl").read_text().splitlines()
-    ]
-    last = [line for line in lines if line["split"] == "eval"][-1]
+    last = metric_lines(run_dir, "eval")[-1]
     assert result.checkpoint == "latest"
     assert result.step == last["step"]
     assert result.examples == 21
