@@ -355,8 +355,8 @@ def test_a_failed_process_gives_its_last_error_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_quick_report_of_a_row(tmp_path, monkeypatch, capsys):
-    """A row whose `Model.fit` runs in float32. CI reports the rows in processes."""
+def test_a_quick_report_of_a_row_in_bfloat16(tmp_path, monkeypatch, capsys):
+    """Its `Model.fit` runs in float32. CI reports the rows in processes."""
     path, row = tmp_path / "report.json", "dense-bfloat16"
 
     def run_here(job, folder):
