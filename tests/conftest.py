@@ -81,12 +81,12 @@ def run_script(name, *arguments, env=None, timeout=300, cwd=None):
     )
 
 
-def run_forked(name, *arguments, timeout=300, cwd=None):
+def run_forked(name, *arguments, timeout=300, cwd=None, prepare=None):
     """The same in a forked process, for tests that do not test how a script starts.
 
     It takes four seconds less of processor time, see `processes`.
     """
-    prepare = functools.partial(os.chdir, cwd) if cwd else None
+    prepare = functools.partial(os.chdir, cwd) if cwd else prepare
     process = Forked(name, *arguments, prepare=prepare)
     texts = process.communicate(timeout)
     return subprocess.CompletedProcess(process.args, process.returncode, *texts)

@@ -201,6 +201,13 @@ class Config:
     early_stopping_min_delta: float = field(
         0.0, "How much lower an evaluation loss must be to count as better.", minimum=0
     )
+    shuffle_version: int = field(
+        2,
+        "Order of the training images: 2, or 1 to repeat a run of release 0.1.0, whose "
+        "epochs have too many batch mates in common.",
+        choices=(1, 2),
+        earlier=1,
+    )
     seed: int = field(0, "Seed for all randomness.", minimum=0, maximum=2**31 - 1)
     precision: str = field(
         "float32",

@@ -37,6 +37,7 @@ def field(
     new_maximum: float | None = None,
     only_with: Mapping[str, tuple[str, ...]] | None = None,
     changes_numbers: bool = True,
+    earlier: Value | None = None,
 ) -> Any:
     """Declares a field.
 
@@ -56,6 +57,8 @@ def field(
       only_with: names of other fields, each with the choices that use this field. With
         another choice this field must have its default.
       changes_numbers: whether the trained weights or the logged metrics depend on it.
+      earlier: what it means that the file of a run does not name the field, if that is
+        not the default.
     """
     choices = tuple(choices)
     metadata = {
@@ -69,6 +72,7 @@ def field(
         "new_maximum": new_maximum,
         "only_with": dict(only_with or {}),
         "changes_numbers": changes_numbers,
+        "earlier": default if earlier is None else earlier,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -50,7 +50,7 @@ def from_json(text: str, path: str) -> Config:
     """The configuration in a run directory's `config.json`.
 
     A field that the file does not name has the value that it meant before the field
-    existed, which is its default. Format 1 has booleans as text.
+    existed. Format 1 has booleans as text.
 
     Args:
       text: the file's content.
@@ -69,8 +69,9 @@ def from_json(text: str, path: str) -> Config:
     known = {name: _converted(name, values[name]) for name in FIELDS if name in values}
     if not known:
         raise UsageError(f"{path} is not the configuration of a run")
+    earlier = {name: field.metadata["earlier"] for name, field in FIELDS.items()}
     try:
-        return Config(**known)
+        return Config(**(earlier | known))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 

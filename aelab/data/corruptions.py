@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from aelab.config import FIELDS, Config
 from aelab.config.registry import CORRUPTIONS, load
-from aelab.data.pixels import LEVELS_PER_BYTE, unit_table
+from aelab.data.pixels import LEVELS_PER_BYTE, unit_tensor
 from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, normal_table, random_bits
 
 _STDDEVS = 1 << 62  # offset of the stream that noise levels are drawn from
@@ -167,8 +167,7 @@ def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     channels = images.shape[-1]
     parts = [pixels] if channels == 3 else tf.split(pixels, channels, axis=3)
     pixels = tf.concat([tf.map_fn(through_file, part) for part in parts], axis=3)
-    decoded = tf.gather(tf.constant(unit_table()), tf.cast(pixels, tf.int32))
-    return tf.ensure_shape(decoded, images.shape)
+    return tf.ensure_shape(unit_tensor(pixels), images.shape)
 
 
 def corrupt(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:

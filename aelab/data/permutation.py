@@ -2,23 +2,85 @@
 
 import tensorflow as tf
 
-_STREAM = 1
-_ROUNDS = 4
+from aelab.data.randomness import Key, random_bits
+
+_STREAM = 6 << 32  # the pipeline uses those below
+_MAX_SORTED = 1 << 13  # images
 
 
-def example_indices(first: tf.Tensor, count: int, size: int, seed: int) -> tf.Tensor:
+def example_indices(
+    first: tf.Tensor | int, count: int, size: int, seed: int, version: int = 2
+) -> tf.Tensor:
     """The images that `count` examples show: int64 [count] in [0, size).
 
-    The examples are those from number `first` (int or int64 scalar) on. Each epoch has
-    its own permutation of the source's `size` images. Positions are computed one at a
-    time and never stored (RandomIndexShuffle: a Feistel-like cipher, cycle walking).
+    The examples from number `e * size` on are epoch e. They show each image once, in an
+    order that is computed from `seed` and e, and never stored. Two epochs, or two
+    seeds, have no more batch mates in common than chance gives.
+
+    Args:
+      first: number of the first example, an int or an int64 scalar.
+      count: number of examples, at least 1.
+      size: number of images, from 1 to 2**31 - 1.
+      seed: from 0 to 2**31 - 1.
+      version: the algorithm, see `--shuffle_version`.
     """
     examples = first + tf.range(count, dtype=tf.int64)
-    epochs = tf.cast(examples // size, tf.int32)
-    parts = [tf.fill([count], seed), epochs, tf.fill([count], _STREAM)]
+    epochs, positions = examples // size, examples % size
+    if version == 1:
+        parts = [tf.fill([count], seed), tf.cast(epochs, tf.int32), tf.ones([count])]
+        keys = tf.stack([tf.cast(part, tf.int32) for part in parts], axis=1)
+        return _encrypt(positions, keys, size - 1, rounds=4)
+    key = Key(tf.constant(_STREAM + seed, tf.int64), epochs[0])
+    rows, num_epochs = epochs - epochs[0], (count + size - 2) // size + 1
+    order = _sorted_order if size <= _MAX_SORTED else _encrypted_order
+    return order(key, num_epochs, rows, positions, size)
+
+
+def _sorted_order(
+    key: Key, num_epochs: int, rows: tf.Tensor, positions: tf.Tensor, size: int
+) -> tf.Tensor:
+    """Sorts all images of each epoch by random numbers of 64 bits."""
+    bits = tf.reshape(random_bits(key, num_epochs, 4 * size), [num_epochs, size, 4])
+    orders = tf.argsort(tf.bitcast(bits, tf.int64), stable=True)
+    return tf.cast(tf.gather_nd(orders, tf.stack([rows, positions], 1)), tf.int64)
+
+
+def _encrypted_order(
+    key: Key, num_epochs: int, rows: tf.Tensor, positions: tf.Tensor, size: int
+) -> tf.Tensor:
+    """Rotates the positions of each epoch, and encrypts each of them.
+
+    Both are permutations. The cipher uses only 24 to 48 bits of its key, so the
+    rotation makes the repetition of an order less likely.
+
+    `_encrypt` leaves out an index if the largest is a power of 4. So for such a size
+    one more index is encrypted, and the position that is mapped to it gets what it is
+    mapped to itself.
+    """
+    bits = tf.reshape(random_bits(key, num_epochs, 8), [num_epochs, 4, 2])
+    keys = tf.bitcast(bits, tf.int32)
+    shifts = tf.cast(tf.gather(keys[:, 3], rows), tf.int64)
+    keys, epoch_keys = tf.gather(keys[:, :3], rows), keys[:, :3]
+    positions = (positions + shifts) % size
+    is_power_of_4 = (size - 1).bit_count() == 1 and (size - 1).bit_length() % 2 == 1
+    if not is_power_of_4:
+        return _encrypt(positions, keys, size - 1, rounds=8)
+    images = _encrypt(positions, keys, size, rounds=8)
+    extra = _encrypt(tf.fill([num_epochs], size), epoch_keys, size, rounds=8)
+    return tf.where(images == size, tf.gather(extra, rows), images)
+
+
+def _encrypt(
+    positions: tf.Tensor, keys: tf.Tensor, largest: int, rounds: int
+) -> tf.Tensor:
+    """A permutation of the integers from 0 to `largest` for each key, int32 [n, 3].
+
+    The block cipher Simon is a permutation of all integers of an even number of bits.
+    It is repeated until the result is at most `largest` (cycle walking).
+    """
     return tf.raw_ops.RandomIndexShuffle(
-        index=examples % size,
-        seed=tf.stack(parts, axis=1),
-        max_index=tf.fill([count], tf.constant(size - 1, tf.int64)),
-        rounds=_ROUNDS,
+        index=tf.cast(positions, tf.int64),
+        seed=keys,
+        max_index=tf.fill(tf.shape(positions), tf.constant(largest, tf.int64)),
+        rounds=rounds,
     )

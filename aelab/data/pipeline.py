@@ -14,6 +14,7 @@ from aelab.config import Config
 from aelab.data.augment import augment, dither
 from aelab.data.corruptions import corrupt
 from aelab.data.permutation import example_indices
+from aelab.data.pixels import unit_tensor
 from aelab.data.randomness import Key, random_bits
 from aelab.data.sources import ArraySource, Source
 from aelab.errors import ImageError
@@ -95,7 +96,7 @@ def read_images(
         images = tf.numpy_function(source.read, [different], tf.uint8, stateful=False)
         images = tf.gather(images, rows)
     images.set_shape([indices.shape[0], *source.image_shape])
-    return tf.cast(images, tf.float32) / 255.0
+    return unit_tensor(images)
 
 
 def image_error(error: tf.errors.OpError) -> str:
@@ -119,7 +120,9 @@ def make_train_dataset(
     rows = config.batch_size // share.replicas
 
     def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        indices = example_indices(first_example, rows, len(source), config.seed)
+        indices = example_indices(
+            first_example, rows, len(source), config.seed, config.shuffle_version
+        )
 
         def key(stream: int) -> Key:
             return Key(tf.constant(stream + config.seed, tf.int64), first_example)

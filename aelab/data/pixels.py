@@ -1,8 +1,12 @@
 """Pixels as bytes and as numbers in [0, 1]."""
 
 import numpy as np
+import tensorflow as tf
 
 LEVELS_PER_BYTE = 256
+
+# Their sum is 1 / 255. The product of the first with a byte is exact.
+_INVERSE = (257 / 2**16, 1 / (255 * 2**16))
 
 
 def unit_table() -> np.ndarray:
@@ -14,6 +18,16 @@ def to_unit(images: np.ndarray) -> np.ndarray:
     """uint8 of any shape as float32 in [0, 1], correctly rounded."""
     values: np.ndarray = unit_table()[images]
     return values
+
+
+def unit_tensor(images: tf.Tensor) -> tf.Tensor:
+    """`to_unit` as TensorFlow operations, with the same bits on every path.
+
+    A compiler turns a quotient by 255 into a product by its rounded inverse, which is
+    wrong in the last bit of 126 values.
+    """
+    numbers, (high, low) = tf.cast(images, tf.float32), _INVERSE
+    return numbers * high + numbers * low
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:

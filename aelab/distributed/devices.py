@@ -12,6 +12,7 @@ from aelab.distributed.blocks import num_blocks
 from aelab.distributed.cluster import Cluster
 from aelab.distributed.workers import WorkerGroup
 from aelab.errors import UsageError
+from aelab.system.machine import cpu_name, rounding_variables
 from aelab.system.signals import default_signal_handling
 from aelab.system.startup import buffered_stderr
 
@@ -133,6 +134,10 @@ class Distribution(WorkerGroup):
             "replicas": self.strategy.num_replicas_in_sync,
             "devices": self._devices,
             "device_names": [gpu.get("device_name", "GPU") for gpu in details],
+            "cpu": cpu_name(),
+            "threads": tf.config.threading.get_intra_op_parallelism_threads()
+            or len(os.sched_getaffinity(0)),
+            "environment": rounding_variables(),
             "precision": self._config.precision,
             "xla": self.use_xla,
             "tf32": _use_tf32(details),

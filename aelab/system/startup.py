@@ -56,6 +56,7 @@ def start_tensorflow(
     # On by default only with AVX-512; without it, convolutions take twice as long.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
     with buffered_stderr():
         import keras
         import tensorflow as tf
@@ -74,4 +75,5 @@ def start_tensorflow(
             tf.config.list_logical_devices()
     # These override the user's keras.json.
     keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")

@@ -40,15 +40,37 @@ def status_line(run: RunDirectory, state: TrainState, plan: Plan) -> str:
 
 
 def machine_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """A warning for a run that resumes on other devices, "" if they are the same."""
-    if not before or before == now:
+    """A warning for a run that resumes on another machine, "" if it is the same.
+
+    What was not recorded is not compared. On GPUs the processor does not matter.
+    """
+    names = now.keys() & before.keys() - {"environment", "precision"}
+    if now["device_names"]:
+        names -= {"cpu", "threads"}
+    pairs = {name: (before[name], now[name]) for name in names}
+    if isinstance(old := before.get("environment"), dict):
+        for name in {*old, *now["environment"]}:
+            pairs[name] = (old.get(name), now["environment"].get(name))
+    changes = [
+        f"{name} {_text(then)} -> {_text(value)}"
+        for name, (then, value) in sorted(pairs.items())
+        if then != value
+    ]
+    if not changes:
         return ""
-    devices = ", ".join(before.get("devices", []))
-    xla = "on" if before.get("xla") else "off"
     return (
-        f", on other devices than before ({before.get('replicas')} replicas on "
-        f"{devices}, XLA {xla}): from here on, results match only up to rounding"
+        f", on another machine than before ({'; '.join(changes)}): from here on, "
+        "results match only up to rounding"
     )
+
+
+def _text(value: Any) -> str:
+    """A value of the machine's description for people."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "unset" if value is None else str(value)
 
 
 def version_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -30,8 +30,8 @@ def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
       An optimizer whose `apply` takes gradients that are summed over replicas.
 
     Raises:
-      UsageError: the optimizer does not have an argument, refuses its value, or is
-        broken in the installed Keras.
+      UsageError: the optimizer does not have an argument or refuses its value, or the
+        installed Keras does not fit.
     """
     if config.optimizer == "muon" and keras.__version__.startswith("3.12."):
         raise UsageError(
@@ -52,6 +52,11 @@ def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
     # global norm before the update, which Keras does not expose, so it sums itself.
     # `list` takes the (gradient, variable) pairs and returns them unchanged. (Muon and
     # Nadam still average values that are equal on all replicas, which changes nothing.)
+    if not hasattr(optimizer, "_all_reduce_sum_gradients"):
+        raise UsageError(
+            f"Keras {keras.__version__} sums gradients in a way that this release of "
+            "aelab does not know: install an earlier version, see setup.cfg"
+        )
     optimizer._all_reduce_sum_gradients = list
     return optimizer
 

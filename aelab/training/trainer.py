@@ -235,9 +235,11 @@ class Trainer:
 
     def _failed_step(self) -> TrainingError:
         """The error of a step that is not finite, with the images of its batch."""
-        batch_size, examples = self._config.batch_size, len(self._run.splits.train)
-        first = (self._step - 1) * batch_size
-        indices = example_indices(first, batch_size, examples, self._config.seed)
+        config, examples = self._config, len(self._run.splits.train)
+        first = (self._step - 1) * config.batch_size
+        indices = example_indices(
+            first, config.batch_size, examples, config.seed, config.shuffle_version
+        )
         what = "the loss or its gradient"
         return failure_on_images(
             self._run, self._step, what, "train", indices.numpy().tolist()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aelab.config import FORMAT, check_format
+from aelab.config import FORMAT, Config, check_format, from_json
 from aelab.errors import FormatError, UsageError
 
 
@@ -20,3 +20,8 @@ def test_a_later_format_is_refused_with_both_numbers():
 def test_something_else_is_not_a_format(value):
     with pytest.raises(UsageError, match=r"config\.json has format"):
         check_format(value, "config.json")
+
+
+def test_a_field_that_a_file_does_not_name_has_its_earlier_value():
+    assert from_json('{"model": "dense"}', "config.json").shuffle_version == 1
+    assert Config().shuffle_version == 2

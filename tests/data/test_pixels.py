@@ -1,8 +1,15 @@
 from fractions import Fraction
 
 import numpy as np
+import pytest
+import tensorflow as tf
 
-from aelab.data.pixels import to_bytes, to_unit, unit_table
+from aelab.config import Config
+from aelab.data.pipeline import make_eval_dataset, make_train_dataset, read_images
+from aelab.data.pixels import to_bytes, to_unit, unit_table, unit_tensor
+from aelab.data.sources import ArraySource
+
+ALL = np.arange(256, dtype=np.uint8)
 
 
 def test_the_table_is_correctly_rounded():
@@ -15,6 +22,25 @@ def test_the_table_is_correctly_rounded():
             for number in (value, np.nextafter(value, -1), np.nextafter(value, 2))
         ]
         assert errors[0] == min(errors)
+
+
+@pytest.mark.parametrize("use_xla", [None, False, True])
+def test_tensors_have_the_same_bits_on_every_path(use_xla):
+    convert = unit_tensor
+    if use_xla is not None:
+        convert = tf.function(unit_tensor, jit_compile=use_xla)
+    np.testing.assert_array_equal(convert(tf.constant(ALL)), unit_table(), strict=True)
+
+
+def test_batches_have_them_as_well():
+    """Outside of a function, in one, and in both datasets."""
+    source = ArraySource(ALL.reshape(256, 1, 1, 1))
+    config, every = Config(batch_size=256), tf.range(256, dtype=tf.int64)
+    in_a_function = tf.function(lambda: read_images(source, every))
+    _, evaluated, _ = next(iter(make_eval_dataset(source, config)))
+    _, trained = next(iter(make_train_dataset(source, config, first_step=3)))
+    for images in (read_images(source, every), in_a_function(), evaluated, trained):
+        np.testing.assert_array_equal(np.unique(images), unit_table())
 
 
 def test_bytes_round_trip():

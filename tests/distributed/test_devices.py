@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 
@@ -12,6 +13,7 @@ from aelab.distributed.devices import STRATEGIES, Distribution
 from aelab.errors import UsageError
 from aelab.models.dense import build_dense
 from aelab.runs.directory import RunDirectory
+from aelab.system.machine import cpu_name, rounding_variables
 from aelab.system.startup import start_tensorflow
 from aelab.training.run import train_and_evaluate
 
@@ -40,6 +42,9 @@ def test_one_device():
         "replicas": 1,
         "devices": ["CPU:0"],
         "device_names": [],
+        "cpu": cpu_name(),
+        "threads": len(os.sched_getaffinity(0)),
+        "environment": rounding_variables(),
         "precision": "float32",
         "xla": False,
         "tf32": False,
@@ -107,13 +112,25 @@ def test_a_run_resumes_on_other_devices(tmp_path, capsys):
     train(tmp_path / "run", epochs=1, **two)
     capsys.readouterr()
     train(tmp_path / "run", epochs=2)
-    assert (
-        "on other devices than before (2 replicas on CPU:0, CPU:1, XLA off)"
-        in capsys.readouterr().out
-    )
+    changes = "(devices CPU:0, CPU:1 -> CPU:0; replicas 2 -> 1)"
+    assert f"on another machine than before {changes}" in capsys.readouterr().out
     lines = [metric_lines(tmp_path / name)[-1] for name in ("run", "whole")]
     assert lines[0]["step"] == lines[1]["step"]
     assert lines[0]["loss"] == pytest.approx(lines[1]["loss"], rel=1e-5)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_run_resumes_with_another_number_of_threads(tmp_path):
+    flags = ["--model=dense", "--train_examples=200", "--eval_examples=50"]
+    flags += ["--batch_size=64", f"--run_dir={tmp_path}/run"]
+    first = run_forked("train", *flags, "--epochs=1")
+    assert first.returncode == 0, first.stderr
+    cores = os.sched_getaffinity(0)
+    use_one_core = functools.partial(os.sched_setaffinity, 0, {min(cores)})
+    second = run_forked("train", *flags, "--epochs=2", prepare=use_one_core)
+    assert second.returncode == 0, second.stderr
+    change = f"(threads {len(cores)} -> 1)"
+    assert f"{change}: from here on, results match only up to" in second.stdout
 
 
 def build_with_numpy(config, image_shape):

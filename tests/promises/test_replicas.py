@@ -157,15 +157,16 @@ def test_float32_agrees_with_one_device(shared_run, name, replicas):
     assert_copies_are_equal(run)
 
 
-# Optimizers that decay weights or keep more than moments. The others differ from these
-# in one formula.
+# Plain descent, where a factor on the gradient shows in the update, and optimizers that
+# decay weights or keep more than moments. The others differ from these in one formula.
 @pytest.mark.parametrize(
-    "optimizer", sorted({"adafactor", "adamw", "lion", "muon", "nadam"} - FAULTY)
+    "optimizer", sorted({"adafactor", "adamw", "lion", "muon", "nadam", "sgd"} - FAULTY)
 )
 def test_optimizers_agree_with_one_device(optimizer):
     config = dataclasses.replace(
         CONFIGS["dense"], optimizer=optimizer, learning_rate=1e-3, warmup_steps=5
     )
+    assert not config.gradient_clip_norm
     one, two = Run(config, 1), Run(config, 2)
     expected = one.take_steps()
     assert_same_steps(two.take_steps(starts=expected.starts), expected)

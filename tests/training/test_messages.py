@@ -1,6 +1,14 @@
 from aelab.training.messages import machine_change, version_change
 
-MACHINE = {"replicas": 2, "devices": ["CPU:0", "CPU:1"], "xla": True}
+MACHINE = {
+    "replicas": 2,
+    "devices": ["CPU:0", "CPU:1"],
+    "device_names": [],
+    "xla": True,
+    "cpu": "A",
+    "threads": 2,
+    "environment": {"NVIDIA_TF32_OVERRIDE": "0"},
+}
 VERSIONS = {"python": "3.11", "tensorflow": "2.21.0", "keras": "3.15.1"}
 
 
@@ -16,9 +24,30 @@ def test_a_run_that_recorded_nothing_is_not_compared():
 
 
 def test_other_devices_are_reported():
-    text = machine_change(MACHINE, MACHINE | {"replicas": 1, "devices": ["CPU:0"]})
-    assert "(2 replicas on CPU:0, CPU:1, XLA on)" in text
+    now = MACHINE | {"replicas": 1, "devices": ["CPU:0"], "xla": False}
+    text = machine_change(MACHINE, now)
+    assert "(devices CPU:0, CPU:1 -> CPU:0; replicas 2 -> 1; xla on -> off)" in text
     assert "match only up to rounding" in text
+
+
+def test_another_processor_and_its_threads_are_reported():
+    text = machine_change(MACHINE, MACHINE | {"cpu": "B", "threads": 1})
+    assert "(cpu A -> B; threads 2 -> 1)" in text
+    gpu = MACHINE | {"device_names": ["G"]}
+    assert machine_change(gpu, gpu | {"cpu": "B", "threads": 1}) == ""
+    assert "(device_names G -> H)" in machine_change(gpu, gpu | {"device_names": ["H"]})
+
+
+def test_variables_that_change_rounding_are_reported():
+    now = MACHINE | {"environment": {"TF_ENABLE_ONEDNN_OPTS": "0"}}
+    for words in ("NVIDIA_TF32_OVERRIDE 0 -> unset", "ENABLE_ONEDNN_OPTS unset -> 0"):
+        assert words in machine_change(MACHINE, now)
+
+
+def test_what_release_0_1_0_did_not_record_is_not_compared():
+    old = {"replicas": 2, "devices": ["CPU:0", "CPU:1"], "xla": True}
+    assert machine_change(old, MACHINE) == ""
+    assert machine_change({"environment": 7}, MACHINE) == ""
 
 
 def test_other_versions_are_reported():

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
 from aelab.config import Config
 from aelab.config.registry import OPTIMIZERS, load
@@ -99,3 +100,10 @@ def test_weight_decay_takes_its_share_of_each_weight():
         optimizer.apply([tf.zeros(2)], [weights])
         expected = np.array([3, -1]) * (1 - 0.02 * 0.5) ** number
         np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_a_keras_without_the_name_of_the_sum_is_refused(monkeypatch):
+    """Otherwise gradients would be summed twice, without a message."""
+    monkeypatch.delattr(TFOptimizer, "_all_reduce_sum_gradients")
+    with pytest.raises(UsageError, match="sums gradients in a way"):
+        build_optimizer(Config(), 10, STEP)

@@ -3,12 +3,11 @@
 import importlib.metadata
 import os
 import platform
-import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 from aelab.errors import UsageError
+from aelab.system.machine import cpu_name
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
@@ -26,7 +25,7 @@ def describe(device: str) -> dict[str, Any]:
     versions |= {package: installed.get(package) for package in _PACKAGES}
     gpu = _gpu_names() if device == "gpu" else None
     cores = len(os.sched_getaffinity(0))
-    return {"cpu": _cpu_name(), "cores": cores, "gpu": gpu, "versions": versions}
+    return {"cpu": cpu_name(), "cores": cores, "gpu": gpu, "versions": versions}
 
 
 def machine_text(machine: dict[str, Any]) -> str:
@@ -43,13 +42,6 @@ def require_device(device: str) -> None:
 
     if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise UsageError("--device=gpu: TensorFlow sees no GPU")
-
-
-def _cpu_name() -> str:
-    file = Path("/proc/cpuinfo")
-    text = file.read_text(errors="replace") if file.exists() else ""
-    name = re.search(r"^model name\s*:(.*)$", text, re.MULTILINE)
-    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 def _gpu_names() -> str | None:

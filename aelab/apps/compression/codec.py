@@ -12,6 +12,7 @@ from aelab.apps.compression import codec_file
 from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.inputs import check_shape
 from aelab.apps.compression.tables import Tables
+from aelab.data.pixels import unit_tensor
 from aelab.data.sources import Source, load_split, with_data_dir
 from aelab.errors import ImageError, UsageError
 from aelab.metrics import psnr
@@ -44,7 +45,7 @@ class Networks:
         @tf.function(input_signature=[images_spec], autograph=False)
         def encode(images: tf.Tensor) -> tf.Tensor:
             """The method `encode` for one batch."""
-            return tf.cast(encoder(tf.cast(images, tf.float32) / 255.0), tf.float32)
+            return tf.cast(encoder(unit_tensor(images)), tf.float32)
 
         @tf.function(input_signature=[codes_spec], autograph=False)
         def decode(codes: tf.Tensor) -> tf.Tensor:
@@ -201,8 +202,8 @@ def _coarsest(networks: Networks, images: np.ndarray, codes: np.ndarray) -> floa
     def mean_psnr(codes: np.ndarray) -> float:
         """The mean PSNR in dB of images decoded from `codes`, float32 [n, places]."""
         pair = (images, networks.decode(codes))
-        decibels = psnr(*(tf.cast(pixels, tf.float32) / 255 for pixels in pair))
-        return float(tf.reduce_mean(decibels))
+        values = psnr(*map(unit_tensor, pair))
+        return float(tf.reduce_mean(values))
 
     wanted = mean_psnr(codes) - _PSNR_LOSS
     for step in _STEPS:

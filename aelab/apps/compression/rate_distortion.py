@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from aelab.apps.compression import baselines as others
 from aelab.apps.compression.baselines import Point
 from aelab.apps.compression.codec import open_codec, read_images
 from aelab.apps.compression.codec_file import codec_path
 from aelab.config import Config
+from aelab.data.pixels import unit_tensor
 from aelab.data.sources import load_split, with_data_dir
 from aelab.errors import UsageError
 from aelab.metrics import psnr, ssim
@@ -119,7 +119,7 @@ def _measure(point: Point, images: np.ndarray) -> Measurement:
     def mean(metric: Any) -> float:
         """The mean over images of a metric, computed in batches."""
         pairs = [(images[p], point.images[p]) for p in parts]
-        values = [metric(*(tf.constant(i, tf.float32) / 255 for i in p)) for p in pairs]
+        values = [metric(*map(unit_tensor, p)) for p in pairs]
         return float(np.mean(np.concatenate(values)))
 
     return Measurement(
