@@ -5,7 +5,8 @@ import tensorflow as tf
 from aelab.data.randomness import Key, random_bits
 
 _STREAM = 6 << 32  # the pipeline uses those below
-_MAX_SORTED = 1 << 13  # images
+_MAX_SORTED = 1 << 12  # images; from here on the cipher is faster
+_WALKED = 1 << 14  # up to here `_encrypt` takes four turns or more
 
 
 def example_indices(
@@ -31,22 +32,24 @@ def example_indices(
         keys = tf.stack([tf.cast(part, tf.int32) for part in parts], axis=1)
         return _encrypt(positions, keys, size - 1, rounds=4)
     key = Key(tf.constant(_STREAM + seed, tf.int64), epochs[0])
-    rows, num_epochs = epochs - epochs[0], (count + size - 2) // size + 1
+    rows = tf.cast(epochs - epochs[0], tf.int32)
+    num_epochs = rows[-1] + 1
     order = _sorted_order if size <= _MAX_SORTED else _encrypted_order
     return order(key, num_epochs, rows, positions, size)
 
 
 def _sorted_order(
-    key: Key, num_epochs: int, rows: tf.Tensor, positions: tf.Tensor, size: int
+    key: Key, num_epochs: tf.Tensor, rows: tf.Tensor, positions: tf.Tensor, size: int
 ) -> tf.Tensor:
     """Sorts all images of each epoch by random numbers of 64 bits."""
     bits = tf.reshape(random_bits(key, num_epochs, 4 * size), [num_epochs, size, 4])
-    orders = tf.argsort(tf.bitcast(bits, tf.int64), stable=True)
-    return tf.cast(tf.gather_nd(orders, tf.stack([rows, positions], 1)), tf.int64)
+    orders = tf.reshape(tf.argsort(tf.bitcast(bits, tf.int64), stable=True), [-1])
+    places = tf.cast(rows, tf.int64) * size + positions
+    return tf.cast(tf.gather(orders, places), tf.int64)
 
 
 def _encrypted_order(
-    key: Key, num_epochs: int, rows: tf.Tensor, positions: tf.Tensor, size: int
+    key: Key, num_epochs: tf.Tensor, rows: tf.Tensor, positions: tf.Tensor, size: int
 ) -> tf.Tensor:
     """Rotates the positions of each epoch, and encrypts each of them.
 
@@ -64,7 +67,7 @@ def _encrypted_order(
     positions = (positions + shifts) % size
     is_power_of_4 = (size - 1).bit_count() == 1 and (size - 1).bit_length() % 2 == 1
     if not is_power_of_4:
-        return _encrypt(positions, keys, size - 1, rounds=8)
+        return _encrypt(positions, keys, size - 1, 4 if size <= _WALKED else 8)
     images = _encrypt(positions, keys, size, rounds=8)
     extra = _encrypt(tf.fill([num_epochs], size), epoch_keys, size, rounds=8)
     return tf.where(images == size, tf.gather(extra, rows), images)
@@ -76,7 +79,8 @@ def _encrypt(
     """A permutation of the integers from 0 to `largest` for each key, int32 [n, 3].
 
     The block cipher Simon is a permutation of all integers of an even number of bits.
-    It is repeated until the result is at most `largest` (cycle walking).
+    It is repeated until the result is at most `largest` (cycle walking). There are at
+    least 16 bits, so a small `largest` takes many turns.
     """
     return tf.raw_ops.RandomIndexShuffle(
         index=tf.cast(positions, tf.int64),
