@@ -1,7 +1,11 @@
 """Pixels as bytes and as numbers in [0, 1]."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import tensorflow as tf
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 LEVELS_PER_BYTE = 256
 
@@ -20,12 +24,14 @@ def to_unit(images: np.ndarray) -> np.ndarray:
     return values
 
 
-def unit_tensor(images: tf.Tensor) -> tf.Tensor:
+def unit_tensor(images: "tf.Tensor") -> "tf.Tensor":
     """`to_unit` as TensorFlow operations, with the same bits on every path.
 
     A compiler turns a quotient by 255 into a product by its rounded inverse, which is
     wrong in the last bit of 126 values.
     """
+    import tensorflow as tf
+
     numbers, (high, low) = tf.cast(images, tf.float32), _INVERSE
     return numbers * high + numbers * low
 

@@ -46,7 +46,9 @@ def test_small_sets_are_permuted():
         assert_permutation(order(size, seed=3, epoch=2))
 
 
-@pytest.mark.parametrize("power", [2**12, 2**13, 2**14, 2**15, 2**16, 2**17, 2**18, 2**20])
+@pytest.mark.parametrize(
+    "power", [2**12, 2**13, 2**14, 2**15, 2**16, 2**17, 2**18, 2**20]
+)
 def test_sets_around_powers_of_two_are_permuted(power):
     for size in range(power - 1, power + 3):
         assert_permutation(order(size, seed=3, epoch=2))
@@ -62,7 +64,9 @@ def test_of_a_large_set_no_image_comes_twice(size):
     assert stats.kstest(values / size, "uniform").pvalue > 0.001
 
 
-@pytest.mark.parametrize("size", [4_443, 16_384, 50_000, 60_000, 65_537, 262_144, 262_145])
+@pytest.mark.parametrize(
+    "size", [4_443, 16_384, 50_000, 60_000, 65_537, 262_144, 262_145]
+)
 def test_two_orders_share_as_many_batch_mates_as_chance(size):
     orders = [order(size, *each) for each in EPOCHS + SEEDS]
     shares = [shared_batch_mates(*pair) for pair in itertools.combinations(orders, 2)]
