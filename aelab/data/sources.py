@@ -19,7 +19,8 @@ class Source(Protocol):
     """Deterministic random access to images by index.
 
     A source may also have `crops(indices, places)`, which cuts what `read` returns out
-    of larger images. It is the same for the same `places`, random uint32 [n, 2].
+    of larger images. It is the same for the same `places`, random uint32 [n, 2]. With
+    `warn_of_copies(held_out)` a source for training warns if it has images of another.
     """
 
     image_shape: tuple[int, int, int]  # (height, width, channels) of every image
@@ -184,6 +185,8 @@ def load_splits(config: Config) -> Splits:
             f"{splits.eval.image_shape} (height, width, channels) in "
             f"--data_dir={config.data_dir}: they must be equal"
         )
+    if hasattr(splits.train, "warn_of_copies"):
+        splits.train.warn_of_copies(splits.eval)
     return splits
 
 
