@@ -18,6 +18,8 @@ from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from aelab.system.console import printable
+
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
 # None: Pillow's own errors have no number.
@@ -97,11 +99,6 @@ def failure_reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return printable(str(error)) or type(error).__name__
-
-
-def printable(text: str) -> str:
-    """`text`, for example a file's name, with what can't be printed escaped."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from aelab.config import Config
 from aelab.data import image_files
 from aelab.data.find_pictures import picture_names
-from aelab.data.image_files import failure_reason, is_permanent, printable
+from aelab.data.image_files import failure_reason, is_permanent
 from aelab.errors import ImageError, UsageError
-from aelab.system.console import warn
+from aelab.system.console import printable, warn
 
 _MIDDLE = 1 << 31
 _SCAN_THREADS = 16  # a network disk is slow to open each file
@@ -85,7 +85,9 @@ class ImageFolder:
                 if not is_permanent(error):
                     raise ImageError(f"{shown} can't be read: {reason}") from None
                 self._count_bad(path, f"{shown} can't be used: {reason}")
-        raise ImageError(f"no picture in {self._folder} can be read any more")
+        raise ImageError(
+            f"no picture in {printable(self._folder)} can be read any more"
+        )
 
     def take(self, count: int) -> "ImageFolder":
         """A source of the first `count` pictures, which counts bad files with this."""
