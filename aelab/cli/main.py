@@ -52,7 +52,7 @@ def exit_code(main: Callable[[Sequence[str]], None]) -> int:
     except KeyboardInterrupt:
         code, message = 128 + signal.SIGINT, "interrupted"
     if message:
-        # A line break in a name is no reason to begin another line.
+        # A line break in a name does not begin a line; the layout has two spaces.
         message = "\n  ".join(map(printable, message.split("\n  ")))
         with contextlib.suppress(OSError):  # standard error may be on a full disk
             print(message, file=sys.stderr, flush=True)

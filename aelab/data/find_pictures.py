@@ -24,7 +24,7 @@ rgba rw2 rwl sgi sr2 srf srw svg svgz svs tga wbmp wdp wmf x3f xbm xcf xpm
 """
 _OTHER_SUFFIXES = {f".{ending}" for ending in _OTHER_ENDINGS.split()}
 _EVAL_SHARE = 0.1
-# What a run writes, if the folder of pictures is its own directory.
+# What a run writes into the folder of pictures, if that is its own directory.
 _RUN_FOLDERS = {"checkpoints", "codec", "images", "tensorboard"}
 _RUN_FILES = ("evaluation-",)
 
@@ -46,7 +46,7 @@ def find_pictures(
       given: the flag or argument that names the folder, for warnings.
       follow_links: whether to follow links to folders.
       ignored: a folder that is skipped if it is below the other one.
-      report: whether to warn of runs, and of files that may be pictures, skipped.
+      report: whether to warn about skipped runs, studies and possible pictures.
 
     Raises:
       OSError: a folder can't be read.
@@ -76,7 +76,7 @@ def find_pictures(
 def _folders(
     top: str, follow_links: bool, ignored: str, results: list[str]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Each folder with its files. Those of runs and studies are added to `results`."""
+    """Each folder with its files. `results` gets the folders of runs and studies."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -87,7 +87,9 @@ def _folders(
         holds_run = "config.json" in files and "checkpoints" in folders
         if holds_run or "study.json" in files:
             results.append(path)
-            seen |= {_identity(path)} if path != top else set()
+            if path != top:
+                folders.clear()
+                continue
             folders[:] = set(folders) - _RUN_FOLDERS
             files = [name for name in files if not name.startswith(_RUN_FILES)]
         if (identity := _identity(path)) in seen:  # for example a cycle of links
