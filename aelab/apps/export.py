@@ -68,6 +68,11 @@ def check_output(output: str, format: str) -> None:
             f"--output={output} is the name of a file; --format=saved_model writes a "
             "folder"
         )
+    elif not (path := os.path.abspath(output)).isprintable():
+        raise UsageError(
+            f"--output={path} is not UTF-8, and TensorFlow only reads and writes "
+            "folders of --format=saved_model with names in UTF-8"
+        )
     elif os.path.isdir(output) and not os.listdir(output):
         return
     elif os.path.lexists(output):

@@ -48,11 +48,17 @@ def _lines(path: str, opened: list[str]) -> list[str]:
             "does one of them include itself?"
         )
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        with open(
+            os.path.expanduser(path), encoding="utf-8", errors="surrogateescape"
+        ) as file:
             text = file.read(_MAX_SIZE + 1)
-    except (OSError, ValueError) as error:  # missing, not UTF-8, or NUL in its name
+    except (OSError, ValueError) as error:  # missing, or NUL in its name
         raise UsageError(f"--flagfile={path} can't be read: {error}") from None
     if len(text) > _MAX_SIZE:
         raise UsageError(f"--flagfile={path} is too long to be a flagfile")
     lines = [line.strip() for line in text.split("\n")]
-    return [line for line in lines if line and not line.startswith(("#", "//"))]
+    lines = [line for line in lines if line and not line.startswith(("#", "//"))]
+    # Only the path in a flag may have bytes that are not UTF-8.
+    if any(not (line.startswith("-") or line.isprintable()) for line in lines):
+        raise UsageError(f"--flagfile={path} can't be read: it is not text in UTF-8")
+    return lines

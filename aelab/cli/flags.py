@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 
 from aelab.cli import flagfiles
-from aelab.config import FIELDS, Config, field_type, parse_field
+from aelab.config import FIELDS, Config, field_type, is_storable, parse_field
 from aelab.errors import UsageError
 
 _Parse = Callable[[str, str], Any]  # of a flag's name and text
@@ -139,7 +139,8 @@ class CommandLine:
             print(self.help(argv[0]))
             raise SystemExit(0)
         try:
-            "".join(argv).encode()  # lone surrogates can't be written to a file
+            # Lone surrogates can't be written to a file; bytes that are not UTF-8 can.
+            "".join(argv).encode(errors="surrogateescape")
         except UnicodeEncodeError as error:
             raise UsageError(f"the command line is not UTF-8: {error}") from None
         words = [argv[0], *flagfiles.expand(argv[1:])]
@@ -181,10 +182,9 @@ class CommandLine:
 
 def _path(name: str, text: str) -> str:
     """Expands `~` in a flag's path, and checks that a flagfile can hold the path."""
-    if text.isprintable():
+    if is_storable(text.strip()):
         path = os.path.expanduser(text)
-        absolute = os.path.abspath(path) if path else ""
-        if absolute.isprintable() and absolute == absolute.strip():
+        if is_storable(os.path.abspath(path) if path else ""):
             return path
     raise UsageError(
         f"--{name} must be a printable path without trailing spaces, not {text!r}"

@@ -1,6 +1,7 @@
 """Runs a script's `main` and turns its exceptions into exit codes."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.system import signals
+from aelab.system.console import printable
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -16,6 +18,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     Exits with `os._exit` once output is flushed: a normal interpreter shutdown of
     TensorFlow can take ten seconds, and fails noisily when another worker is gone.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = exit_code(main)
     try:
         sys.stdout.flush()
@@ -48,6 +52,8 @@ def exit_code(main: Callable[[Sequence[str]], None]) -> int:
     except KeyboardInterrupt:
         code, message = 128 + signal.SIGINT, "interrupted"
     if message:
+        # A line break in a name does not begin a line; the layout has two spaces.
+        message = "\n  ".join(map(printable, message.split("\n  ")))
         with contextlib.suppress(OSError):  # standard error may be on a full disk
             print(message, file=sys.stderr, flush=True)
     return code

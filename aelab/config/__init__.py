@@ -4,7 +4,7 @@ config = Config(model="dense", encoding_dim=32, epochs=50)
 """
 
 from aelab.config.config import FIELDS, Config, field_type, parse_field
-from aelab.config.fields import is_function, to_text
+from aelab.config.fields import is_function, is_storable, to_text
 from aelab.config.saved import (
     FORMAT,
     check_format,
@@ -22,6 +22,7 @@ __all__ = [
     "field_type",
     "from_json",
     "is_function",
+    "is_storable",
     "parse_field",
     "parse_object",
     "to_text",

@@ -56,6 +56,13 @@ class Config:
         choices=(1, 3),
         only_with={"dataset": ("images",)},
     )
+    split_by: str = field(
+        "file",
+        "What of --dataset=images falls into one part, for training or for evaluation: "
+        "a file, or a sub-folder of --data_dir with all its pictures.",
+        choices=("file", "folder"),
+        only_with={"dataset": ("images",)},
+    )
     max_bad_files: int = field(
         0,
         "Tolerate up to N unreadable or too small pictures in each of the training "

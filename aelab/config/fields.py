@@ -21,6 +21,7 @@ _KINDS: dict[type, str] = {
     str: "a string",
 }
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_BYTES = re.compile("[\udc80-\udcff]")  # PEP 383
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -112,6 +113,14 @@ def is_function(value: Value) -> bool:
     return isinstance(value, str) and _FUNCTION.fullmatch(value) is not None
 
 
+def is_storable(text: str) -> bool:
+    """Whether a flagfile can hold a value: printable, without spaces around it.
+
+    Paths may have bytes that are not UTF-8, which Python turns into lone surrogates.
+    """
+    return _BYTES.sub("", text).isprintable() and text == text.strip()
+
+
 def check(field: Field, value: Any) -> None:
     """Raises UsageError unless `value` has the field's type and is allowed."""
     kind = type_of(field)
@@ -120,7 +129,7 @@ def check(field: Field, value: Any) -> None:
         raise UsageError(f"--{field.name} must be {_KINDS[kind]}, not {value!r}")
     if not (field.metadata["takes_function"] and is_function(value)):
         _check_choice(field, value)
-    if kind is str and (not value.isprintable() or value != value.strip()):
+    if kind is str and not is_storable(value):
         raise UsageError(
             f"--{field.name} must be printable, without spaces around it, not {value!r}"
         )

@@ -4,19 +4,24 @@ Layout: two zero bytes, a type (8 = uint8), the number of dimensions, each dimen
 a big-endian int32, then the values (LeCun et al., "The MNIST database", file formats).
 """
 
+import contextlib
 import gzip
 import math
 import os
 import struct
 import zlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from aelab.errors import UsageError
+from aelab.system.console import warn
+
+GZIP_MAGIC = b"\x1f\x8b"
 
 _UINT8 = 8
+_BLOCK = 2**16  # bytes
 _DEFLATE_MAX_RATIO = 1032  # bytes that a byte of gzip can hold (zlib.net/zlib_tech)
 
 
@@ -37,19 +42,21 @@ def idx_header(shape: tuple[int, ...]) -> bytes:
     return bytes([0, 0, _UINT8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
 
 
-class IdxFile(AbstractContextManager["IdxFile"]):
+class IdxFile(contextlib.AbstractContextManager["IdxFile"]):
     """An IDX file of bytes, whose `shape[0]` items are read some at a time."""
 
     def __init__(self, path: str, dimensions: int):
-        """Opens a file, gzipped if its name ends in `.gz`, and reads its header.
+        """Opens a file, gzipped or not, whatever its name, and reads its header.
 
         Raises:
           UsageError: the file can't be read, is empty, has another magic number (images
             have 3 dimensions, labels 1), or is too short for the shape in its header.
         """
-        self._path, is_gzip = path, path.endswith(".gz")
-        open_file: Any = gzip.open if is_gzip else open
+        self._path = path
         try:
+            with open(path, "rb") as file:
+                is_gzip = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            open_file: Any = gzip.open if is_gzip else open
             self._file: BinaryIO = open_file(path, "rb")
             room = os.path.getsize(path) * (_DEFLATE_MAX_RATIO if is_gzip else 1)
         except OSError as error:
@@ -67,8 +74,10 @@ class IdxFile(AbstractContextManager["IdxFile"]):
     def read(self, count: int) -> np.ndarray:
         """Reads the next `count` items, uint8 [count, ...]; so many must be left.
 
+        A warning says that more bytes follow the last item; they are not read.
+
         Raises:
-          UsageError: the file can't be read, or its length contradicts its header.
+          UsageError: the file can't be read, or is shorter than its header says.
         """
         shape = (count, *self.shape[1:])
         values = self._bytes(math.prod(shape))
@@ -78,9 +87,10 @@ class IdxFile(AbstractContextManager["IdxFile"]):
                 "but fewer follow"
             )
         self._left -= count
-        if not self._left and self._bytes(1):
-            raise UsageError(
-                f"{self._path} is longer than its header says: {_by(self.shape)} bytes"
+        if not self._left and self._has_more():
+            warn(
+                f"{self._path} has more bytes than the {_by(self.shape)} that its "
+                "header says; they are ignored"
             )
         return np.frombuffer(values, np.uint8).reshape(shape)
 
@@ -89,6 +99,11 @@ class IdxFile(AbstractContextManager["IdxFile"]):
         path, header = self._path, self._bytes(4 + 4 * dimensions)
         if not header:
             raise UsageError(f"{path} is empty")
+        if header.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            raise UsageError(
+                f"{path} is not an IDX file but a web page, for example on an error of "
+                "the server that it is from: download it again"
+            )
         magic = bytes([0, 0, _UINT8, dimensions])
         if header[:4] != magic:
             raise UsageError(
@@ -104,8 +119,26 @@ class IdxFile(AbstractContextManager["IdxFile"]):
 
     def _bytes(self, count: int) -> bytes:
         """Reads up to `count` bytes."""
-        try:
+        with self._reading():
             return self._file.read(count)
+
+    def _has_more(self) -> bool:
+        """Whether bytes follow. Reads to the end, where gzip checks its sums."""
+        has_more = False
+        with self._reading():
+            try:
+                while self._file.read(_BLOCK):
+                    has_more = True
+            except gzip.BadGzipFile as error:
+                if not str(error).startswith("Not a gzipped file"):
+                    raise
+                has_more = True  # what was read was whole
+        return has_more
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"{self._path} can't be read: {error}") from None
 

@@ -1,15 +1,14 @@
-"""Finds and reads picture files: PNG, JPEG, WebP, BMP, GIF and TIFF.
+"""Reads picture files: PNG, JPEG, WebP, BMP, GIF and TIFF.
 
-`picture_names` and `read_square` are for training, the others for all that reads
-pictures. `read_square` uses the first frame of an animation, with EXIF orientation.
-Transparent pixels are composited onto white, except a transparent color of a 16-bit RGB
-PNG file, of which Pillow keeps only the upper bits. 16-bit values lose their lower 8
-bits. Palettes and CMYK become RGB, and color becomes gray (the luma of ITU-R BT.601),
-by Pillow's formulas, without color profiles.
+`read_square` is for training, the others for all that reads pictures. `read_square`
+uses the first frame of an animation, with EXIF orientation. Transparent pixels are
+composited onto white, except a transparent color of a 16-bit RGB PNG file, of which
+Pillow keeps only the upper bits. 16-bit values lose their lower 8 bits. Palettes and
+CMYK become RGB, and color becomes gray (the luma of ITU-R BT.601), by Pillow's
+formulas, without color profiles.
 """
 
 import contextlib
-import hashlib
 import os
 import stat
 import warnings
@@ -19,79 +18,12 @@ from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from aelab.errors import UsageError
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from aelab.system.console import printable
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
-_EVAL_SHARE = 0.1
 # None: Pillow's own errors have no number.
 _FILE_ERRORS = (None, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM)
-
-
-def walk(
-    folder: str, suffixes: tuple[str, ...] = SUFFIXES, follow_links: bool = False
-) -> Iterator[str]:
-    """Relative paths of the files below a folder with one of `suffixes`, in any case.
-
-    They are sorted within each folder. Names that begin with a dot are skipped, and
-    links to folders unless `follow_links`.
-
-    Raises:
-      OSError: a folder can't be read.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    seen = set()
-    for path, folders, files in os.walk(folder, onerror=fail, followlinks=follow_links):
-        status = os.stat(path)
-        if (identity := (status.st_dev, status.st_ino)) in seen:  # a cycle of links
-            folders.clear()
-            continue
-        seen.add(identity)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield os.path.relpath(os.path.join(path, name), folder)
-
-
-def picture_names(folder: str, split: str) -> list[str]:
-    """The pictures below a folder, links included, that belong to `train` or `eval`.
-
-    A picture is `eval` if a hash of its path within the folder is in the lowest tenth
-    of all possible hashes. So its split does not change when the folder is moved, or
-    when other pictures are added or removed. If a split would be empty, the picture
-    with the nearest hash is moved into it. The paths are relative, in the order of
-    hashes: the first are a fair sample of all.
-
-    Raises:
-      UsageError: a folder can't be read, or there are fewer than two pictures.
-    """
-    if not os.path.isdir(folder):
-        raise UsageError(f"--data_dir={folder} is not a folder")
-    try:
-        hashes = {name: _hash(name) for name in walk(folder, follow_links=True)}
-    except OSError as error:
-        raise UsageError(f"--data_dir={folder} can't be read: {error}") from None
-    if len(hashes) < 2:
-        raise UsageError(
-            f"--data_dir={folder} must hold at least two pictures, one to train on and "
-            f"one to evaluate on, with names in {', '.join(SUFFIXES)}; it holds "
-            f"{len(hashes)}"
-        )
-    names = sorted(hashes, key=hashes.__getitem__)
-    lowest = sum(value < _EVAL_SHARE for value in hashes.values())
-    count = min(max(lowest, 1), len(names) - 1)
-    return names[:count] if split == "eval" else names[count:]
-
-
-def _hash(name: str) -> float:
-    """A number in [0, 1) that depends only on `name`."""
-    digest = hashlib.sha256(os.fsencode(name)).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def read_square(
@@ -167,11 +99,6 @@ def failure_reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return printable(str(error)) or type(error).__name__
-
-
-def printable(text: str) -> str:
-    """`text`, for example a file's name, with what can't be printed escaped."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 @contextlib.contextmanager

@@ -5,21 +5,23 @@ import hashlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 from tqdm import tqdm
 
 from aelab.config import Config
 from aelab.data import image_files
-from aelab.data.image_files import failure_reason, is_permanent, printable
+from aelab.data.find_pictures import picture_names
+from aelab.data.image_files import failure_reason, is_permanent
 from aelab.errors import ImageError, UsageError
-from aelab.system.console import warn
+from aelab.system.console import printable, warn
 
 _MIDDLE = 1 << 31
 _SCAN_THREADS = 16  # a network disk is slow to open each file
 _SCAN_BLOCK = 64  # files that a thread reads before it reports
 _MAX_LISTED = 5  # bad files that one message names
+_BLOCK = 2**16  # bytes read at once to compare files
 
 
 class ImageFolder:
@@ -83,13 +85,33 @@ class ImageFolder:
                 if not is_permanent(error):
                     raise ImageError(f"{shown} can't be read: {reason}") from None
                 self._count_bad(path, f"{shown} can't be used: {reason}")
-        raise ImageError(f"no picture in {self._folder} can be read any more")
+        raise ImageError(
+            f"no picture in {printable(self._folder)} can be read any more"
+        )
 
     def take(self, count: int) -> "ImageFolder":
         """A source of the first `count` pictures, which counts bad files with this."""
         source = copy.copy(self)
         source._files = self._files[:count]
         return source
+
+    def warn_of_copies(self, held_out: "ImageFolder") -> None:
+        """Warns if pictures of `held_out` are byte-identical to some of these.
+
+        Few files have the same size and middle, so few are read completely.
+        """
+        parts = (self._files, held_out._files)
+        sizes = set.intersection(*({size for _, size in part} for part in parts))
+        names = [[name for name, size in part if size in sizes] for part in parts]
+        for is_whole in (False, True):
+            names = _shared(self._folder, names, is_whole)
+        if copies := names[1]:
+            warn(
+                f"--data_dir={self._folder}: {len(copies)} of the {len(held_out)} "
+                "pictures for evaluation are byte-identical to pictures for training, "
+                f"for example {copies[0]}: remove the copies, or keep each sub-folder "
+                "in one part with --split_by=folder"
+            )
 
     def _count_bad(self, path: str, message: str) -> None:
         """Warns the first time; raises ImageError if there are too many."""
@@ -117,7 +139,7 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
       OSError: the disk fails, or there are too many open files.
     """
     folder, limit = config.data_dir, config.max_bad_files
-    names = image_files.picture_names(folder, split)
+    names = picture_names(folder, split, config.split_by)
     scanned = _scan(folder, names, config.image_size, f"Pictures, {split}")
     files = [(name, size) for name, size in scanned if isinstance(size, int)]
     bad = [f"{printable(name)}: {why}" for name, why in scanned if isinstance(why, str)]
@@ -157,3 +179,29 @@ def _scan(
         results = chain.from_iterable(checked)
         bar = tqdm(results, title, len(names), disable=None, delay=1, leave=False)
         return list(zip(names, bar, strict=True))
+
+
+def _shared(folder: str, parts: list[list[str]], is_whole: bool) -> list[list[str]]:
+    """The files of each part whose hash the other part has, too; see `_digest`."""
+    with ThreadPoolExecutor(_SCAN_THREADS) as threads:
+        pairs = [
+            list(threads.map(lambda n: (n, _digest(folder, n, is_whole)), part))
+            for part in parts
+        ]
+    digests = set.intersection(*({digest for _, digest in part} for part in pairs))
+    digests.discard("")
+    return [[name for name, digest in part if digest in digests] for part in pairs]
+
+
+def _digest(folder: str, name: str, is_whole: bool) -> str:
+    """A hash of a file, or of a block in its middle; "" if it can't be read."""
+    path, digest = os.path.join(folder, name), hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            file.seek(0 if is_whole else os.path.getsize(path) // 2)
+            blocks = iter(lambda: file.read(_BLOCK), b"")
+            for block in islice(blocks, None if is_whole else 1):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()

@@ -19,7 +19,8 @@ class Source(Protocol):
     """Deterministic random access to images by index.
 
     A source may also have `crops(indices, places)`, which cuts what `read` returns out
-    of larger images. It is the same for the same `places`, random uint32 [n, 2].
+    of larger images. It is the same for the same `places`, random uint32 [n, 2]. With
+    `warn_of_copies(held_out)` a source for training warns if it has images of another.
     """
 
     image_shape: tuple[int, int, int]  # (height, width, channels) of every image
@@ -99,7 +100,10 @@ class Splits(NamedTuple):
 _SYNTHETIC = {"train": (60_000, 1), "eval": (10_000, 2)}
 _PREFIXES = {"train": "train", "eval": "t10k"}
 _KINDS = ("images-idx3", "labels-idx1")
+# Of the package `dataset-fashion-mnist`.
+DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 _OFFICIAL_FILES = [f"{p}-{k}-ubyte.gz" for p in _PREFIXES.values() for k in _KINDS]
+_HALF_DOWNLOAD = "if {} has half a download, delete it to download it again"
 
 
 def open_synthetic(config: Config, split: str) -> Source:
@@ -110,15 +114,22 @@ def open_synthetic(config: Config, split: str) -> Source:
 
 
 def open_fashion_mnist(config: Config, split: str) -> Source:
-    """Fashion-MNIST (Xiao et al. 2017) from Keras' cache, downloaded if necessary.
+    """Fashion-MNIST (Xiao et al. 2017) from Debian's folder or Keras' cache.
+
+    Keras downloads it if it is in neither.
 
     Raises:
       UsageError: the download failed, or a file of the cache is bad.
     """
+    if all(_find(DEBIAN_FOLDER, prefix, _KINDS[0]) for prefix in _PREFIXES.values()):
+        return read_idx_split(DEBIAN_FOLDER, split)
     home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     folder = os.path.join(home, "datasets", "fashion-mnist")
     if all(os.path.exists(os.path.join(folder, name)) for name in _OFFICIAL_FILES):
-        return read_idx_split(folder, split)
+        try:
+            return read_idx_split(folder, split)
+        except UsageError as error:
+            raise UsageError(f"{error}; {_HALF_DOWNLOAD.format(folder)}") from None
     import keras
 
     try:
@@ -127,7 +138,7 @@ def open_fashion_mnist(config: Config, split: str) -> Source:
         raise UsageError(
             f"--dataset=fashion_mnist: Keras could not download the set ({error}). Put "
             f"{', '.join(_OFFICIAL_FILES)} into {folder}, or use --dataset=synthetic, "
-            "which needs no files"
+            f"which needs no files; {_HALF_DOWNLOAD.format(folder)}"
         ) from None
     images, labels = train if split == "train" else held_out
     return ArraySource(images[..., np.newaxis], labels)
@@ -184,6 +195,8 @@ def load_splits(config: Config) -> Splits:
             f"{splits.eval.image_shape} (height, width, channels) in "
             f"--data_dir={config.data_dir}: they must be equal"
         )
+    if hasattr(splits.train, "warn_of_copies"):
+        splits.train.warn_of_copies(splits.eval)
     return splits
 
 
@@ -191,7 +204,8 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
     """Reads the `train` or `eval` part of a set in the four official files.
 
     These are `{train,t10k}-images-idx3-ubyte` of one channel and, optionally,
-    `{train,t10k}-labels-idx1-ubyte`, gzipped with `.gz` or not; t10k is for evaluation.
+    `{train,t10k}-labels-idx1-ubyte`; t10k is for evaluation. See `_find` for their
+    other names.
 
     Raises:
       UsageError: the folder or the images are missing, `read_idx` refuses a file, or
@@ -200,8 +214,7 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
     if not os.path.isdir(folder):
         raise UsageError(f"--data_dir={folder} is not a folder")
     prefix = _PREFIXES[split]
-    both = (os.path.join(folder, f"{prefix}-{kind}-ubyte") for kind in _KINDS)
-    path, labels_path = (next(filter(os.path.exists, [p, p + ".gz"]), "") for p in both)
+    path, labels_path = (_find(folder, prefix, kind) for kind in _KINDS)
     if not path:
         name = f"{prefix}-{_KINDS[0]}-ubyte"
         raise UsageError(f"--data_dir={folder} has no {name}, with or without .gz")
@@ -213,3 +226,19 @@ def read_idx_split(folder: str, split: str) -> ArraySource:
             f"{path}"
         )
     return ArraySource(images[..., np.newaxis], labels)
+
+
+def _find(folder: str, prefix: str, kind: str) -> str:
+    """The path of an official file, "" if there is none.
+
+    It may be `PREFIX-images.idx3-ubyte`, too, end in `.gz`, and be in a folder of such
+    a name, as some programs unpack it.
+    """
+    for stem in (kind, kind.replace("-", ".")):
+        for end in ("", ".gz"):
+            path = os.path.join(folder, f"{prefix}-{stem}-ubyte{end}")
+            if os.path.isdir(path):
+                path = _find(path, prefix, kind)
+            if path and os.path.exists(path):
+                return path
+    return ""

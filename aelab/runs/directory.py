@@ -180,7 +180,8 @@ class RunDirectory:
             # Written first: without it the directory would be treated as foreign.
             text = json.dumps(content, indent=2) + "\n"
             write_bytes(self.config_json, text.encode())
-            write_bytes(self.run_flags, _flagfile(config, self.path).encode())
+            flags = _flagfile(config, self.path)
+            write_bytes(self.run_flags, flags.encode(errors="surrogateescape"))
             events = [os.path.join(self.tensorboard, name) for name in SPLITS]
             for folder in (self.images, self.latest, self.best, *events):
                 os.makedirs(folder, exist_ok=True)

@@ -69,7 +69,9 @@ class EventFile:
         """Opens a new file; TensorBoard will forget the steps that are repeated."""
         self._wait_for_a_later_name()
         suffix = f".{uuid.uuid4().hex}.v2"  # containers may share process numbers
-        writer = tf.summary.create_file_writer(self._folder, filename_suffix=suffix)
+        writer = tf.summary.create_file_writer(
+            os.fsencode(self._folder), filename_suffix=suffix
+        )
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         event = event_pb2.Event(step=self._first_step, session_log=start)
         tf.raw_ops.ImportEvent(writer=writer._resource, event=event.SerializeToString())

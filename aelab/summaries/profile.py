@@ -1,5 +1,7 @@
 """TensorBoard profiles: how long each operation of some steps takes."""
 
+import os
+
 import tensorflow as tf
 
 from aelab.system.console import warn
@@ -29,7 +31,7 @@ class Profile:
         self._is_on = is_on
         try:
             if is_on:
-                tf.profiler.experimental.start(self._folder)
+                tf.profiler.experimental.start(os.fsencode(self._folder))
             else:
                 tf.profiler.experimental.stop()
         except (tf.errors.OpError, OSError) as error:

@@ -25,7 +25,7 @@ from aelab.summaries.events import EventFile
 from aelab.summaries.metrics_log import MetricsLog
 from aelab.summaries.panels import draw_panel, encode_png
 from aelab.summaries.projector import write_projector
-from aelab.system.console import warn
+from aelab.system.console import printable, warn
 from aelab.system.files import write_bytes
 
 _BUCKETS = 30
@@ -74,7 +74,10 @@ class Summaries:
         between runs and lists them first. A row is named after the folder, so
         two runs of one configuration are two rows.
         """
-        fields = asdict(config)
+        fields = {
+            name: printable(value) if isinstance(value, str) else value
+            for name, value in asdict(config).items()
+        }
         rows = "\n".join(f"| {name} | {to_text(v)} |" for name, v in fields.items())
         spec = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "images")
         graph = tf.function(model.call, autograph=False).get_concrete_function(spec)

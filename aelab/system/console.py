@@ -62,11 +62,19 @@ class Console(contextlib.AbstractContextManager["Console"]):
         self._last_line = time.monotonic()
 
 
-def warn(text: str) -> None:
-    """Prints a warning on standard error, above the bar if there is one."""
+def warn(text: str, kind: str = "warning") -> None:
+    """Prints a line on standard error, above the bar if there is one."""
     with contextlib.suppress(OSError):  # standard error may be on a full disk
-        tqdm.write(f"warning: {text}", file=sys.stderr)
+        tqdm.write(f"{kind}: {printable(text)}", file=sys.stderr)
         sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """`text`, for example with the name of a file, in one line that can be printed.
+
+    Control characters and bytes that are not UTF-8 are escaped.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def metrics_text(values: dict[str, float]) -> str:

@@ -182,6 +182,7 @@ def untrained(tmp_path):
         ("keras", "folder.keras", "is a folder"),
         ("saved_model", "model.keras", "writes a folder"),
         ("saved_model", "none/model", "does not exist"),
+        ("saved_model", "\udcff", "not UTF-8"),
         ("saved_model", "full", "exists already"),
         ("saved_model", "file", "exists already"),
     ],

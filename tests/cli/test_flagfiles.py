@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from test_flags import parse
 
@@ -52,6 +54,16 @@ def test_flagfiles_that_include_each_other_are_refused(tmp_path):
 def test_an_endless_flagfile_is_refused():
     with pytest.raises(UsageError, match=r"^--flagfile=/dev/zero is too long"):
         parse("--run_dir=a", "--flagfile=/dev/zero")
+
+
+def test_a_path_in_a_flagfile_may_have_bytes_that_are_not_utf8(tmp_path):
+    path = tmp_path / "a.flags"
+    path.write_bytes(b"# \xe9t\xe9\n--dataset=idx\n--data_dir=/d\xff\n--run_dir=r\xfe")
+    config, run_dir = parse(f"--flagfile={path}")
+    assert [os.fsencode(text) for text in (config.data_dir, run_dir)] == [
+        b"/d\xff",
+        b"r\xfe",
+    ]
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\xff\x00", b"\x1f\x8b\x08\x00\x00"])

@@ -29,6 +29,15 @@ def test_exceptions_become_exit_codes(raised, code, message, capsys):
     assert message in err and err.count("\n") == bool(raised)
 
 
+def test_names_in_a_message_are_escaped_and_its_lines_are_kept(capsys):
+    def main(argv):
+        raise UsageError("bad:\n  a\x1b[31m\nerror: b\udcff\n  c")
+
+    assert exit_code(main) == 2
+    expected = "error: bad:\n  a\\x1b[31m\\nerror: b\\udcff\n  c\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_main_receives_the_command_line(monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", "--seed=3"])
     received = []

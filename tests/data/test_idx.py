@@ -59,7 +59,8 @@ def test_highly_compressed_files_are_read(tmp_path):
         (RAW[:4], "within its header"),
         (RAW[:15], "within its header"),
         (RAW[:16], "cut short"),
-        (RAW + b"\0", "longer than"),
+        (b"<!DOCTYPE html><p>404", "not an IDX file but a web page"),
+        (b"\xef\xbb\xbf\r\n<html><p>Error</html>", "not an IDX file but a web page"),
         (idx(IMAGES.shape, IMAGES.tobytes(), b"\x89PNG"), "89504e47"),
         (idx(IMAGES.shape, IMAGES.tobytes(), b"\0\0\x0d\3"), "begins with 00000803"),
         (idx((24,), IMAGES.tobytes()), "3-dimensional"),
@@ -120,10 +121,36 @@ def test_a_flipped_bit_in_gzip_is_detected_or_harmless(tmp_path):
     assert refused > 8 * (len(content) - 10)  # the 10-byte header holds a time
 
 
-def test_the_suffix_determines_whether_a_file_is_gzipped(tmp_path):
-    assert "1f8b" in refusal(tmp_path / "images", gzip.compress(RAW))
-    assert "gzip" in refusal(tmp_path / "images.gz", RAW)
-    refusal(tmp_path / "images.gz", gzip.compress(RAW) + b"trailing")
+@SUFFIXES
+@pytest.mark.parametrize("content", [RAW, gzip.compress(RAW)])
+def test_the_content_determines_whether_a_file_is_gzipped(tmp_path, suffix, content):
+    """A server may have unpacked what it sends, or a browser renamed it."""
+    path = tmp_path / f"images{suffix}"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_idx(str(path), 3), IMAGES, strict=True)
+
+
+@pytest.mark.parametrize("rest", [b"\0", b"x", b"bytes" * 50_000, RAW])
+@pytest.mark.parametrize("where", ["raw", "before", "after", "member"])
+def test_bytes_behind_the_end_are_ignored_with_a_warning(tmp_path, capsys, where, rest):
+    path = tmp_path / "images"
+    zipped = gzip.compress(RAW)
+    whole = {
+        "raw": RAW + rest,
+        "before": gzip.compress(RAW + rest),
+        "after": zipped + (b"x" if rest[:1] == b"\0" else b"") + rest,
+        "member": zipped + gzip.compress(rest),
+    }
+    path.write_bytes(whole[where])
+    np.testing.assert_array_equal(read_idx(str(path), 3), IMAGES, strict=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {path} has more bytes than the 2 x 3 x 4 ")
+
+
+def test_a_wrong_sum_in_gzip_before_other_bytes_is_refused(tmp_path):
+    content = bytearray(gzip.compress(RAW) + b"rest")
+    content[-12] ^= 1  # of the CRC-32
+    assert "CRC" in refusal(tmp_path / "images.gz", content)
 
 
 @SUFFIXES

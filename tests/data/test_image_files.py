@@ -1,4 +1,3 @@
-import hashlib
 import os
 
 import numpy as np
@@ -6,14 +5,11 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from aelab.data.image_files import (
-    SUFFIXES,
     failure_reason,
     opened,
-    picture_names,
     quiet_pillow,
     read_square,
 )
-from aelab.errors import UsageError
 
 HEIGHT, WIDTH, SIZE = 23, 31, 8
 LAST = 2**32 - 1  # the last position
@@ -300,103 +296,3 @@ def test_only_the_warning_about_giant_pictures_becomes_an_error(tmp_path, monkey
     with quiet_pillow(), opened(path, SIZE) as picture:
         picture.info["transparency"] = (1, 2, 3)
         picture.convert("RGBA").convert("P")
-
-
-def make(folder, names):
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-NAMES = [f"{letter}/{number}.jpg" for letter in "abc" for number in range(500)]
-
-
-def test_a_hash_of_the_name_selects_a_tenth_for_evaluation(tmp_path):
-    make(tmp_path, NAMES)
-    hashes = {n: hashlib.sha256(n.encode()).hexdigest()[:12] for n in NAMES}
-    ordered = sorted(NAMES, key=hashes.get)
-    held_out, train = (picture_names(str(tmp_path), s) for s in ("eval", "train"))
-    assert held_out + train == ordered
-    assert held_out == [n for n in ordered if int(hashes[n], 16) < 2**48 / 10]
-    assert 100 < len(held_out) < 200
-    for part in (held_out, train):  # the first of each are a fair sample
-        assert {name[0] for name in part[:20]} == set("abc")
-
-
-def test_other_pictures_and_the_folder_do_not_change_the_split(tmp_path):
-    make(tmp_path / "one", NAMES)
-    make(tmp_path / "two", [*NAMES[::2], *(f"new/{n}.png" for n in range(300))])
-    one, two = (
-        {split: picture_names(str(tmp_path / f), split) for split in ("train", "eval")}
-        for f in ("one", "two")
-    )
-    for split in ("train", "eval"):
-        common = set(NAMES[::2])
-        assert set(one[split]) & common == set(two[split]) & common
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_both_splits_of_a_small_folder_have_a_picture(tmp_path, count):
-    for number in range(30):
-        folder = tmp_path / str(number)
-        make(folder, [f"{number}-{n}.png" for n in range(count)])
-        held_out, train = (picture_names(str(folder), s) for s in ("eval", "train"))
-        assert held_out and train and len(held_out) + len(train) == count
-
-
-def test_all_names_in_sub_folders_and_behind_links_are_found(tmp_path):
-    folder = tmp_path / "pictures"
-    names = [
-        "a.JPG",
-        "b b/Ä ß.png",
-        "b b/c/日本.webp",
-        "x.y/z.tar.gif",
-        "new\nline.bmp",
-        "scan.TIFF",
-    ]
-    names.append(os.fsdecode(b"not-utf8-\xff.jpeg"))
-    make(folder, names)
-    make(folder, ["notes.txt", "labels.csv", "png", ".hidden.png", ".cache/a.png"])
-    make(folder, ["Thumbs.db", "raw.dng", "._a.JPG"])
-    make(tmp_path / "elsewhere", ["linked.png"])
-    (folder / "link").symlink_to(tmp_path / "elsewhere")
-    (folder / "b b" / "circle").symlink_to(folder)
-    (folder / "file link.png").symlink_to(folder / "a.JPG")
-    names += ["link/linked.png", "file link.png"]
-    found = [
-        n for split in ("eval", "train") for n in picture_names(str(folder), split)
-    ]
-    assert sorted(found) == sorted(names)
-
-
-@pytest.mark.parametrize("names", [[], ["one.png"], ["a.txt", "b.dng", "one.png"]])
-def test_fewer_than_two_pictures_are_refused(tmp_path, names):
-    make(tmp_path, names)
-    with pytest.raises(UsageError) as caught:
-        picture_names(str(tmp_path), "train")
-    message = str(caught.value)
-    assert message.startswith(f"--data_dir={tmp_path} must hold at least two pictures")
-    assert all(suffix in message for suffix in SUFFIXES)
-    assert message.endswith(f"it holds {len([n for n in names if 'png' in n])}")
-
-
-def test_a_missing_folder_is_reported(tmp_path):
-    make(tmp_path, ["file.png"])
-    for path in (tmp_path / "none", tmp_path / "file.png"):
-        with pytest.raises(UsageError, match=f"--data_dir={path} is not a folder"):
-            picture_names(str(path), "train")
-
-
-def test_an_unreadable_folder_is_reported(tmp_path, monkeypatch):
-    make(tmp_path, ["a.png", "b.png", "locked/c.png"])
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UsageError, match=r"can't be read: .*denied: '.*locked'"):
-        picture_names(str(tmp_path), "train")

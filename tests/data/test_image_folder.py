@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import threading
 import tracemalloc
 
@@ -13,7 +14,7 @@ from PIL import Image
 from aelab.apps.evaluation import evaluate_run
 from aelab.config import Config
 from aelab.data.corruptions import Key, random_bits
-from aelab.data.image_files import picture_names
+from aelab.data.find_pictures import picture_names
 from aelab.data.permutation import example_indices
 from aelab.data.pipeline import Share, make_eval_dataset, make_train_dataset
 from aelab.data.sources import load_split, load_splits
@@ -246,6 +247,51 @@ def test_fingerprints_depend_on_names_and_sizes_in_bytes(own, tmp_path):
     for found in (resaved, renamed):
         assert found["train"] != before["train"]
     assert resaved["eval"] == before["eval"]
+
+
+def test_identical_files_in_both_parts_are_counted(own, capsys):
+    """Files of one size and with the same middle are not identical yet."""
+    train, held_out = (picture_names(str(own), split) for split in ("train", "eval"))
+    load_splits(config_of(own))
+    assert capsys.readouterr().err == ""
+    assert len(held_out) > 2
+    first, second = ((own / name).read_bytes() for name in train[:2])
+    (own / held_out[0]).write_bytes(first)
+    (own / held_out[1]).write_bytes(second)
+    (own / train[2]).write_bytes(second)
+    (own / held_out[2]).write_bytes(first[:-1] + b"x")
+    load_splits(config_of(own))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"warning: --data_dir={own}: 2 of the {len(held_out)} pictures for evaluation "
+        "are byte-identical to pictures for training, for example "
+    )
+    assert f"{held_out[0]}: " in line and "--split_by=folder" in line
+
+
+def test_identical_files_in_one_folder_are_in_one_part(own, capsys):
+    for path in sorted(own.iterdir()):
+        (own / path.stem).mkdir()
+        path.rename(own / path.stem / "a.jpg")
+        shutil.copy(own / path.stem / "a.jpg", own / path.stem / "b.jpg")
+    load_splits(config_of(own))
+    assert "byte-identical" in capsys.readouterr().err
+    splits = load_splits(config_of(own, split_by="folder"))
+    assert capsys.readouterr().err == ""
+    assert len(splits.train) + len(splits.eval) == 80 and len(splits.eval) % 2 == 0
+
+
+def test_a_run_within_the_folder_of_pictures_resumes(own, capsys):
+    """Its own panels do not count as pictures, for itself and for a second run."""
+    steps = {"log_every_steps": 1, "checkpoint_every_steps": 1}
+    train(own, own / "run", train_steps=1, **steps)
+    assert list((own / "run" / "images").glob("*.png"))
+    capsys.readouterr()
+    train(own, own / "run", train_steps=2, **steps)
+    assert capsys.readouterr().err.count(str(own / "run")) == 1
+    first = RunDirectory(str(own / "run")).read_data()
+    train(own, own / "second", train_steps=1, **steps)
+    assert RunDirectory(str(own / "second")).read_data() == first
 
 
 def test_all_bad_files_are_reported_at_once(own):

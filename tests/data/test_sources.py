@@ -13,6 +13,7 @@ from keras.src.utils import file_utils
 
 from aelab.config import FIELDS, Config
 from aelab.config.registry import SOURCES
+from aelab.data import sources
 from aelab.data.idx import read_idx
 from aelab.data.sources import ArraySource, load_splits
 from aelab.errors import UsageError
@@ -117,6 +118,50 @@ def test_labels_are_optional(idx_folder):
     assert splits.describe() == expected
 
 
+def dotted(path):
+    """Renames `train-images-idx3-ubyte.gz` to `train-images.idx3-ubyte.gz`."""
+    return path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+
+
+def into_folder(path):
+    """Unpacks NAME.gz to NAME/NAME."""
+    content = gzip.decompress(path.read_bytes())
+    path.unlink()
+    path.with_suffix("").mkdir()
+    (path.with_suffix("") / path.stem).write_bytes(content)
+
+
+def unpacked(path):
+    """Unpacks a file that keeps the name NAME.gz."""
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+
+
+OTHER_FORMS = [
+    dotted,
+    into_folder,
+    unpacked,
+    lambda path: unzip(dotted(path)),
+    lambda path: into_folder(dotted(path)),
+]
+
+
+@pytest.mark.parametrize("change", OTHER_FORMS)
+def test_files_as_other_programs_name_and_unpack_them(idx_folder, change):
+    expected = load(idx_folder)
+    for name in FILES:
+        change(idx_folder / name)
+    splits = load(idx_folder)
+    assert splits.describe() == expected.describe()
+    np.testing.assert_array_equal(splits.eval.labels, expected.eval.labels)
+
+
+def test_an_empty_folder_of_a_files_name_is_not_the_file(idx_folder):
+    (idx_folder / TRAIN).mkdir()
+    assert len(load(idx_folder).train) == 50
+    (idx_folder / f"{TRAIN}.gz").unlink()
+    assert f"has no {TRAIN}, with or without .gz" in idx_refusal(idx_folder)
+
+
 def test_a_missing_data_dir_is_reported(tmp_path, idx_folder):
     file = idx_folder / f"{TRAIN}.gz"
     for folder in (tmp_path / "none", file):
@@ -177,10 +222,19 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(home))
     monkeypatch.setattr(keras_config, "_KERAS_DIR", str(home))  # read at its import
     monkeypatch.setattr(file_utils, "urlretrieve", fail)
+    monkeypatch.setattr(sources, "DEBIAN_FOLDER", str(tmp_path / "debian"))
     return home / "datasets" / "fashion-mnist"
 
 
 FASHION_MNIST = Config(dataset="fashion_mnist")
+
+
+def write_set(folder, count):
+    """Writes a set of `count` images in each part."""
+    folder.mkdir(parents=True)
+    for name in FILES:
+        shape = (count, 28, 28) if "images" in name else (count,)
+        write_idx(folder / name, np.zeros(shape, np.uint8))
 
 
 def test_fashion_mnist_is_read_from_the_cache(cache, idx_folder):
@@ -207,11 +261,29 @@ def test_fashion_mnist_is_downloaded_once(cache, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_damaged_cache_is_reported(cache, idx_folder):
+def test_half_a_download_in_the_cache_should_be_deleted(cache, idx_folder):
     shutil.copytree(idx_folder, cache)
     path = cache / f"{TRAIN}.gz"
     path.write_bytes(path.read_bytes()[:-100])
-    assert str(path) in refusal(FASHION_MNIST)
+    advice = f"if {cache} has half a download, delete it to download it again"
+    message = refusal(FASHION_MNIST)
+    assert str(path) in message and message.endswith(advice)
+    (cache / f"{EVAL}.gz").unlink()
+    assert refusal(FASHION_MNIST).endswith(advice)
+
+
+@pytest.mark.parametrize("change", [lambda path: None, unzip, into_folder])
+def test_the_folder_of_debians_package_comes_first(cache, tmp_path, idx_folder, change):
+    """The cache holds another set, and is used unless all images are there."""
+    expected = load(idx_folder).describe()
+    write_set(cache, 3)
+    debian = tmp_path / "debian"
+    debian.mkdir()
+    for name in [*FILES[1::2], *FILES[::2]]:  # labels are optional
+        assert len(load_splits(FASHION_MNIST).train) == 3
+        shutil.copy(idx_folder / name, debian)
+        change(debian / name)
+    assert load_splits(FASHION_MNIST).describe() == expected
 
 
 @pytest.mark.parametrize("missing", [FILES, FILES[3:]])
@@ -236,6 +308,7 @@ def test_without_a_network_no_run_is_started(tmp_path, monkeypatch):
         monkeypatch.setattr(urllib.request, "_opener", None)
         monkeypatch.setenv("KERAS_HOME", str(tmp_path))
         monkeypatch.setattr(keras_config, "_KERAS_DIR", str(tmp_path))
+        monkeypatch.setattr(sources, "DEBIAN_FOLDER", str(tmp_path / "debian"))
         run_dir = tmp_path / "run"
         with pytest.raises(UsageError) as caught:
             train_and_evaluate(FASHION_MNIST, str(run_dir))

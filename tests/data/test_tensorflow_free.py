@@ -5,7 +5,7 @@ import sys
 
 from conftest import ROOT
 
-MODULES = ("idx", "synthetic", "sketch", "image_files", "pixels")
+MODULES = ("idx", "synthetic", "sketch", "find_pictures", "image_files", "pixels")
 
 
 def test_these_modules_do_not_import_tensorflow():

@@ -139,7 +139,7 @@ def assert_restored(config, run_dir, folder):
     assert repr(from_json(text, "config.json")) == repr(config)
     whole = os.path.join(folder, run_dir)
     text = run_directory._flagfile(config, whole)
-    (folder / "run.flags").write_text(text, encoding="utf-8")
+    (folder / "run.flags").write_bytes(os.fsencode(text))
     code, errors, parsed = outcome(["--flagfile=run.flags"], folder)
     assert (code, errors) == (0, "")
     assert repr(parsed) == repr([config, os.path.abspath(whole)])
@@ -275,7 +275,9 @@ def configs(draw):
         values["profile_steps"] = f"{first}:{first + draw(st.integers(1, 10**9))}"
     values["optimizer_args"] = draw(st.sampled_from(["", "epsilon=1e-6,amsgrad=true"]))
     if values.get("dataset") in ("idx", "images"):
-        values["data_dir"] = draw(st.sampled_from(["/a", "/a b", "/ä/-- =#", "/~"]))
+        values["data_dir"] = draw(
+            st.sampled_from(["/a", "/a b", "/ä/-- =#", "/~", "/\udcff"])
+        )
     if values.get("strategy") == "mirrored":
         values["devices"] = draw(st.sampled_from(["", "GPU:0,GPU:1", "--seed=1"]))
     if values.get("strategy") == "multi_worker":
@@ -294,7 +296,9 @@ def configs(draw):
     return Config(**with_valid_levels(values))
 
 
-@given(configs(), st.sampled_from(["a", "/", "~", "-", "ä b", "--seed=1", "#", "a=b"]))
+@given(
+    configs(), st.sampled_from(["a", "/", "~", "-", "ä b", "--seed=1", "#", "a=\udcff"])
+)
 def test_every_configuration_is_restored_from_its_files(folder, config, run_dir):
     assert_restored(config, run_dir, folder)
 

@@ -230,7 +230,8 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "#a", "//a", "ä", "a'b\"c", "a\\n", "--seed=9", "a=b", "$HOME"]
+    "name",
+    ["a b", "#a", "//a", "ä", "a'b\"c", "a\\n", "--seed=9", "a=b", "$HOME", "\udcff"],
 )
 def test_the_flagfile_describes_the_same_run(tmp_path, name):
     config = Config(

@@ -89,6 +89,20 @@ def screen(tmp_path_factory):
     return b"".join(chunks).decode()
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a b/Ä ß/日本 'c' \\n.png", "a b/Ä ß/日本 'c' \\n.png"),
+        ("a\n\x1b[31m\t\x7f\u202e", r"a\n\x1b[31m\t\x7f\u202e"),
+        (os.fsdecode(b"a\xff"), r"a\udcff"),
+    ],
+)
+def test_what_cannot_be_printed_is_escaped(text, shown, capsys):
+    assert console.printable(text) == shown == console.printable(shown)
+    console.warn(text)
+    assert capsys.readouterr().err == f"warning: {shown}\n"
+
+
 def test_a_terminal_shows_a_bar_with_eta_and_metrics(screen):
     bars = re.findall(
         r"(\d+)%\|[^|]*\| (\d+)/800 \[[\d:]+<([\d:]+),[^\]]*loss 0", screen

@@ -5,7 +5,7 @@ All numbers are little-endian. Numbers without a size are LEB128.
 Magic number (8 bytes), version (u8), length of the body (u32), body, CRC-32 of
 everything before it. Body: key of the weights (8 bytes), CRC-32 of the tables, height,
 width, channels, number of members. For each member: kind (u8), number of images, length
-of its name, name in UTF-8.
+of its name, name in UTF-8, with other bytes as they are.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ def name_problem(name: str) -> str:
     if name.startswith(".tmp-"):
         return "names that begin with .tmp- are reserved for unfinished files"
     try:
-        too_long = len(name.encode()) > _MAX_NAME_BYTES
+        too_long = len(name.encode(errors="surrogateescape")) > _MAX_NAME_BYTES
     except UnicodeEncodeError:
         return "it is not UTF-8"
     return "it is too long" if too_long else ""
@@ -75,7 +75,7 @@ def pack_header(header: Header) -> bytes:
     for number in (*header.image_shape, len(header.members)):
         body += _leb128(number)
     for member in header.members:
-        name = member.name.encode()
+        name = member.name.encode(errors="surrogateescape")
         body.append(member.kind)
         body += _leb128(member.images) + _leb128(len(name)) + name
     content = _START.pack(_MAGIC, _VERSION, len(body)) + body
@@ -143,7 +143,7 @@ def _parse_body(body: bytes) -> Header:
         name = stream.read(length)
         if len(name) < length or kind not in (PICTURE, IDX):
             raise ValueError("a member is truncated or of unknown kind")
-        members.append(Member(kind, images, name.decode()))
+        members.append(Member(kind, images, name.decode(errors="surrogateescape")))
     header = Header(key, tables_crc, (height, width, channels), members)
     if stream.read() or header.images > MAX_IMAGES:
         raise ValueError("its length or its number of images is wrong")

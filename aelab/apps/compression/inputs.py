@@ -9,14 +9,13 @@ from PIL import Image, ImageOps
 
 from aelab.apps.compression import file_format
 from aelab.apps.compression.file_format import IDX, MAX_IMAGES, PICTURE, Member
-from aelab.data.idx import IdxFile
+from aelab.data.idx import GZIP_MAGIC, IdxFile
 from aelab.data.image_files import failure_reason, opened
 from aelab.errors import UsageError
 
 Shape = tuple[int, int, int]  # (height, width, channels)
 
 _IDX_MAGIC = b"\0\0\x08"
-_GZIP_MAGIC = b"\x1f\x8b"
 # Pillow's modes that are accepted, by the number of channels; the first one is used.
 _MODES = {1: ("L", "1"), 3: ("RGB", "1", "L", "P")}
 
@@ -66,7 +65,7 @@ def _member(path: str, shape: Shape) -> Member:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} can't be read: {error}") from None
     name = os.path.basename(path)
-    if not start.startswith((_IDX_MAGIC, _GZIP_MAGIC)) and not path.endswith(".gz"):
+    if not start.startswith((_IDX_MAGIC, GZIP_MAGIC)) and not path.endswith(".gz"):
         _read_picture(path, shape, only_header=True)
         return Member(PICTURE, 1, os.path.splitext(name)[0] + ".png")
     with IdxFile(path, 3) as idx:

@@ -19,6 +19,7 @@ from aelab.data.sources import load_split, with_data_dir
 from aelab.errors import UsageError
 from aelab.metrics import psnr, ssim
 from aelab.runs.directory import RunDirectory
+from aelab.system.console import printable
 from aelab.system.files import write_bytes
 from aelab.system.optional import require
 
@@ -97,7 +98,7 @@ def _run_points(
     has_prior = first.networks.has_prior
     steps = [] if has_prior else sorted({*_DENSE_STEPS} - {first.tables.step})
     more = (open_codec(run, checkpoint, data_dir, step, model) for step in steps)
-    name = os.path.basename(os.path.abspath(run.path))
+    name = printable(os.path.basename(os.path.abspath(run.path)))
     for codec in itertools.chain([first], more):
         symbols, shape = codec.encode(images), codec.networks.image_shape
         size, ideal_bytes = others.packed_bytes(symbols, codec.tables, shape)

@@ -1,7 +1,6 @@
 """Denoises picture files with the model of a run."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from aelab.apps.denoising.files import read_picture, write_comparison, write_pic
 from aelab.apps.denoising.jobs import Job, plan_jobs
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
+from aelab.system.console import warn
 from aelab.system.files import DISK_ERRORS, writing
 
 
@@ -45,7 +45,7 @@ def denoise_pictures(
     for job in tqdm(jobs, unit="picture", disable=None, dynamic_ncols=True):
         if reason := _denoise(denoiser, job):
             failed += 1
-            tqdm.write(f"error: {job.source}: {reason}", file=sys.stderr)
+            warn(f"{job.source}: {reason}", kind="error")
     return len(jobs) - failed, failed
 
 

@@ -4,12 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aelab.data.image_files import SUFFIXES, walk
+from aelab.data.find_pictures import SUFFIXES, find_pictures
 from aelab.errors import UsageError
-from aelab.system.console import warn
 from aelab.system.files import temporary_path
-
-_OTHER_SUFFIXES = (".avif", ".heic", ".jp2", ".jxl")  # pictures that are skipped
 
 
 class Job(NamedTuple):
@@ -25,9 +22,8 @@ def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list
 
     Inputs are files, with any name, and folders. From a folder and its sub-folders all
     files with the suffix of a picture are taken, including links to missing files.
-    Hidden files, links to folders and the output folder are skipped. A warning names
-    pictures in folders whose suffix can't be denoised. Inputs that are given twice
-    count once.
+    Links to folders and the output folder are skipped, and what `find_pictures` skips.
+    Inputs that are given twice count once.
 
     A file in a sub-folder of an input is written to a sub-folder of the same name.
     `NAME.gif` becomes `NAME.png`. With `compare`, `NAME.SUFFIX` has `NAME-compare.png`.
@@ -56,26 +52,19 @@ def _pictures(given: str, output: str) -> list[tuple[str, str]]:
         return [(given, os.path.basename(given))]
     if not os.path.isdir(given):
         raise UsageError(f"INPUT {given}: no such file or folder")
-    below = os.path.relpath(os.path.realpath(output), os.path.realpath(given)) + os.sep
-    found = walk(given, SUFFIXES + _OTHER_SUFFIXES)
     try:
-        paths = {n: os.path.join(given, n) for n in found if not n.startswith(below)}
+        found = find_pictures(given, f"INPUT {given}", ignored=output)
     except OSError as error:
         raise UsageError(
             f"INPUT {error.filename} can't be read: {error.strerror}"
         ) from None
+    pictures = [(os.path.join(given, name), name) for name in found]
     # Links to missing files stay.
-    names = [n for n, p in paths.items() if os.path.isfile(p) or not os.path.exists(p)]
-    suffixes = ", ".join(SUFFIXES)
-    pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
-    if others := sorted(set(names) - set(pictures)):
-        warn(
-            f"INPUT {given}: {len(others)} pictures are skipped, for example "
-            f"{others[0]}; those in {suffixes} can be denoised"
-        )
+    pictures = [p for p in pictures if os.path.isfile(p[0]) or not os.path.exists(p[0])]
     if not pictures:
+        suffixes = ", ".join(SUFFIXES)
         raise UsageError(f"INPUT {given} has no pictures, no files in {suffixes}")
-    return [(paths[name], name) for name in pictures]
+    return pictures
 
 
 def _check(jobs: Sequence[Job], output: str) -> None:

@@ -39,7 +39,9 @@ def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> i
         )
     require("matplotlib.figure", extra="report")
     # JSON may contain lone surrogates, which UTF-8 can't encode.
-    page = _build_page(read_runs(run_dirs, axis), axis).encode(errors="replace")
+    page = _build_page(read_runs(run_dirs, axis), axis).encode(
+        errors="backslashreplace"
+    )
     with writing(f"--output={output}"):
         write_bytes(output, page)
     return len(page)

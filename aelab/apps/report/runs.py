@@ -13,6 +13,7 @@ from aelab.apps.report.curves import EMPTY, Curve, Curves, read_curves
 from aelab.config import FIELDS, parse_object
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
+from aelab.system.console import printable
 
 _PICTURE = re.compile(r"([^.].*)-([0-9]+)\.png")
 _PNG_BEGIN, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -56,7 +57,7 @@ def read_runs(paths: Sequence[str], axis: str) -> list[Run]:
             same = f"{path} and {known[real]}"
             raise UsageError(f"--run_dir: {same} are the same directory")
         known[real] = path
-    pairs = zip(paths, names(paths), strict=True)
+    pairs = zip(paths, map(printable, names(paths)), strict=True)
     return [_read_run(path, name, axis) for path, name in pairs]
 
 

@@ -53,17 +53,27 @@ def test_bad_idx_files_are_named(tmp_path):
     write_idx(tmp_path / "small", np.zeros((3, 14, 28), np.uint8))
     write_idx(tmp_path / "labels", np.zeros(3, np.uint8))
     write_idx(tmp_path / "cut", np.zeros((3, 28, 28), np.uint8))
-    write_idx(tmp_path / "long", np.zeros((0, 28, 28), np.uint8))
-    (tmp_path / "long").write_bytes((tmp_path / "long").read_bytes() + b"x")
     (tmp_path / "cut").write_bytes((tmp_path / "cut").read_bytes()[:-1])
     words_of = {
-        "long": "longer",
         "small": "14 x 28 x 1",
         "labels": "3-dimensional",
         "cut": "cut short",
         "": "directory",
     }
     check_refusals(tmp_path, words_of)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_bytes_behind_the_end_of_an_idx_file_are_ignored(tmp_path, capsys, count):
+    path = tmp_path / "long.gz"  # not gzipped in spite of its name
+    images = np.full((count, 28, 28), 7, np.uint8)
+    write_idx(tmp_path / "long", images)
+    path.write_bytes((tmp_path / "long").read_bytes() + b"x")
+    members = list_members([str(path)], SHAPE)
+    assert members[0].name == "long"
+    blocks = list(read_blocks([str(path)], members, SHAPE, 2))
+    assert sum(map(len, blocks)) == count
+    assert "long.gz has more bytes than the " in capsys.readouterr().err
 
 
 def test_names_that_could_not_be_written_are_refused(tmp_path):

@@ -22,7 +22,10 @@ MEMBERS = st.lists(
         Member,
         st.sampled_from([PICTURE, IDX]),
         st.integers(0, 2**20),
-        st.text(st.characters(codec="utf-8"), max_size=20),
+        st.text(st.characters(codec="utf-8"), max_size=20)
+        | st.binary(max_size=20).map(
+            lambda name: name.decode("utf-8", "surrogateescape")
+        ),
     ),
     max_size=4,
 )

@@ -80,14 +80,27 @@ def test_links_to_missing_files_are_pictures_that_fail(tmp_path):
 def test_skipped_pictures_are_reported_in_one_line(tmp_path, capsys):
     folder = tmp_path / "in"
     touch(*(folder / name for name in ("a.png", "b.AVIF", "sub/c.heic", "d.txt")))
-    touch(folder / ".e.avif")
-    (job,) = plan_jobs([str(folder)], str(tmp_path / "out"))
+    touch(folder / ".e.avif", folder / "out" / "f.avif")
+    (job,) = plan_jobs([str(folder)], str(folder / "out"))
     assert job.source == str(folder / "a.png")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        f"warning: INPUT {folder}: 2 pictures are skipped, for example "
+        f"warning: INPUT {folder}: files that may be pictures are skipped: 2 (1 .avif, "
+        "1 .heic), for example b.AVIF; "
     )
-    assert "b.AVIF;" in line and ".jpg, .png" in line
+    assert ".jpg, .png" in line
+
+
+def test_a_run_in_a_folder_of_pictures_is_skipped(tmp_path, capsys):
+    folder = tmp_path / "in"
+    touch(*(folder / name for name in ("a.jfif", "run/config.json", "run/b.png")))
+    touch(folder / "run" / "checkpoints" / "latest" / "x.npz")
+    (job,) = plan_jobs([str(folder)], str(tmp_path / "out"))
+    assert job.target == str(tmp_path / "out" / "a.jfif")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"for example {folder}/run")
+    (job,) = plan_jobs([str(folder / "run")], str(tmp_path / "out"))
+    assert job.target == str(tmp_path / "out" / "b.png")
 
 
 @pytest.mark.parametrize("prefix", ["", ".tmp-"])

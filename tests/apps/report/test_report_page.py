@@ -128,11 +128,11 @@ def test_a_run_with_only_gaps_has_a_page(tmp_path):
     assert page.table("", "last epoch")["run"]["last epoch"] == "1"
 
 
-def test_text_that_utf_8_cannot_encode_is_replaced(tmp_path):
+def test_text_that_utf_8_cannot_encode_is_escaped(tmp_path):
     run = make_run(tmp_path / "run")
     values = json.loads((run / "config.json").read_text()) | {"data_dir": "\ud800x"}
     (run / "config.json").write_text(json.dumps(values))
-    assert Page(report(run)).table("", "value")["data_dir"] == {"value": "?x"}
+    assert Page(report(run)).table("", "value")["data_dir"] == {"value": r"\ud800x"}
 
 
 def test_a_page_on_long_runs_is_small(tmp_path):
