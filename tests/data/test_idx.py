@@ -122,7 +122,7 @@ def test_a_flipped_bit_in_gzip_is_detected_or_harmless(tmp_path):
 
 
 @SUFFIXES
-@pytest.mark.parametrize("content", [RAW, gzip.compress(RAW)])
+@pytest.mark.parametrize("content", [RAW, gzip.compress(RAW)], ids=["raw", "gzip"])
 def test_the_content_determines_whether_a_file_is_gzipped(tmp_path, suffix, content):
     """A server may have unpacked what it sends, or a browser renamed it."""
     path = tmp_path / f"images{suffix}"
