@@ -1,9 +1,10 @@
 """Settings that other projects left behind change nothing."""
 
+import functools
 import json
 
 import pytest
-from conftest import run_script
+from conftest import run_forked, run_script
 
 RUN = ["--model=dense", "--train_examples=200", "--eval_examples=50", "--train_steps=6"]
 RUN += ["--noise_stddev=0.3", "--strategy=mirrored", "--virtual_cpus=2"]
@@ -36,7 +37,10 @@ def results(tmp_path_factory):
 def _results(folder, environment):
     for arguments in (("train", *RUN), ("evaluate",)):
         name, *flags = arguments
-        done = run_script(name, f"--run_dir={folder}", *flags, env=environment)
+        start = functools.partial(run_script, env=environment)
+        done = (start if environment else run_forked)(
+            name, *flags, f"--run_dir={folder}"
+        )
         assert (done.returncode, done.stderr) == (0, "")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     metrics = [
