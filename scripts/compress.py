@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     """Parses the command line and compresses the files."""
     cli = CommandLine(__doc__)
     cli.add_run()
-    cli.add_path("output", "File to write.", "FILE.aelab", required=True)
+    cli.add_output("File to write.", "FILE.aelab")
     cli.add_path(
         "data_dir",
         "Where the run's data files are now. The first use of a checkpoint fits "
@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> None:
         args.data_dir,
         args.quantiser_step,
         args.model,
+        args.overwrite,
     )
     print(f"{args.output}: {done.images:,} images, {done.file_bytes:,} bytes")
     if done.images:

@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> None:
     """Parses the command line and decompresses the file."""
     cli = CommandLine(__doc__)
     cli.add_run(checkpoint=False)
-    cli.add_path("output", "Folder to write to.", "DIR", required=True)
+    cli.add_output("Folder to write to.", "DIR")
     cli.add_switch(
         "salvage",
         "Write the intact images of a damaged file; lost images of an IDX file are "
@@ -31,7 +31,9 @@ def main(argv: Sequence[str]) -> None:
     from aelab.apps.compression import decompress
 
     (path,) = cli.inputs
-    done = decompress(args.run_dir, path, args.output, args.salvage, args.model)
+    done = decompress(
+        args.run_dir, path, args.output, args.salvage, args.model, args.overwrite
+    )
     number = len(done.files)
     files = "1 file" if number == 1 else f"{number:,} files"
     print(f"{done.images:,} images, {files}, in {args.output}")

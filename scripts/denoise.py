@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     """Parses the command line and denoises the files."""
     cli = CommandLine(__doc__)
     cli.add_run()
-    cli.add_path("output", "Folder to write to.", "DIR", required=True)
+    cli.add_output("Folder to write to.", "DIR")
     cli.add_switch(
         "compare", "Also write NAME-compare.png: before and after, side by side."
     )
@@ -33,7 +33,13 @@ def main(argv: Sequence[str]) -> None:
     from aelab.apps.denoising import denoise_pictures
 
     done, failed = denoise_pictures(
-        args.run_dir, cli.inputs, args.output, args.checkpoint, args.compare, args.model
+        args.run_dir,
+        cli.inputs,
+        args.output,
+        args.checkpoint,
+        args.compare,
+        args.model,
+        args.overwrite,
     )
     print(f"{done} of {done + failed} pictures denoised, into {args.output}")
     if failed:

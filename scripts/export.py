@@ -19,15 +19,22 @@ def main(argv: Sequence[str]) -> None:
     """Parses the command line and exports."""
     cli = CommandLine(__doc__)
     cli.add_run()
-    cli.add_path("output", "File or folder to write.", "FILE.keras", required=True)
+    cli.add_output("File or folder to write.", "FILE.keras")
     cli.add_choice("format", "Format to write.", ("keras", "saved_model"))
     args = cli.parse(argv)
-    check_output(args.output, args.format)
+    check_output(args.output, args.format, args.overwrite)
     start_for_runs(args.run_dir, model=args.model)
 
     from aelab.apps.export import export
 
-    step = export(args.run_dir, args.output, args.checkpoint, args.format, args.model)
+    step = export(
+        args.run_dir,
+        args.output,
+        args.checkpoint,
+        args.format,
+        args.model,
+        args.overwrite,
+    )
     print(f"{args.output}: the {args.checkpoint} checkpoint, step {step}")
 
 

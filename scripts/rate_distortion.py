@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     """Parses the command line, measures and prints the table."""
     cli = CommandLine(__doc__)
     cli.add_run(run_dir=False)
-    cli.add_path("output", "Folder to write to.", "DIR", required=True)
+    cli.add_output("Folder to write to.", "DIR")
     cli.add_path("data_dir", "Where the data files are now.", "DIR")
     cli.add_choice(
         "rivals", "Whether to measure other codecs as well.", ("true", "false")
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
         args.data_dir,
         args.rivals == "true",
         args.model,
+        args.overwrite,
     )
     print(table(points))
 

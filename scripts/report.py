@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     cli = CommandLine(__doc__)
     folders = "Folders of runs, separated by commas; or give them without this flag."
     cli.add_text("run_dir", folders, "DIR[,DIR...]")
-    cli.add_path("output", "File to write.", "FILE.html", required=True)
+    cli.add_output("File to write.", "FILE.html")
     cli.add_choice("x_axis", "Horizontal axis of curves.", ("epoch", "step"))
     args = cli.parse(argv, inputs=True)
     run_dirs = [path for path in args.run_dir.split(",") if path]
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     from aelab.apps.report import write_report
 
     run_dirs = [os.path.expanduser(path) for path in run_dirs]
-    size = write_report(run_dirs, args.output, args.x_axis)
+    size = write_report(run_dirs, args.output, args.x_axis, args.overwrite)
     print(f"{args.output}: {size:,} bytes")
 
 

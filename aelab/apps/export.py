@@ -2,11 +2,12 @@
 
 import errno
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import atomic_write, check_output_file, writing
+from aelab.system.files import atomic_write, check_output_file, check_outputs, writing
 
 # TensorFlow is imported where it is used, so that a bad name is reported at once.
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _SUFFIX = ".keras"
+_SAVED_MODEL = "saved_model.pb"
 
 
 def export(
@@ -22,35 +24,42 @@ def export(
     checkpoint: str = "best",
     format: str = "keras",
     model: str = "",
+    overwrite: bool = False,
 ) -> int:
     """Writes a run's model, built of stock layers, completely or not at all.
 
     The parent folder of `output` must exist. The format `keras` is a `.keras` file for
-    images of the run's size. It may replace an existing file. `saved_model` is a folder
-    for TensorFlow and TensorFlow Serving, for images of any size that the model takes.
-    It may replace only an empty folder. See `load_trained` for `checkpoint` and
-    `model`. Returns the step of the exported weights.
+    images of the run's size. `saved_model` is a folder for TensorFlow and TensorFlow
+    Serving, for images of any size that the model takes. What exists is replaced only
+    with `overwrite`, and a folder only if it is empty or a SavedModel. See
+    `load_trained` for `checkpoint` and `model`. Returns the step of the exported
+    weights.
 
     Raises:
       UsageError: `check_output` or `load_trained` raises it.
       OSError: the disk is full or fails.
     """
-    check_output(output, format)
+    check_output(output, format, overwrite)
 
     from aelab.runs.trained_model import load_trained
 
     run, any_size = RunDirectory(run_dir), format == "saved_model"
     trained = load_trained(run, checkpoint, model, stock_layers=True, any_size=any_size)
     network, path = trained.autoencoder.model, os.path.abspath(output)
-    with writing(f"--output={output}"), atomic_write(path) as temporary:
+    with (
+        writing(f"--output={output}"),
+        atomic_write(path, is_folder=any_size) as temporary,
+    ):
         if format == "saved_model":
             _save_saved_model(network, temporary)
+            if os.path.exists(os.path.join(path, _SAVED_MODEL)):  # with `overwrite`
+                shutil.rmtree(path)
         else:
             network.save(temporary)
     return trained.step
 
 
-def check_output(output: str, format: str) -> None:
+def check_output(output: str, format: str, overwrite: bool) -> None:
     """Checks, without TensorFlow, that `output` can be written in `format`.
 
     Raises:
@@ -75,12 +84,15 @@ def check_output(output: str, format: str) -> None:
         )
     elif os.path.isdir(output) and not os.listdir(output):
         return
+    elif os.path.isdir(output):
+        if not os.path.exists(os.path.join(output, _SAVED_MODEL)):
+            raise UsageError(
+                f"--output={output} is a folder with other files: give another name"
+            )
+        return check_outputs([output], overwrite)
     elif os.path.lexists(output):
-        raise UsageError(
-            f"--output={output} exists already, and --format=saved_model replaces "
-            "nothing: give another name"
-        )
-    check_output_file(output, suffix="")
+        raise UsageError(f"--output={output} is a file, and must be a new folder")
+    check_output_file(output, "", overwrite)
 
 
 def _save_saved_model(model: "keras.Model", path: str) -> None:
@@ -101,7 +113,6 @@ def _save_saved_model(model: "keras.Model", path: str) -> None:
 
     module = tf.Module()
     module.weights = [variable.value for variable in model.variables]
-    os.mkdir(path)
     try:
         tf.saved_model.save(module, path, signatures={"serving_default": serve})
     except tf.errors.OpError as error:  # the folder was created, so the disk is full

@@ -79,6 +79,11 @@ class CommandLine:
         self.add_text(name, help, kind, required=required)
         self._paths.append(name)
 
+    def add_output(self, help: str, kind: str) -> None:
+        """Adds the required `--output`, and `--overwrite`."""
+        self.add_path("output", help, kind, required=True)
+        self.add_switch("overwrite", "Replace existing files. Inputs never are.")
+
     def add_choice(self, name: str, help: str, choices: Sequence[str]) -> None:
         """Adds a flag that takes one of `choices`; the first is the default."""
         flags.DEFINE_enum(name, choices[0], choices, help, flag_values=self.values)

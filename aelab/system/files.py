@@ -2,10 +2,15 @@
 
 import contextlib
 import errno
+import fcntl
+import functools
 import hashlib
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from aelab.errors import UsageError
@@ -14,6 +19,8 @@ from aelab.errors import UsageError
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _TEMPORARY_PREFIX = ".tmp-"
+_ANY = re.compile(re.escape(_TEMPORARY_PREFIX))
+_TEMPORARY_NAME = re.compile(_ANY.pattern + "[0-9a-f]{16}-")
 _MAX_NAME = 255  # bytes, on Linux file systems
 _MAX_SUFFIX = 20  # characters
 
@@ -34,42 +41,48 @@ def writing(what: str) -> Iterator[None]:
         raise UsageError(f"{what} can't be written: {error}") from None
 
 
-def temporary_path(path: str) -> str:
-    """The temporary file that is written first and then renamed to `path`.
+def _temporary_path(path: str) -> str:
+    """A new name next to `path` with the same suffix, for a file to be renamed to it.
 
-    It has the same suffix. A hash replaces a name that would be too long.
+    A hash replaces a name that would be too long.
     """
     folder, name = os.path.split(path)
+    prefix = f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}-"
     encoded = os.fsencode(name)
-    if len(_TEMPORARY_PREFIX) + len(encoded) > _MAX_NAME:
+    if len(prefix) + len(encoded) > _MAX_NAME:
         suffix = os.path.splitext(name)[1][-_MAX_SUFFIX:]
         name = hashlib.sha256(encoded).hexdigest() + suffix
-    return os.path.join(folder, _TEMPORARY_PREFIX + name)
+    return os.path.join(folder, prefix + name)
 
 
 @contextlib.contextmanager
-def atomic_write(path: str, content: bytes | None = None) -> Iterator[str]:
-    """Yields a temporary path; on success fsyncs it and renames it to `path`.
+def atomic_write(
+    path: str, content: bytes | None = None, is_folder: bool = False
+) -> Iterator[str]:
+    """Yields a new empty file or folder; on success fsyncs and renames it to `path`.
 
-    A file replaces an existing file; a folder replaces only an empty folder. If writing
-    fails, the temporary file or folder is removed, and `path` is unchanged.
+    A file replaces an existing file and has its mode; a folder replaces only an empty
+    folder. If writing fails, the temporary file or folder is removed, and `path` is
+    unchanged. Several processes may write one path: the last one to finish wins.
 
     Raises:
       OSError: `path` can't be written, or `content` is given and the file reads back
         differently; `filename` is `path`.
     """
-    temporary = temporary_path(path)
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    temporary = _temporary_path(path)
     try:
-        yield temporary
-        below = [file for file in Path(temporary).rglob("*") if file.is_file()]
-        for file in below if os.path.isdir(temporary) else [Path(temporary)]:
-            _sync(file)
-        if content is not None:
-            with open(temporary, "rb") as written:
-                if written.read() != content:
-                    raise OSError(errno.EIO, "the content reads back differently")
-        os.replace(temporary, path)
+        with _locked_while_writing(temporary, is_folder):
+            yield temporary
+            below = [file for file in Path(temporary).rglob("*") if file.is_file()]
+            for file in below if is_folder else [Path(temporary)]:
+                _sync(file)
+            if content is not None:
+                with open(temporary, "rb") as written:
+                    if written.read() != content:
+                        raise OSError(errno.EIO, "the content reads back differently")
+            if not is_folder and os.path.isfile(path):
+                os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
+            os.replace(temporary, path)
         with contextlib.suppress(OSError):  # not every file system can sync a folder
             _sync(os.path.dirname(path) or ".")
     except OSError as error:
@@ -77,9 +90,35 @@ def atomic_write(path: str, content: bytes | None = None) -> Iterator[str]:
             raise OSError(f"{path}: {error}") from None
         raise OSError(error.errno, error.strerror, path) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
+        _remove(temporary)
+
+
+@contextlib.contextmanager
+def _locked_while_writing(temporary: str, is_folder: bool) -> Iterator[None]:
+    """Creates a file or folder, and locks it until it is written.
+
+    The kernel releases the lock when the process ends, so `remove_leftovers` can tell
+    leftovers from what is being written.
+    """
+    _remove_leftovers_once(os.path.dirname(os.path.abspath(temporary)))
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    if is_folder:
+        os.mkdir(temporary)
+        flags = os.O_RDONLY
+    descriptor = os.open(temporary, flags | os.O_NOFOLLOW, 0o666)
+    try:
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    """Removes a file or a folder if it exists."""
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.remove(path)
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -110,11 +149,27 @@ def reporting_size(path: str, wanted: int) -> Iterator[None]:
         raise OSError(error.errno or errno.EIO, f"{reason})", path) from None
 
 
-def remove_leftovers(folder: str) -> None:
-    """Removes temporary files that a killed process left in `folder`."""
-    for name in os.listdir(folder):
-        if name.startswith(_TEMPORARY_PREFIX):
-            os.remove(os.path.join(folder, name))
+def remove_leftovers(folder: str, names: re.Pattern[str] = _ANY) -> None:
+    """Removes temporary files and folders that killed processes left in `folder`.
+
+    What a living process is writing is locked, and stays.
+    """
+    for name in filter(names.match, os.listdir(folder)):
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):  # it is locked, a link, or gone by now
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(descriptor)
+
+
+@functools.cache
+def _remove_leftovers_once(folder: str) -> None:
+    """The same for names of `_temporary_path`, the first time in this process."""
+    with contextlib.suppress(OSError):
+        remove_leftovers(folder, _TEMPORARY_NAME)
 
 
 def _sync(path: str | Path) -> None:
@@ -129,12 +184,57 @@ def _sync(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def check_output_file(path: str, suffix: str, inputs: Sequence[str] = ()) -> None:
+def check_outputs(
+    paths: Sequence[str],
+    overwrite: bool,
+    inputs: Iterable[str] = (),
+    is_own: Callable[[str], bool] = lambda path: False,
+) -> None:
+    """Checks that files may be written, before any work.
+
+    An existing file is replaced only with `overwrite`, or if it `is_own`, which means
+    that the same command made it. An input is never replaced.
+
+    Raises:
+      UsageError: one of `paths` is an input, under any name, or may not be replaced.
+    """
+    given = {_identity(path): path for path in inputs}
+    for path in paths:
+        if (identity := _identity(path)) and identity in given:
+            raise UsageError(
+                f"--output: {path} would replace the input {given[identity]}; give "
+                "another name or folder"
+            )
+    existing = [p for p in paths if os.path.lexists(p) and not is_own(p)]
+    if existing and not overwrite:
+        more = f" ({len(existing)} of {len(paths)} files do)" if len(paths) > 1 else ""
+        raise UsageError(
+            f"--output: {existing[0]} exists already{more}: give --overwrite to "
+            "replace it, or another --output"
+        )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Device and inode, equal for all names of a file; None if it does not exist."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_output_file(
+    path: str,
+    suffix: str,
+    overwrite: bool,
+    inputs: Sequence[str] = (),
+    is_own: Callable[[str], bool] = lambda path: False,
+) -> None:
     """Checks that `--output=path` names a file that may be written.
 
     Raises:
-      UsageError: it does not end in `suffix`, is a folder or one of the `inputs`, or
-        the folder to write into does not exist.
+      UsageError: it does not end in `suffix`, is a folder, the folder to write into
+        does not exist, or `check_outputs` raises it.
     """
     if not path.endswith(suffix):
         raise UsageError(f"--output={path} must end in {suffix}")
@@ -143,6 +243,4 @@ def check_output_file(path: str, suffix: str, inputs: Sequence[str] = ()) -> Non
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise UsageError(f"--output={path}: the folder {folder} does not exist")
-    for given in filter(os.path.exists, inputs):
-        if os.path.exists(path) and os.path.samefile(path, given):
-            raise UsageError(f"--output={path} would replace the input {given}")
+    check_outputs([path], overwrite, inputs, is_own)

@@ -183,8 +183,8 @@ def untrained(tmp_path):
         ("saved_model", "model.keras", "writes a folder"),
         ("saved_model", "none/model", "does not exist"),
         ("saved_model", "\udcff", "not UTF-8"),
-        ("saved_model", "full", "exists already"),
-        ("saved_model", "file", "exists already"),
+        ("saved_model", "full", "a folder with other files"),
+        ("saved_model", "file", "is a file"),
     ],
 )
 def test_a_bad_output_is_refused(untrained, tmp_path, format, output, message):
@@ -221,7 +221,7 @@ def test_a_failed_export_leaves_the_existing_output(
     else:
         monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(OSError, match=r"error|No space left") as error:
-        export(run_dir, str(output), format=format)
+        export(run_dir, str(output), format=format, overwrite=True)
     assert error.value.filename == str(output)
     assert list(tmp_path.iterdir()) == [output]
     if format == "keras":

@@ -4,14 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from processes import ready
 
 from aelab.errors import UsageError
 from aelab.system import files
 from aelab.system.files import (
     atomic_write,
     check_output_file,
+    check_outputs,
     remove_leftovers,
-    temporary_path,
     write_bytes,
     writing,
 )
@@ -82,11 +83,9 @@ def test_the_longest_names_can_be_written(tmp_path, name):
     write_bytes(path, b"new")
     assert os.listdir(tmp_path) == [name]
     suffix = os.path.splitext(name)[1]
-    if len(suffix) < 20:
-        assert temporary_path(path).endswith(suffix)
-    assert temporary_path(path + "x") != temporary_path(path)
-    Path(temporary_path(path)).touch()
-    remove_leftovers(str(tmp_path))
+    with atomic_write(path) as temporary:
+        assert len(suffix) >= 20 or temporary.endswith(suffix)
+        assert len(os.fsencode(os.path.basename(temporary))) <= 255
     assert os.listdir(tmp_path) == [name]
 
 
@@ -138,19 +137,14 @@ def test_a_folder_is_written_like_a_file(tmp_path):
     """It appears only when it is complete, and replaces an empty folder."""
     path = tmp_path / "folder"
     path.mkdir()
-    for has_leftover in (False, True):
-        with atomic_write(str(path)) as temporary:
-            os.makedirs(os.path.join(temporary, "sub"))
-            for name in ("file", "sub/file"):
-                with open(os.path.join(temporary, name), "w") as file:
-                    file.write("new")
-            assert list(path.iterdir()) == []
-        names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
-        assert names == ["folder", "folder/file", "folder/sub", "folder/sub/file"]
-        if not has_leftover:  # like a process that was killed
-            os.rename(path, tmp_path / ".tmp-folder")
-            (tmp_path / ".tmp-folder" / "old").touch()
-            path.mkdir()
+    with atomic_write(str(path), is_folder=True) as temporary:
+        os.makedirs(os.path.join(temporary, "sub"))
+        for name in ("file", "sub/file"):
+            with open(os.path.join(temporary, name), "w") as file:
+                file.write("new")
+        assert list(path.iterdir()) == []
+    names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
+    assert names == ["folder", "folder/file", "folder/sub", "folder/sub/file"]
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
@@ -162,11 +156,10 @@ def test_a_folder_that_fails_leaves_no_files(tmp_path, monkeypatch, broken):
     path = tmp_path / "folder"
     with (
         pytest.raises(OSError, match="No space left") as error,
-        atomic_write(str(path)) as temporary,
+        atomic_write(str(path), is_folder=True) as temporary,
+        open(os.path.join(temporary, "file"), "w") as file,
     ):
-        os.mkdir(temporary)
-        with open(os.path.join(temporary, "file"), "w") as file:
-            file.write("new")
+        file.write("new")
     assert error.value.filename == str(path)
     assert list(tmp_path.iterdir()) == []
 
@@ -176,9 +169,9 @@ def test_a_folder_with_content_is_not_replaced(tmp_path):
     (tmp_path / "folder" / "mine").write_text("mine")
     with (
         pytest.raises(OSError, match="not empty"),
-        atomic_write(str(tmp_path / "folder")) as temporary,
+        atomic_write(str(tmp_path / "folder"), is_folder=True),
     ):
-        os.mkdir(temporary)
+        pass
     assert [p.name for p in tmp_path.rglob("*")] == ["folder", "mine"]
 
 
@@ -197,9 +190,81 @@ def test_an_error_of_the_disk_stays_an_oserror(number):
     assert error.value.errno == number
 
 
-def test_an_output_file_may_replace_an_old_one(tmp_path):
-    (tmp_path / "a.html").touch()
-    check_output_file(str(tmp_path / "a.html"), ".html", [str(tmp_path / "b.html")])
+def test_two_writers_of_one_path_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "file"
+    with atomic_write(str(path)) as one, atomic_write(str(path)) as other:
+        Path(one).write_text("one")
+        Path(other).write_text("other")
+        remove_leftovers(str(tmp_path))  # as a third process would
+    assert path.read_text() == "one"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_at_the_temporary_name_is_not_followed(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    monkeypatch.setattr("secrets.token_hex", lambda size: "0" * 2 * size)
+    (tmp_path / f".tmp-{'0' * 16}-file").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_bytes(str(tmp_path / "file"), b"new")
+    assert victim.read_text() == "precious"
+
+
+def test_a_replaced_file_keeps_its_mode_and_a_new_one_has_the_umasks(tmp_path):
+    path, new = tmp_path / "file", tmp_path / "new"
+    path.touch(0o640)
+    path.chmod(0o640)
+    before = os.umask(0o027)
+    try:
+        for each in (path, new):
+            write_bytes(str(each), b"new")
+    finally:
+        os.umask(before)
+    assert [oct(p.stat().st_mode & 0o777) for p in (path, new)] == ["0o640", "0o640"]
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_of_a_living_one_not(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from aelab.system.files import atomic_write\n"
+        "with atomic_write(sys.argv[1] + '/a'):\n"
+        "    with atomic_write(sys.argv[1] + '/b', is_folder=True):\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    with ready(code, str(tmp_path)) as process:
+        names = {p.name for p in tmp_path.iterdir()}
+        assert len(names) == 2
+        remove_leftovers(str(tmp_path))
+        assert {p.name for p in tmp_path.iterdir()} == names
+        process.kill()
+        process.wait()
+    (tmp_path / ".tmp-of-another-program").touch()
+    write_bytes(str(tmp_path / "c"), b"new")
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == [".tmp-of-another-program", "c"]
+
+
+def test_an_existing_output_needs_permission(tmp_path):
+    paths = [str(tmp_path / name) for name in ("new", "old", "link")]
+    (tmp_path / "old").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    check_outputs(paths[:1], overwrite=False)
+    check_outputs(paths, overwrite=True)
+    check_outputs(paths, overwrite=False, is_own=lambda path: True)
+    message = r"old exists already \(2 of 3 files do\): give --overwrite"
+    with pytest.raises(UsageError, match=message):
+        check_outputs(paths, overwrite=False)
+
+
+def test_an_input_is_never_replaced(tmp_path):
+    source = tmp_path / "source"
+    source.touch()
+    os.link(source, tmp_path / "other_name")
+    (tmp_path / "link").symlink_to(source)
+    for name in ("source", "other_name", "link"):
+        with pytest.raises(UsageError, match=f"{name} would replace the input"):
+            check_outputs([str(tmp_path / name)], True, [str(source)])
 
 
 @pytest.mark.parametrize(
@@ -217,5 +282,5 @@ def test_a_bad_output_file_is_refused(tmp_path, name, message):
     link = tmp_path / "link.html"
     link.symlink_to("input.html")
     path = tmp_path / name
-    with pytest.raises(UsageError, match=f"^--output={path}.*{message}"):
-        check_output_file(str(path), ".html", [str(link)])
+    with pytest.raises(UsageError, match=f"^--output[:=] ?{path}.*{message}"):
+        check_output_file(str(path), ".html", True, [str(link)])

@@ -7,6 +7,7 @@ three; their model is described by the run's `config.json`.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -65,11 +66,30 @@ def save_codec(
     own = f"{path}.{uuid.uuid4().hex}"
     try:
         write_bytes(own, content.getvalue())
-        with contextlib.suppress(FileExistsError):
-            os.link(own, path)
+        _rename_new(own, path)
     finally:
         with contextlib.suppress(OSError):
             os.remove(own)
+
+
+def _rename_new(own: str, path: str) -> None:
+    """Gives a file the name `path` unless that exists; `own` may remain.
+
+    A hard link fails if the name exists. On file systems without hard links, for
+    example exFAT, a lock on the folder keeps other processes away meanwhile.
+    """
+    try:
+        return os.link(own, path)
+    except FileExistsError:
+        return None
+    except OSError:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not os.path.exists(path):
+            os.rename(own, path)
+    finally:
+        os.close(folder)
 
 
 def load_codec(path: str, key: bytes) -> tuple[dict[str, np.ndarray], Tables]:

@@ -34,17 +34,19 @@ def compress(
     data_dir: str = "",
     quantiser_step: float = 0.0,
     model: str = "",
+    overwrite: bool = False,
 ) -> Compressed:
     """Compresses IDX files and pictures into one file, written whole or not at all.
 
-    See `open_codec` for the arguments besides `inputs` and `output`.
+    An existing file is replaced only with `overwrite`, and an input never. See
+    `open_codec` for the other arguments.
 
     Raises:
       UsageError: `open_codec`, `list_members` or `read_blocks` raises it, or `output`
         can't be written.
       OSError: the disk is full or fails.
     """
-    check_output_file(output, ".aelab", inputs)
+    check_output_file(output, ".aelab", overwrite, inputs)
     run = RunDirectory(run_dir)
     codec = open_codec(run, checkpoint, data_dir, quantiser_step, model)
     shape, tables = codec.networks.image_shape, codec.tables

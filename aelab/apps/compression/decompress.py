@@ -18,7 +18,7 @@ from aelab.apps.compression.tables import crc_of
 from aelab.data.idx import idx_header
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import atomic_write, writing
+from aelab.system.files import atomic_write, check_outputs, writing
 
 
 class Decompressed(NamedTuple):
@@ -30,15 +30,20 @@ class Decompressed(NamedTuple):
 
 
 def decompress(
-    run_dir: str, path: str, output: str, salvage: bool = False, model: str = ""
+    run_dir: str,
+    path: str,
+    output: str,
+    salvage: bool = False,
+    model: str = "",
+    overwrite: bool = False,
 ) -> Decompressed:
     """Writes the images of a compressed file: pictures as PNG, IDX files as IDX files.
 
-    Files of the same names in `output` are replaced; the folder is created if
-    necessary. `run_dir` is the run whose model the file was compressed with. `salvage`
-    writes the intact parts of a damaged file: lost images are black in IDX files, so
-    that the others keep their positions, and lost pictures are not written. See
-    `load_trained` for `model`.
+    The folder `output` is created if necessary. Files of the same names in it are
+    replaced only with `overwrite`. `run_dir` is the run whose model the file was
+    compressed with. `salvage` writes the intact parts of a damaged file: lost images
+    are black in IDX files, so that the others keep their positions, and lost pictures
+    are not written. See `load_trained` for `model`.
 
     Raises:
       UsageError: the file is not an `.aelab` file, is damaged or needs another model;
@@ -48,6 +53,8 @@ def decompress(
     """
     with file_format.map_file(path) as content:
         header, place = file_format.read_header(content, path)
+        paths = _paths(header, path, output)
+        check_outputs(paths, overwrite, [path])
         parts = [*find_blocks(content, place, header.images)]
         blocks = [part for part in parts if isinstance(part, Block)]
         damage = [part for part in parts if isinstance(part, str)]
@@ -63,23 +70,19 @@ def decompress(
         images = _decode(codec, content, blocks, header.images, path)
         with writing(f"--output={output}"):
             os.makedirs(output, exist_ok=True)
-            files = _write(header, _paths(header, path, output), images)
+            files = _write(header, paths, images)
     return Decompressed(files, sum(block.images for block in blocks), damage)
 
 
 def _paths(header: Header, path: str, output: str) -> list[str]:
-    """The path to write each member to, if its name is plain, unique and not `path`."""
+    """The path to write each member to, if all names are plain and unique."""
     names = [member.name for member in header.members]
     for name in names:
         if problem := file_format.name_problem(name):
             raise UsageError(f"{path} has a file by the name {name!r}: {problem}")
     if len(set(names)) < len(names):
         raise UsageError(f"{path} has two files by one name")
-    paths = [os.path.join(output, name) for name in names]
-    for target in paths:
-        if os.path.exists(target) and os.path.samefile(target, path):
-            raise UsageError(f"--output={output}: {target} would replace the input")
-    return paths
+    return [os.path.join(output, name) for name in names]
 
 
 def _decode(

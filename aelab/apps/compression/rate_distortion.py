@@ -20,7 +20,7 @@ from aelab.errors import UsageError
 from aelab.metrics import psnr, ssim
 from aelab.runs.directory import RunDirectory
 from aelab.system.console import printable
-from aelab.system.files import write_bytes
+from aelab.system.files import check_outputs, write_bytes
 from aelab.system.optional import require
 
 _DENSE_STEPS = (0.5, 1.0, 2.0, 4.0)
@@ -49,6 +49,7 @@ def rate_distortion(
     data_dir: str = "",
     baselines: bool = True,
     model: str = "",
+    overwrite: bool = False,
 ) -> list[Measurement]:
     """Compresses the evaluation images of runs with their models and with baselines.
 
@@ -60,6 +61,10 @@ def rate_distortion(
       UsageError: a run or a library is missing, or the evaluation images differ.
     """
     plotting = require("matplotlib.figure", extra="report")
+    json_path, png_path = (
+        os.path.join(output, f"rate_distortion.{suffix}") for suffix in ("json", "png")
+    )
+    check_outputs([json_path, png_path], overwrite)
     try:
         os.makedirs(output, exist_ok=True)
     except OSError as error:
@@ -75,9 +80,9 @@ def rate_distortion(
     results = [_measure(p, images) for p in itertools.chain.from_iterable(points)]
     content = {"images": len(images), "points": [r._asdict() for r in results]}
     text = json.dumps(content, indent=2) + "\n"
-    write_bytes(os.path.join(output, "rate_distortion.json"), text.encode())
+    write_bytes(json_path, text.encode())
     plot = _plot(results, plotting.Figure)
-    write_bytes(os.path.join(output, "rate_distortion.png"), plot)
+    write_bytes(png_path, plot)
     return results
 
 

@@ -23,6 +23,7 @@ def denoise_pictures(
     checkpoint: str = "best",
     compare: bool = False,
     model: str = "",
+    overwrite: bool = False,
 ) -> tuple[int, int]:
     """Denoises picture files into another folder; the originals stay as they are.
 
@@ -36,7 +37,7 @@ def denoise_pictures(
         folder can't be created or written. No picture is written then.
       OSError: the disk is full or fails.
     """
-    jobs = plan_jobs(inputs, output, compare)
+    jobs = plan_jobs(inputs, output, compare, overwrite)
     denoiser = Denoiser(load_trained(RunDirectory(run_dir), checkpoint, model))
     with writing(f"--output={output}"):
         os.makedirs(output, exist_ok=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aelab.data.find_pictures import SUFFIXES, find_pictures
 from aelab.errors import UsageError
-from aelab.system.files import temporary_path
+from aelab.system.files import check_outputs
 
 
 class Job(NamedTuple):
@@ -17,7 +17,9 @@ class Job(NamedTuple):
     comparison: str  # the file for both, side by side; empty = none
 
 
-def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list[Job]:
+def plan_jobs(
+    inputs: Sequence[str], output: str, compare: bool = False, overwrite: bool = False
+) -> list[Job]:
     """Lists the pictures to denoise, at least one per input; writes nothing.
 
     Inputs are files, with any name, and folders. From a folder and its sub-folders all
@@ -30,8 +32,7 @@ def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list
 
     Raises:
       UsageError: an input does not exist or has no pictures, the output is not a
-        folder, two files would be written under one name, or one would replace an input
-        (also through a link).
+        folder, two files would be written under one name, or `check_outputs` raises it.
     """
     if os.path.lexists(output) and not os.path.isdir(output):
         raise UsageError(f"--output={output} is a file; it must be a folder")
@@ -42,7 +43,7 @@ def plan_jobs(inputs: Sequence[str], output: str, compare: bool = False) -> list
             target = stem + (".png" if suffix.lower() == ".gif" else suffix)
             jobs.append(Job(source, target, f"{stem}-compare.png" if compare else ""))
     jobs = list(dict.fromkeys(jobs))
-    _check(jobs, output)
+    check_outputs(_distinct_paths(jobs), overwrite, [job.source for job in jobs])
     return jobs
 
 
@@ -67,30 +68,14 @@ def _pictures(given: str, output: str) -> list[tuple[str, str]]:
     return pictures
 
 
-def _check(jobs: Sequence[Job], output: str) -> None:
-    """Raises UsageError unless all files to write are distinct and no inputs."""
-    inputs = {_identity(job.source): job.source for job in jobs}
-    inputs.pop(None, None)  # links to missing files
+def _distinct_paths(jobs: Sequence[Job]) -> list[str]:
+    """All files to write; raises UsageError if two jobs would write the same."""
     writers: dict[str, Job] = {}
     for job in jobs:
-        paths = [path for path in (job.target, job.comparison) if path]
-        for path in [*paths, *map(temporary_path, paths)]:
+        for path in filter(None, (job.target, job.comparison)):
             if (other := writers.setdefault(path, job)) is not job:
                 raise UsageError(
                     f"{other.source} and {job.source} would both be written to {path}: "
                     "rename one, or denoise them into different folders"
                 )
-            if (source := inputs.get(_identity(path))) is not None:
-                raise UsageError(
-                    f"--output={output}: {path} would replace the input {source}; "
-                    "give another folder"
-                )
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Device and inode, equal for all names of one file; None if it does not exist."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+    return [*writers]

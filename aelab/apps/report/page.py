@@ -18,21 +18,26 @@ from aelab.system.files import check_output_file, write_bytes, writing
 from aelab.system.optional import require
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_GENERATOR = '<meta name="generator" content="aelab report">'
+_HEAD_BYTES = 1024
 _NOTHING = '<p class="faint">None.</p>'
 
 
-def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> int:
+def write_report(
+    run_dirs: Sequence[str], output: str, axis: str = "epoch", overwrite: bool = False
+) -> int:
     """Writes one HTML page on 1 to `MAX_RUNS` runs, which may still be training.
 
     The same runs give the same bytes. The x-axis of the curves is `epoch` or `step`. An
-    existing file is replaced. Returns the size of the page in bytes.
+    earlier page is replaced, another file only with `overwrite`. Returns the size of
+    the page in bytes.
 
     Raises:
       UsageError: `read_runs` raises it, the number of runs is wrong, matplotlib is
         missing, or `output` does not end in `.html` or can't be written.
       OSError: the disk is full or fails.
     """
-    check_output_file(output, ".html")
+    check_output_file(output, ".html", overwrite, is_own=_is_page)
     if not 0 < len(run_dirs) <= MAX_RUNS:
         raise UsageError(
             f"--run_dir: {len(run_dirs)} runs are given; a page shows 1 to {MAX_RUNS}"
@@ -45,6 +50,15 @@ def write_report(run_dirs: Sequence[str], output: str, axis: str = "epoch") -> i
     with writing(f"--output={output}"):
         write_bytes(output, page)
     return len(page)
+
+
+def _is_page(path: str) -> bool:
+    """Whether a file is a page of `write_report`."""
+    try:
+        with open(path, "rb") as file:
+            return _GENERATOR.encode() in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
 
 
 def _build_page(runs: Sequence[Run], axis: str) -> str:
@@ -66,6 +80,7 @@ def _build_page(runs: Sequence[Run], axis: str) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+{_GENERATOR}
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from conftest import write_idx
 
 from aelab.apps.compression import decompress
 from aelab.apps.compression.codec import open_codec
+from aelab.apps.compression.codec_file import _rename_new
 from aelab.config import FORMAT, from_json
 from aelab.data.idx import read_idx
 from aelab.errors import FormatError, UsageError
@@ -133,3 +135,18 @@ def test_another_model_is_refused(example, tmp_path):
     other = untrained_run(tmp_path / "other", model="dense", encoding_dim=5)
     example.run_dir = other
     assert "does not have" in example.refusal()
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_the_first_of_two_writers_wins_with_and_without_hard_links(
+    tmp_path, monkeypatch, has_links
+):
+    def refuse(*paths):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    for name in ("one", "other"):
+        (tmp_path / name).write_text(name)
+        _rename_new(str(tmp_path / name), str(tmp_path / "codec"))
+    assert (tmp_path / "codec").read_text() == "one"

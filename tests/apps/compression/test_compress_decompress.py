@@ -133,7 +133,9 @@ def test_a_coarser_step_takes_fewer_bytes(dense_run, tmp_path):
     write_idx(tmp_path / "images", some_images(100)[..., 0])
     inputs, output = [str(tmp_path / "images")], str(tmp_path / "x.aelab")
     sizes = [
-        compress(dense_run, inputs, output, quantiser_step=step).file_bytes
+        compress(
+            dense_run, inputs, output, quantiser_step=step, overwrite=True
+        ).file_bytes
         for step in (0.01, 0.1, 1.0)
     ]
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
@@ -271,7 +273,23 @@ def test_symbols_that_differ_from_the_encoded_ones_are_an_error(
 def test_a_name_outside_the_folder_is_refused(tmp_path, codec_run, small_file, name):
     content = with_header(small_file[0], members=[Member(IDX, 6, name)])
     assert "has a file by the name" in refusal(codec_run, content, tmp_path)
-    assert os.listdir(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_originals_are_replaced_only_on_request(tmp_path, codec_run, small_file):
+    """`x` became `x.aelab`; its folder is given as the one to write to."""
+    content, images = small_file[0], some_images(6)[..., 0]
+    (tmp_path / "x.aelab").write_bytes(
+        with_header(content, members=[Member(IDX, 6, "x")])
+    )
+    write_idx(tmp_path / "x", images)
+    before = (tmp_path / "x").read_bytes()
+    arguments = codec_run, str(tmp_path / "x.aelab"), str(tmp_path)
+    with pytest.raises(UsageError, match=r"x exists already.*--overwrite"):
+        decompress(*arguments)
+    assert (tmp_path / "x").read_bytes() == before
+    decompress(*arguments, overwrite=True)
+    assert (tmp_path / "x").read_bytes() != before
 
 
 def test_two_members_of_one_name_are_refused(tmp_path, codec_run, small_file):

@@ -184,7 +184,10 @@ def test_a_folder_with_the_name_of_an_output_is_reported(
     runs, pictures, tmp_path, capsys
 ):
     (tmp_path / "out" / "gray.png").mkdir(parents=True)
-    counts = denoise_pictures(runs["conv"], [str(pictures)], str(tmp_path / "out"))
+    arguments = runs["conv"], [str(pictures)], str(tmp_path / "out")
+    with pytest.raises(UsageError, match=r"gray\.png exists already \(1 of 3 files"):
+        denoise_pictures(*arguments)
+    counts = denoise_pictures(*arguments, overwrite=True)
     assert counts == (2, 1)
     message = capsys.readouterr().err
     assert str(pictures / "gray.png") in message and "directory" in message.lower()
@@ -199,10 +202,14 @@ def test_a_full_disk_stops_everything(runs, pictures, tmp_path, monkeypatch):
         denoise_pictures(runs["conv"], [str(pictures)], str(tmp_path / "out"))
 
 
-def test_older_output_is_replaced(runs, pictures, tmp_path):
+def test_older_output_is_replaced_on_request(runs, pictures, tmp_path):
     output = tmp_path / "out"
     shutil.copytree(pictures, output)
-    counts = denoise_pictures(runs["conv"], [str(pictures)], str(output))
+    arguments = runs["conv"], [str(pictures)], str(output)
+    with pytest.raises(UsageError, match="--overwrite"):
+        denoise_pictures(*arguments)
+    assert content(pictures) == content(output)
+    counts = denoise_pictures(*arguments, overwrite=True)
     assert counts == (3, 0)
     noisy, denoised = content(pictures), content(output)
     assert set(noisy) == set(denoised)

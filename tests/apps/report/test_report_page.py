@@ -3,11 +3,14 @@ import json
 import re
 
 import numpy as np
+import pytest
 from reports import EVALUATION, LINES, Page, is_affine, make_run, path_of, png, report
 
+from aelab.apps.report import write_report
 from aelab.apps.report.curves import MAX_POINTS
 from aelab.apps.report.plots import MAX_RUNS
 from aelab.config import Config
+from aelab.errors import UsageError
 
 
 def test_each_plot_has_all_runs(tmp_path):
@@ -153,3 +156,15 @@ def test_a_page_on_long_runs_is_small(tmp_path):
         for number in range(3):
             drawn = sum(map(len, path_of(html, f"{name}-train-{number}")))
             assert 500 < drawn <= MAX_POINTS
+
+
+def test_only_a_page_of_its_own_is_replaced_without_being_asked(tmp_path):
+    run, output = str(make_run(tmp_path / "run", LINES)), tmp_path / "page.html"
+    write_report([run], str(output))
+    write_report([run], str(output))
+    output.write_text("<!DOCTYPE html><title>My page</title>")
+    with pytest.raises(UsageError, match=r"page\.html exists already.*--overwrite"):
+        write_report([run], str(output))
+    assert "My page" in output.read_text()
+    write_report([run], str(output), overwrite=True)
+    assert "My page" not in output.read_text()
