@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     """Parses the command line and writes the page."""
     cli = CommandLine(__doc__)
     folders = "Folders of runs, separated by commas; or give them without this flag."
-    cli.add_text("run_dir", folders, "DIR[,DIR...]")
+    cli.add_path("run_dir", folders, "DIR[,DIR...]")
     cli.add_path("output", "File to write.", "FILE.html", required=True)
     cli.add_choice("x_axis", "Horizontal axis of curves.", ("epoch", "step"))
     args = cli.parse(argv, inputs=True)

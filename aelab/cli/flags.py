@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags
 
 from aelab.cli import flagfiles
+from aelab.cli.paths import check_is_local, parse_path
 from aelab.config import FIELDS, Config, field_type, parse_field
 from aelab.errors import UsageError
 
@@ -118,6 +119,7 @@ class CommandLine:
                 help += f" One of: {', '.join(map(str, choices))}{several}."
             default = str(field.default).lower() if is_switch else field.default
             self._help_texts[f"--{name}={default}"] = help
+        self._paths.append("data_dir")
 
     def _define(
         self, name: str, default: Any, help: str, parse: _Parse, boolean: bool = False
@@ -133,7 +135,8 @@ class CommandLine:
 
         Raises:
           UsageError: an unknown flag, a bad value, a flagfile that can't be read, a
-            missing required flag, or a positional argument without `inputs`.
+            missing required flag, a path that is a URL, or a positional argument
+            without `inputs`.
         """
         if any(word in ("--help", "-help", "-h") for word in argv[1:]):
             print(self.help(argv[0]))
@@ -157,7 +160,9 @@ class CommandLine:
             if not self.values[name].value:
                 raise UsageError(f"--{name} is missing")
         for name in self._paths:
-            self.values[name].value = _path(name, self.values[name].value)
+            self.values[name].value = parse_path(name, self.values[name].value)
+        for path in self.inputs:
+            check_is_local(path)
         return self.values
 
     def config(self, base: Config | None = None) -> Config:
@@ -168,7 +173,7 @@ class CommandLine:
         given = {n: self.values[n].value for n in FIELDS if self.values[n].present}
         values = dataclasses.asdict(base or Config()) | given
         if values["data_dir"]:
-            values["data_dir"] = os.path.abspath(os.path.expanduser(values["data_dir"]))
+            values["data_dir"] = os.path.abspath(values["data_dir"])
         return Config(**values)
 
     def help(self, script: str) -> str:
@@ -177,18 +182,6 @@ class CommandLine:
         for flag, help in self._help_texts.items():
             lines += [f"  {flag}", textwrap.indent(textwrap.fill(help, 74), " " * 6)]
         return "\n".join(lines)
-
-
-def _path(name: str, text: str) -> str:
-    """Expands `~` in a flag's path, and checks that a flagfile can hold the path."""
-    if text.isprintable():
-        path = os.path.expanduser(text)
-        absolute = os.path.abspath(path) if path else ""
-        if absolute.isprintable() and absolute == absolute.strip():
-            return path
-    raise UsageError(
-        f"--{name} must be a printable path without trailing spaces, not {text!r}"
-    )
 
 
 def _without_prefixes(message: str) -> str:

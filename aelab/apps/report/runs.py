@@ -136,7 +136,7 @@ def _read_pictures(folder: str, notes: list[str]) -> list[Picture]:
 
 def _read_evaluation(path: str, notes: list[str]) -> dict[str, Any]:
     with _noting("evaluation.json", notes):
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         try:
             return parse_object(text, "evaluation.json")
         except UsageError as error:
