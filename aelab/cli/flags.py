@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import os
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from absl import flags
 
 from aelab.cli import flagfiles
 from aelab.cli.paths import check_is_local, parse_path
-from aelab.config import FIELDS, Config, field_type, parse_field
+from aelab.config import FIELDS, Config, field_type, fields, parse_field
 from aelab.errors import UsageError
 
 _Parse = Callable[[str, str], Any]  # of a flag's name and text
@@ -36,15 +35,15 @@ class _Parser(flags.ArgumentParser[Any]):
 
 
 def _parse_levels(name: str, text: str) -> tuple[float, ...]:
-    """Comma-separated numbers above 0, or none for an empty text."""
+    """Comma-separated numbers above 0, up to 1, or none for an empty text."""
     try:
-        numbers = tuple(float(word) for word in text.split(",") if text)
+        numbers = tuple(fields.number(word) for word in text.split(",") if text)
     except ValueError:
         numbers = (math.nan,)
-    if not all(0 < number <= sys.float_info.max for number in numbers):
+    if not all(0 < number <= 1 for number in numbers):
         raise UsageError(
-            f"--{name} must be numbers above 0 separated by commas, for example "
-            f"0.1,0.5, or empty; not {text!r}"
+            f"--{name} must be numbers above 0, up to 1, separated by commas, or "
+            f"empty; not {text!r}: {fields.LEVEL_HINT}"
         )
     return numbers
 
@@ -91,7 +90,7 @@ class CommandLine:
         self._help_texts[f"--{name}={default:g}"] = help
 
     def add_levels(self, name: str, help: str, default: Sequence[float]) -> None:
-        """Adds a flag for comma-separated numbers above 0; it may be empty."""
+        """Adds a flag for comma-separated levels of noise; it may be empty."""
         self._define(name, tuple(default), help, _parse_levels)
         self._help_texts[f"--{name}={','.join(f'{n:g}' for n in default)}"] = help
 
@@ -169,8 +168,14 @@ class CommandLine:
         """The `Config` that the flags describe, with an absolute `data_dir`.
 
         Flags that were not given have the values of `base`, or else their defaults.
+
+        Raises:
+          UsageError: see `Config`, or a value that only `base` may have.
         """
         given = {n: self.values[n].value for n in FIELDS if self.values[n].present}
+        for name, value in given.items():
+            if base is None or value != getattr(base, name):
+                fields.check_new(FIELDS[name], value)
         values = dataclasses.asdict(base or Config()) | given
         if values["data_dir"]:
             values["data_dir"] = os.path.abspath(values["data_dir"])
