@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from aelab.system.console import warn
+from aelab.system.tensorflow_errors import reason
 
 
 class Profile:
@@ -35,4 +36,4 @@ class Profile:
         except (tf.errors.OpError, OSError) as error:
             self._is_on = False
             self._folder = ""
-            warn(f"no profile could be written: {error}")
+            warn(f"no profile could be written: {reason(error) or error}")
