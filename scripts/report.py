@@ -2,7 +2,7 @@
 """Writes one HTML page on one or several runs; it needs no server and no network.
 
 scripts/report.py --run_dir=DIR[,DIR...] --output=FILE.html [--x_axis=epoch|step]
-scripts/report.py runs/* --output=FILE.html
+scripts/report.py runs/* --output=FILE.html [--curves=NAME,...]
 
 The page has curves, pictures, evaluation metrics, and the differences between
 configurations. A run may still be training.
@@ -20,9 +20,11 @@ def main(argv: Sequence[str]) -> None:
     """Parses the command line and writes the page."""
     cli = CommandLine(__doc__)
     folders = "Folders of runs, separated by commas; or give them without this flag."
-    cli.add_text("run_dir", folders, "DIR[,DIR...]")
+    cli.add_path("run_dir", folders, "DIR[,DIR...]")
     cli.add_output("File to write.", "FILE.html")
     cli.add_choice("x_axis", "Horizontal axis of curves.", ("epoch", "step"))
+    curves = "Runs whose curves are drawn, by name; empty = the best 18 by PSNR."
+    cli.add_text("curves", curves, "NAME[,NAME...]")
     args = cli.parse(argv, inputs=True)
     run_dirs = [path for path in args.run_dir.split(",") if path]
     # runs/* also matches files: the logs of workers.
@@ -33,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     from aelab.apps.report import write_report
 
     run_dirs = [os.path.expanduser(path) for path in run_dirs]
-    size = write_report(run_dirs, args.output, args.x_axis, args.overwrite)
+    size = write_report(run_dirs, args.output, args.x_axis, args.curves, args.overwrite)
     print(f"{args.output}: {size:,} bytes")
 
 

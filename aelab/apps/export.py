@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.system.files import atomic_write, check_output_file, check_outputs, writing
+from aelab.system.tensorflow_errors import reason
 
 # TensorFlow is imported where it is used, so that a bad name is reported at once.
 if TYPE_CHECKING:
@@ -116,4 +117,4 @@ def _save_saved_model(model: "keras.Model", path: str) -> None:
     try:
         tf.saved_model.save(module, path, signatures={"serving_default": serve})
     except tf.errors.OpError as error:  # the folder was created, so the disk is full
-        raise OSError(errno.EIO, error.message, path) from None
+        raise OSError(errno.EIO, reason(error), path) from None

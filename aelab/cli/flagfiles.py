@@ -1,12 +1,14 @@
 """Flagfiles: one flag per line; empty lines and comments (`#`, `//`) are skipped.
 
 absl's own reader recurses without limit on flagfiles that include each other, and
-silently skips a `--flagfile` with spaces before it.
+silently skips a `--flagfile` with spaces before it. It takes a byte-order mark, with
+which some editors begin a file, for a part of the first flag.
 """
 
 import os
 from collections.abc import Sequence
 
+from aelab.cli.paths import check_is_local
 from aelab.errors import UsageError
 
 HELP = "Read flags from this file; later flags override it."
@@ -41,6 +43,7 @@ def expand(words: Sequence[str], opened: list[str] | None = None) -> list[str]:
 
 def _lines(path: str, opened: list[str]) -> list[str]:
     """The lines of a flagfile, without empty ones and comments."""
+    check_is_local(f"--flagfile={path}")
     opened.append(path)
     if len(opened) > _MAX_FILES:
         raise UsageError(
@@ -49,7 +52,7 @@ def _lines(path: str, opened: list[str]) -> list[str]:
         )
     try:
         with open(
-            os.path.expanduser(path), encoding="utf-8", errors="surrogateescape"
+            os.path.expanduser(path), encoding="utf-8-sig", errors="surrogateescape"
         ) as file:
             text = file.read(_MAX_SIZE + 1)
     except (OSError, ValueError) as error:  # missing, or NUL in its name

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import os
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 from absl import flags
 
 from aelab.cli import flagfiles
-from aelab.config import FIELDS, Config, field_type, is_storable, parse_field
+from aelab.cli.paths import check_is_local, parse_path
+from aelab.config import FIELDS, Config, field_type, fields, parse_field
 from aelab.errors import UsageError
 
 _Parse = Callable[[str, str], Any]  # of a flag's name and text
@@ -35,15 +35,15 @@ class _Parser(flags.ArgumentParser[Any]):
 
 
 def _parse_levels(name: str, text: str) -> tuple[float, ...]:
-    """Comma-separated numbers above 0, or none for an empty text."""
+    """Comma-separated numbers above 0, up to 1, or none for an empty text."""
     try:
-        numbers = tuple(float(word) for word in text.split(",") if text)
+        numbers = tuple(fields.number(word) for word in text.split(",") if text)
     except ValueError:
         numbers = (math.nan,)
-    if not all(0 < number <= sys.float_info.max for number in numbers):
+    if not all(0 < number <= 1 for number in numbers):
         raise UsageError(
-            f"--{name} must be numbers above 0 separated by commas, for example "
-            f"0.1,0.5, or empty; not {text!r}"
+            f"--{name} must be numbers above 0, up to 1, separated by commas, or "
+            f"empty; not {text!r}: {fields.LEVEL_HINT}"
         )
     return numbers
 
@@ -95,7 +95,7 @@ class CommandLine:
         self._help_texts[f"--{name}={default:g}"] = help
 
     def add_levels(self, name: str, help: str, default: Sequence[float]) -> None:
-        """Adds a flag for comma-separated numbers above 0; it may be empty."""
+        """Adds a flag for comma-separated levels of noise; it may be empty."""
         self._define(name, tuple(default), help, _parse_levels)
         self._help_texts[f"--{name}={','.join(f'{n:g}' for n in default)}"] = help
 
@@ -123,6 +123,7 @@ class CommandLine:
                 help += f" One of: {', '.join(map(str, choices))}{several}."
             default = str(field.default).lower() if is_switch else field.default
             self._help_texts[f"--{name}={default}"] = help
+        self._paths.append("data_dir")
 
     def _define(
         self, name: str, default: Any, help: str, parse: _Parse, boolean: bool = False
@@ -138,7 +139,8 @@ class CommandLine:
 
         Raises:
           UsageError: an unknown flag, a bad value, a flagfile that can't be read, a
-            missing required flag, or a positional argument without `inputs`.
+            missing required flag, a path that is a URL, or a positional argument
+            without `inputs`.
         """
         if any(word in ("--help", "-help", "-h") for word in argv[1:]):
             print(self.help(argv[0]))
@@ -163,18 +165,26 @@ class CommandLine:
             if not self.values[name].value:
                 raise UsageError(f"--{name} is missing")
         for name in self._paths:
-            self.values[name].value = _path(name, self.values[name].value)
+            self.values[name].value = parse_path(name, self.values[name].value)
+        for path in self.inputs:
+            check_is_local(path)
         return self.values
 
     def config(self, base: Config | None = None) -> Config:
         """The `Config` that the flags describe, with an absolute `data_dir`.
 
         Flags that were not given have the values of `base`, or else their defaults.
+
+        Raises:
+          UsageError: see `Config`, or a value that only `base` may have.
         """
         given = {n: self.values[n].value for n in FIELDS if self.values[n].present}
+        for name, value in given.items():
+            if base is None or value != getattr(base, name):
+                fields.check_new(FIELDS[name], value)
         values = dataclasses.asdict(base or Config()) | given
         if values["data_dir"]:
-            values["data_dir"] = os.path.abspath(os.path.expanduser(values["data_dir"]))
+            values["data_dir"] = os.path.abspath(values["data_dir"])
         return Config(**values)
 
     def help(self, script: str) -> str:
@@ -183,17 +193,6 @@ class CommandLine:
         for flag, help in self._help_texts.items():
             lines += [f"  {flag}", textwrap.indent(textwrap.fill(help, 74), " " * 6)]
         return "\n".join(lines)
-
-
-def _path(name: str, text: str) -> str:
-    """Expands `~` in a flag's path, and checks that a flagfile can hold the path."""
-    if is_storable(text.strip()):
-        path = os.path.expanduser(text)
-        if is_storable(os.path.abspath(path) if path else ""):
-            return path
-    raise UsageError(
-        f"--{name} must be a printable path without trailing spaces, not {text!r}"
-    )
 
 
 def _without_prefixes(message: str) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from aelab.errors import Stopped, TrainingError, UsageError
-from aelab.system import signals
+from aelab.system import signals, tensorflow_errors
 from aelab.system.console import printable
 
 
@@ -32,7 +32,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 def exit_code(main: Callable[[Sequence[str]], None]) -> int:
     """Calls a script's `main(argv)` and returns its exit code.
 
-    0: success. 1: training or writing failed. 2: bad flag, configuration, data or file.
+    0: success. 1: the work failed. 2: bad flag, configuration, data or file.
     128 + n: stopped by signal n. All but success print one message on standard error.
     """
     signal.signal(signal.SIGTERM, _exit)
@@ -51,6 +51,10 @@ def exit_code(main: Callable[[Sequence[str]], None]) -> int:
         code, message = 128 + stopped.signal_number, str(stopped)
     except KeyboardInterrupt:
         code, message = 128 + signal.SIGINT, "interrupted"
+    except Exception as error:
+        if not (reason := tensorflow_errors.reason(error)):
+            raise
+        code, message = 1, f"error: {reason}"
     if message:
         # A line break in a name does not begin a line; the layout has two spaces.
         message = "\n  ".join(map(printable, message.split("\n  ")))

@@ -84,8 +84,11 @@ class Config:
     )
     noise_stddev: float = field(
         0.0,
-        "Standard deviation of the Gaussian noise added to pixels in [0, 1]; 0 = none.",
+        "Standard deviation of the Gaussian noise added to pixels in [0, 1], for "
+        "example 0.1 or 25/255; 0 = none.",
         maximum=100,
+        new_maximum=1,
+        hint=fields.LEVEL_HINT,
         only_with={"corruption": ("gaussian",)},
     )
     noise_stddev_max: float = field(
@@ -93,6 +96,8 @@ class Config:
         "Draw the noise level of each image uniformly from --noise_stddev to this "
         "value; 0 = use --noise_stddev for all images.",
         maximum=100,
+        new_maximum=1,
+        hint=fields.LEVEL_HINT,
         only_with={"corruption": ("gaussian",)},
     )
     salt_and_pepper_rate: float = field(

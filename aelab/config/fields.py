@@ -6,7 +6,7 @@ A field belongs to a dataclass and carries all of this in its metadata.
 import dataclasses
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aelab.errors import UsageError
@@ -22,6 +22,10 @@ _KINDS: dict[type, str] = {
 }
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _BYTES = re.compile("[\udc80-\udcff]")  # PEP 383
+LEVEL_HINT = (
+    "pixels are in [0, 1], so for a level between 0 and 255 give a quotient, for "
+    "example 25/255"
+)
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -36,6 +40,7 @@ def field(
     above: float | None = None,
     maximum: float | None = None,
     new_maximum: float | None = None,
+    hint: str = "",
     only_with: Mapping[str, tuple[str, ...]] | None = None,
     changes_numbers: bool = True,
     earlier: Value | None = None,
@@ -54,7 +59,8 @@ def field(
       minimum: smallest allowed number; not used with `above`.
       above: the number must be larger than this.
       maximum: largest allowed number.
-      new_maximum: largest number that a command line may give.
+      new_maximum: largest number that a command line may give to a new run.
+      hint: what to do about a larger number, for the message.
       only_with: names of other fields, each with the choices that use this field. With
         another choice this field must have its default.
       changes_numbers: whether the trained weights or the logged metrics depend on it.
@@ -71,6 +77,7 @@ def field(
         "above": above,
         "maximum": maximum,
         "new_maximum": new_maximum,
+        "hint": hint,
         "only_with": dict(only_with or {}),
         "changes_numbers": changes_numbers,
         "earlier": default if earlier is None else earlier,
@@ -84,23 +91,38 @@ def type_of(field: Field) -> type:
 
 
 def parse(field: Field, text: str) -> Value:
-    """The value of a field as given on a command line.
+    """The value of a field as given on a command line; see `number`.
 
     Raises:
       UsageError: `text` is not of the field's type, or is not allowed.
     """
     kind = type_of(field)
     try:
-        value = _BOOLEANS[text.lower()] if kind is bool else kind(text)
+        value: Value = _READERS.get(kind, kind)(text)
     except (ValueError, KeyError):
         message = f"--{field.name} must be {_KINDS[kind]}, not {text!r}"
         raise UsageError(message) from None
     check(field, value)
-    limit = field.metadata["new_maximum"]
-    if limit is not None and value > limit:
-        raise UsageError(f"--{field.name} must be at most {limit}, not {value}")
-    parsed: Value = value
-    return parsed
+    return value
+
+
+def number(text: str) -> float:
+    """A number as given on a command line: `0.1` or a quotient, `25/255`.
+
+    Raises:
+      ValueError: `text` is neither.
+    """
+    dividend, slash, divisor = text.partition("/")
+    try:
+        return float(dividend) / float(divisor) if slash else float(text)
+    except ZeroDivisionError:
+        raise ValueError(text) from None
+
+
+_READERS: dict[type, Callable[[str], Value]] = {
+    bool: lambda text: _BOOLEANS[text.lower()],
+    float: number,
+}
 
 
 def to_text(value: Value) -> str:
@@ -119,6 +141,14 @@ def is_storable(text: str) -> bool:
     Paths may have bytes that are not UTF-8, which Python turns into lone surrogates.
     """
     return _BYTES.sub("", text).isprintable() and text == text.strip()
+
+
+def check_new(field: Field, value: Any) -> None:
+    """Raises UsageError if `value` is above the limit for new runs."""
+    limit, hint = field.metadata["new_maximum"], field.metadata["hint"]
+    if limit is not None and value > limit:
+        hint = f": {hint}" if hint else ""
+        raise UsageError(f"--{field.name} must be at most {limit}, not {value}{hint}")
 
 
 def check(field: Field, value: Any) -> None:

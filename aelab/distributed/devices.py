@@ -15,6 +15,7 @@ from aelab.errors import UsageError
 from aelab.system.machine import cpu_name, rounding_variables
 from aelab.system.signals import default_signal_handling
 from aelab.system.startup import buffered_stderr
+from aelab.system.tensorflow_errors import reason
 
 
 def _single(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
@@ -65,7 +66,7 @@ def _multi_worker(config: Config, cluster: Cluster | None) -> tf.distribute.Stra
     except tf.errors.OpError as error:
         raise UsageError(
             f"worker {cluster.index} could not join the others at {own}: "
-            f"{error.message.splitlines()[0]}"
+            f"{reason(error)}"
         ) from None
 
 

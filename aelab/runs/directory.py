@@ -86,7 +86,7 @@ class RunDirectory:
 
     def _read_config_json(self) -> str:
         try:
-            with open(self.config_json, encoding="utf-8") as file:
+            with open(self.config_json, encoding="utf-8-sig") as file:
                 return file.read()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--run_dir={self.path} holds no run: {error}") from None

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorboard.compat.proto import event_pb2
 
+from aelab.system.tensorflow_errors import reason
+
 
 class EventFile:
     """Writes summaries to a folder; errors are reported once and otherwise ignored."""
@@ -51,11 +53,9 @@ class EventFile:
             self._pause, self._skipped = 2 * self._pause or 1, 0
             if not self._has_warned:
                 self._has_warned = True
-                # Without the name of the operation and its location.
-                message = getattr(error, "message", None) or str(error)
-                reason = message.partition("\n")[0].rpartition("}} ")[2]
                 self._warn(
-                    f"can't write event files in {self._folder}: {reason}; "
+                    f"can't write event files in {self._folder}: "
+                    f"{reason(error) or error}; "
                     "TensorBoard will be incomplete, training continues"
                 )
 

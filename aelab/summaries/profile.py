@@ -5,6 +5,7 @@ import os
 import tensorflow as tf
 
 from aelab.system.console import warn
+from aelab.system.tensorflow_errors import reason
 
 
 class Profile:
@@ -37,4 +38,4 @@ class Profile:
         except (tf.errors.OpError, OSError) as error:
             self._is_on = False
             self._folder = ""
-            warn(f"no profile could be written: {error}")
+            warn(f"no profile could be written: {reason(error) or error}")

@@ -17,6 +17,7 @@ from aelab.distributed.devices import Distribution
 from aelab.errors import TrainingError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
+from aelab.system import tensorflow_errors
 from aelab.system.files import write_bytes
 from aelab.training.plan import Plan
 from aelab.training.state import Run, TrainState
@@ -142,12 +143,12 @@ def reason(error: Exception, distribution: Distribution) -> str:
     if isinstance(error, tf.errors.OpError) and (cause := image_error(error)):
         return cause
     if isinstance(error, OSError) or distribution.workers == 1:
-        return message
+        return tensorflow_errors.reason(error) or message
     detail = (message.partition(_ABORTED)[2] or message).strip().partition("\n")[0]
     if "group" in detail and "size" in detail:
         return f"the workers must have the same number and kind of devices ({detail})"
     if not isinstance(error, _PEER_ERRORS):
-        return message
+        return tensorflow_errors.reason(error) or message
     return (
         f"another worker is gone or can't be reached ({detail.rstrip(':')}); see its "
         "output, and start all workers again with the same commands"
@@ -156,7 +157,8 @@ def reason(error: Exception, distribution: Distribution) -> str:
 
 def print_results(run: RunDirectory, best_step: int) -> None:
     """Prints where the results of a run are, and a command to look at them."""
-    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
+    names = sys.executable, os.path.relpath(sys.executable)
+    python = min((name for name in names if os.sep in name), key=len)  # not by PATH
     command = (
         f"-m tensorboard.main --host=localhost --logdir={shlex.quote(run.tensorboard)}"
     )

@@ -38,7 +38,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
         together.
       TrainingError: a loss or gradient is not finite, a file can't be written, or
         another worker is gone.
-      MemoryError: the model does not fit into memory.
+      tf.errors.OpError: the model does not fit into memory.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     cluster = find_cluster() if config.strategy == "multi_worker" else None
@@ -49,10 +49,8 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
             with contextlib.ExitStack() as stack:
                 run = _prepare(config, directory, distribution, stack)
                 return _train(run)
-        except tf.errors.ResourceExhaustedError as error:
-            raise MemoryError(error.message) from None
         except tf.errors.OpError as error:
-            # Not from the training loop: this is the workers' start-up handshake.
+            # Not from the training loop: memory, or the workers' start-up handshake.
             if distribution.workers == 1:
                 raise
             reason = messages.reason(error, distribution)

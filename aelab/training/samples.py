@@ -22,6 +22,7 @@ from aelab.models import Autoencoder
 from aelab.summaries.panels import num_columns
 from aelab.summaries.summaries import Summaries
 from aelab.system.console import warn
+from aelab.system.tensorflow_errors import reason
 from aelab.training.objective import encode, flat_code, forward
 from aelab.training.state import Run, TrainState
 
@@ -94,7 +95,7 @@ def write_codes(summaries: Summaries, run: Run) -> None:
     try:
         codes = first_codes(run.state.autoencoder, run.splits.eval, run.config)
     except (OSError, tf.errors.OpError) as error:  # the run is complete without them
-        warn(f"can't compute codes for the projector: {error}")
+        warn(f"can't compute codes for the projector: {reason(error) or error}")
         return
     if codes:
         summaries.projector(codes.codes, codes.thumbnails, codes.labels)

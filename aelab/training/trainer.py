@@ -20,6 +20,7 @@ from aelab.summaries.profile import Profile
 from aelab.summaries.summaries import Summaries
 from aelab.system.console import Console, metrics_text
 from aelab.system.signals import StopRequest
+from aelab.system.tensorflow_errors import reason
 from aelab.training.loops import (
     build_evaluate,
     build_train_loop,
@@ -138,7 +139,7 @@ class Trainer:
                 f"--jit_compile={config.jit_compile}: XLA can't compile "
                 f"--model={config.model} with --precision={config.precision}, "
                 f"--optimizer={config.optimizer} and --strategy={config.strategy} "
-                f"here; use --jit_compile=false ({error.message})"
+                f"here; use --jit_compile=false ({reason(error)})"
             ) from None
 
     def _log_if_due(self) -> None:

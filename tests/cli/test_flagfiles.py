@@ -44,6 +44,14 @@ def test_a_flagfile_may_be_the_next_word(tmp_path):
     assert parse("--run_dir=a", "-flagfile", outer)[0].seed == 1
 
 
+def test_a_flagfile_may_begin_with_a_byte_order_mark(tmp_path):
+    inner = flagfile(tmp_path / "inner", "\ufeff--seed=1\r\n--epochs=2\r\n")
+    outer = flagfile(tmp_path / "outer", f"\ufeff{inner}\n")
+    assert parse("--run_dir=a", outer)[0] == Config(seed=1, epochs=2)
+    comment = flagfile(tmp_path / "comment", "\ufeff# a comment\n--seed=1\n")
+    assert parse("--run_dir=a", comment)[0].seed == 1
+
+
 def test_flagfiles_that_include_each_other_are_refused(tmp_path):
     flagfile(tmp_path / "b", f"--flagfile={tmp_path}/a")
     outer = flagfile(tmp_path / "a", f"--flagfile={tmp_path}/b\n" * 2)

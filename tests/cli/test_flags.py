@@ -119,7 +119,11 @@ def levels(*arguments):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("0.5", (0.5,)), ("0.2, 1e-1,3", (0.2, 0.1, 3.0)), ("", ())]
+    ("text", "expected"),
+    [
+        *(("0.5", (0.5,)), ("0.2, 1e-1,1", (0.2, 0.1, 1.0)), ("", ())),
+        ("15/255, 0.5", (15 / 255, 0.5)),
+    ],
 )
 def test_levels_are_separated_by_commas(text, expected):
     assert levels(f"--noise_stddevs={text}") == expected
@@ -127,19 +131,39 @@ def test_levels_are_separated_by_commas(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "-0.5", "0.1,,0.2", "0.1,", "nan", "inf", "0.1;0.2", "a"]
+    "text",
+    [
+        *("0", "-0.5", "0.1,,0.2", "0.1,", "nan", "inf", "0.1;0.2", "a"),
+        *("1/0", "1/2/3", "/2", "15", "0.1,25", "256/255"),
+    ],
 )
 def test_bad_levels_are_refused(text):
-    with pytest.raises(UsageError, match=r"^--noise_stddevs must be numbers above 0"):
+    message = r"^--noise_stddevs must be numbers above 0, up to 1, .*25/255$"
+    with pytest.raises(UsageError, match=message):
         levels(f"--noise_stddevs={text}")
 
 
-@pytest.mark.parametrize("text", ["a ", "a /", "a\nb", "~\0", "\x7f"])
-def test_a_path_that_a_flagfile_cannot_hold_is_refused(text):
-    command_line = CommandLine("Trains.")
-    command_line.add_path("run_dir", "Folder.", "DIR")
-    with pytest.raises(UsageError, match=r"^--run_dir must be a printable path"):
-        command_line.parse(["train.py", f"--run_dir={text}"])
+LEVELS = ("noise_stddev", "noise_stddev_max")
+
+
+@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_level_may_be_a_quotient(name, in_file, tmp_path):
+    flag = f"--{name}=25/255"
+    (tmp_path / "a.flags").write_text(flag)
+    flag = f"--flagfile={tmp_path / 'a.flags'}" if in_file else flag
+    assert parse("--run_dir=a", flag)[0] == Config(**{name: 25 / 255})
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_level_above_1_is_only_for_runs_that_began_with_it(name):
+    message = rf"^--{name} must be at most 1, not 25.0: .*, for example 25/255$"
+    for base in (None, Config(), Config(**{name: 26.0})):
+        with pytest.raises(UsageError, match=message):
+            parse("--run_dir=a", f"--{name}=25", base=base)
+    old = Config(**{name: 25.0})
+    assert parse("--run_dir=a", f"--{name}=25", base=old)[0] == old
+    assert parse("--run_dir=a", base=old)[0] == old
 
 
 @pytest.mark.parametrize(
@@ -210,6 +234,27 @@ def test_a_switch(arguments, expected):
     command_line.add_switch("compare", "Whether to.")
     assert command_line.parse(["a.py", *arguments]).compare is expected
     assert "--compare\n" in command_line.help("a.py")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--run_dir=gs://bucket/run"],
+        ["--run_dir=a,S3://bucket/run"],
+        ["--run_dir=a", "--data_dir=hdfs://host/data", "--dataset=idx"],
+        ["--run_dir=a", "--flagfile=https://host/a.flags"],
+        ["--run_dir=a", "file:///a.png"],
+    ],
+)
+def test_a_url_is_refused_wherever_a_path_is_given(arguments):
+    command_line = CommandLine("Trains.")
+    command_line.add_path("run_dir", "Folder.", "DIR", required=True)
+    command_line.add_config()
+    with pytest.raises(UsageError) as error:
+        command_line.parse(["a.py", *arguments], inputs=True)
+    given = next(word for word in arguments if "://" in word)
+    assert str(error.value).startswith(f"{given} is not on this machine: ")
+    assert "mounted" in str(error.value)
 
 
 def test_choices():

@@ -1,6 +1,7 @@
 import signal
 
 import pytest
+import tensorflow as tf
 
 from aelab.cli import exit_code
 from aelab.errors import Stopped, TrainingError, UsageError
@@ -16,6 +17,10 @@ from aelab.errors import Stopped, TrainingError, UsageError
         (Stopped(signal.SIGTERM, "stopped at 3"), 128 + 15, "stopped at 3\n"),
         (Stopped(signal.SIGINT, "stopped at 3"), 128 + 2, "stopped at 3\n"),
         (KeyboardInterrupt(), 128 + 2, "interrupted"),
+        (
+            tf.errors.InternalError(None, None, "{{node a}} CUDA error\n [Op:B]"),
+            *(1, "error: CUDA error\n"),
+        ),
     ],
 )
 def test_exceptions_become_exit_codes(raised, code, message, capsys):

@@ -15,7 +15,7 @@ class Oven:
     mode: str = fields.field("fan", "How.", choices=("fan", "grill"), is_list=True)
 
     light: bool = fields.field(False, "Whether to look inside.")
-    timer: int = fields.field(0, "Minutes.", maximum=600, new_maximum=60)
+    timer: int = fields.field(0, "Minutes.", maximum=600, new_maximum=60, hint="wait")
     cook: str = fields.field("me", "Who.", choices=("me",), takes_function=True)
 
 
@@ -25,7 +25,12 @@ HEAT, PLATES, MODE, LIGHT, TIMER, COOK = dataclasses.fields(Oven)
 @pytest.mark.parametrize(
     ("field", "text", "value"),
     [
-        *((HEAT, "1", 1.0), (HEAT, "1e-3", 0.001), (PLATES, "7", 7)),
+        *(
+            (HEAT, "1", 1.0),
+            (HEAT, "1e-3", 0.001),
+            (HEAT, "2.5/5", 0.5),
+            (PLATES, "7", 7),
+        ),
         *((MODE, "grill", "grill"), (MODE, "grill,fan", "grill,fan")),
         *((LIGHT, "true", True), (LIGHT, "False", False), (LIGHT, "1", True)),
         *((COOK, "me", "me"), (COOK, "a.b:c", "a.b:c")),
@@ -43,11 +48,11 @@ def test_a_text_becomes_a_value_of_the_fields_type(field, text, value):
         (HEAT, "0", "--heat must be above 0, not 0.0"),
         (HEAT, "1.5", "--heat must be at most 1, not 1.5"),
         (HEAT, "nan", "--heat must be a finite number, not nan"),
+        *((HEAT, text, "a number, not") for text in ("1/0", "1/", "/2", "1/2/3")),
         (PLATES, "1.5", "--plates must be an integer, not '1.5'"),
         (PLATES, "0", "--plates must be at least 1, not 0"),
         (MODE, "steam", "--mode must be one of fan, grill, or several joined by"),
         (LIGHT, "yes", "--light must be true or false, not 'yes'"),
-        (TIMER, "61", "--timer must be at most 60, not 61"),
         (COOK, "you", "--cook must be one of me, or MODULE:FUNCTION; not 'you'"),
     ],
 )
@@ -76,6 +81,9 @@ def test_a_limit_for_new_runs_holds_on_command_lines_only():
     fields.check(TIMER, 600)
     with pytest.raises(UsageError, match="at most 600"):
         fields.check(TIMER, 601)
+    fields.check_new(TIMER, 60)
+    with pytest.raises(UsageError, match=r"^--timer must be at most 60, not 61: wait$"):
+        fields.check_new(TIMER, 61)
 
 
 @pytest.mark.parametrize(

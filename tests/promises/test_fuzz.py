@@ -164,6 +164,7 @@ def assert_works_or_is_refused(words, folder):
 def good_values(name):
     """Values of a field, most of them allowed."""
     choices = FIELDS[name].metadata["choices"]
+    limit = FIELDS[name].metadata["new_maximum"]
     if FIELDS[name].metadata["is_list"]:
         return st.lists(st.sampled_from(choices), min_size=1, max_size=4).map(",".join)
     if choices:
@@ -171,7 +172,7 @@ def good_values(name):
     numbers = {
         bool: st.booleans(),
         int: st.integers(0, 64) | st.integers(0, 2**30),
-        float: st.floats(min_value=0, allow_nan=False, allow_infinity=False),
+        float: st.floats(0, limit, allow_nan=False, allow_infinity=False),
     }
     return numbers.get(field_type(name), st.text(max_size=8))
 

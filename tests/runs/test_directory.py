@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,12 @@ def test_a_run_is_written_and_read_back(run):
     assert set(written["versions"]) == {
         *("python", "tensorflow", "keras", "numpy", "aelab")
     }
+
+
+def test_a_config_json_that_an_editor_saved_with_a_byte_order_mark(run):
+    path = Path(run.config_json)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert run.read_config() == CONFIG
 
 
 def test_a_run_without_versions_has_none(run):

@@ -191,6 +191,7 @@ def test_help_and_an_unknown_flag_in_a_process(name):
         ("denoise", ["--run_dir=RUN", "a.png"], ["--output"]),
         ("denoise", ["--run_dir=RUN", "--output=out"], ["INPUT"]),
         ("denoise", ["--run_dir=RUN", "a.png", "--sharpen"], ["sharpen"]),
+        ("evaluate", ["--run_dir=gs://b/a"], ["--run_dir=gs://b/a", "mounted"]),
         ("export", ["--run_dir=RUN"], ["--output"]),
         ("export", ["--output=a.keras"], ["--run_dir"]),
         (
@@ -201,7 +202,7 @@ def test_help_and_an_unknown_flag_in_a_process(name):
         ("report", ["--output=a.html"], ["--run_dir"]),
         ("report", ["RUN"], ["--output"]),
         ("report", ["RUN", "--output=RUN.html", "--x_axis=loss"], ["epoch", "step"]),
-        ("report", ["--run_dir=RUN,RUN", "--output=RUN.html"], ["--run_dir", "same"]),
+        ("report", ["--run_dir=RUN,RUN", "--output=RUN.html"], ["--run_dir=RUN holds"]),
         ("report", ["RUN", "--output=RUN.html"], ["--run_dir=RUN", "no run"]),
     ],
 )

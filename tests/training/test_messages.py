@@ -1,4 +1,8 @@
-from aelab.training.messages import machine_change, version_change
+import os
+import shlex
+
+from aelab.runs.directory import RunDirectory
+from aelab.training.messages import machine_change, print_results, version_change
 
 MACHINE = {
     "replicas": 2,
@@ -53,3 +57,20 @@ def test_what_release_0_1_0_did_not_record_is_not_compared():
 def test_other_versions_are_reported():
     text = version_change(VERSIONS, VERSIONS | {"keras": "3.16.0"})
     assert "(keras 3.15.1 -> 3.16.0): from here on, results may differ" in text
+
+
+def test_the_printed_command_can_be_pasted_into_a_shell(capsys, monkeypatch):
+    run, python = "my runs (new)/it's $HOME & more", "/opt/my env/bin/python"
+    monkeypatch.setattr("sys.executable", python)
+    print_results(RunDirectory(run), 7)
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("Curves ")
+    words = shlex.split(command)
+    assert words[1:3] == ["-m", "tensorboard.main"]
+    assert words[-1] == f"--logdir={run}/tensorboard"
+    assert words[0].endswith("my env/bin/python")
+
+
+def test_the_printed_command_names_its_python_with_a_folder(capsys, monkeypatch):
+    monkeypatch.setattr("sys.executable", f"{os.getcwd()}/python")
+    print_results(RunDirectory("run"), 7)
+    assert f"Curves     {os.getcwd()}/python -m" in capsys.readouterr().out

@@ -149,7 +149,7 @@ def test_a_model_that_does_not_fit_into_memory_leaves_nothing(tmp_path, monkeypa
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
     monkeypatch.setattr("aelab.training.run.TrainState", full)
-    with pytest.raises(MemoryError, match="OOM when allocating"):
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM when allocating"):
         train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

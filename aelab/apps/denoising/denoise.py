@@ -12,6 +12,7 @@ from aelab.apps.denoising.files import read_picture, write_comparison, write_pic
 from aelab.apps.denoising.jobs import Job, plan_jobs
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
+from aelab.system import tensorflow_errors
 from aelab.system.console import warn
 from aelab.system.files import DISK_ERRORS, writing
 
@@ -61,8 +62,10 @@ def _denoise(denoiser: Denoiser, job: Job) -> str:
         write_picture(job.target, picture)
         if before is not None:
             write_comparison(job.comparison, before, picture)
-    except (MemoryError, tf.errors.ResourceExhaustedError):
+    except MemoryError:
         return "there is not enough memory for it"
+    except tf.errors.OpError as error:
+        return tensorflow_errors.reason(error)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise

@@ -122,7 +122,7 @@ def _sweep_table(result: Evaluation, metric: str) -> str:
         columns = [level.input, *level.baselines.values(), level.output]
         cells = "".join(f"{format_value(metric, c[metric]):>9}" for c in columns)
         mark = "*" if level.noise_stddev == result.trained.noise_stddev else ""
-        name = f"{level.noise_stddev:g}{mark}"
+        name = f"{level.noise_stddev:.4g}{mark}"
         lines.append(f"{name:<9}{cells}  {result_text(level, metric)}".rstrip())
     return "\n".join(lines)
 

@@ -10,10 +10,10 @@ from PIL import Image
 
 from aelab.apps.report import results
 from aelab.apps.report.plots import DASHES, MAX_RUNS, NUM_COLORS, Line, draw
-from aelab.apps.report.runs import Run, read_runs
+from aelab.apps.report.runs import Run, read_runs, select
 from aelab.apps.report.style import STYLE
-from aelab.errors import UsageError
 from aelab.metric_info import METRICS, heading
+from aelab.system.console import warn
 from aelab.system.files import check_output_file, write_bytes, writing
 from aelab.system.optional import require
 
@@ -24,29 +24,30 @@ _NOTHING = '<p class="faint">None.</p>'
 
 
 def write_report(
-    run_dirs: Sequence[str], output: str, axis: str = "epoch", overwrite: bool = False
+    run_dirs: Sequence[str],
+    output: str,
+    axis: str = "epoch",
+    curves: str = "",
+    overwrite: bool = False,
 ) -> int:
-    """Writes one HTML page on 1 to `MAX_RUNS` runs, which may still be training.
+    """Writes one HTML page on one or several runs, which may still be training.
 
-    The same runs give the same bytes. The x-axis of the curves is `epoch` or `step`. An
-    earlier page is replaced, another file only with `overwrite`. Returns the size of
-    the page in bytes.
+    The same runs give the same bytes. The x-axis of the curves is `epoch` or `step`.
+    The curves are of the runs that `curves` names, or else of the `MAX_RUNS` best, see
+    `select`. An earlier page is replaced, another file only with `overwrite`. Returns
+    the size of the page in bytes.
 
     Raises:
-      UsageError: `read_runs` raises it, the number of runs is wrong, matplotlib is
-        missing, or `output` does not end in `.html` or can't be written.
+      UsageError: `read_runs` or `select` raises it, matplotlib is missing, or `output`
+        does not end in `.html` or can't be written.
       OSError: the disk is full or fails.
     """
     check_output_file(output, ".html", overwrite, is_own=_is_page)
-    if not 0 < len(run_dirs) <= MAX_RUNS:
-        raise UsageError(
-            f"--run_dir: {len(run_dirs)} runs are given; a page shows 1 to {MAX_RUNS}"
-        )
     require("matplotlib.figure", extra="report")
+    runs = read_runs(run_dirs, axis)
+    drawn = select(runs, curves, MAX_RUNS)
     # JSON may contain lone surrogates, which UTF-8 can't encode.
-    page = _build_page(read_runs(run_dirs, axis), axis).encode(
-        errors="backslashreplace"
-    )
+    page = _build_page(runs, drawn, axis).encode(errors="backslashreplace")
     with writing(f"--output={output}"):
         write_bytes(output, page)
     return len(page)
@@ -61,11 +62,12 @@ def _is_page(path: str) -> bool:
         return False
 
 
-def _build_page(runs: Sequence[Run], axis: str) -> str:
-    title = escape("Report: " + ", ".join(run.name for run in runs))
+def _build_page(runs: Sequence[Run], drawn: Sequence[Run], axis: str) -> str:
+    names = ", ".join(run.name for run in runs)
+    title = escape(f"Report: {names if len(runs) <= MAX_RUNS else f'{len(runs)} runs'}")
     sections = {
         "Runs": results.overview(runs, axis),
-        "Curves": _curves(runs, axis),
+        "Curves": _selection(runs, drawn) + (_curves(drawn, axis) or _NOTHING),
         "Pictures": _pictures(runs),
         "Evaluation": results.evaluation(runs),
     }
@@ -94,8 +96,20 @@ def _build_page(runs: Sequence[Run], axis: str) -> str:
 """
 
 
+def _selection(runs: Sequence[Run], drawn: Sequence[Run]) -> str:
+    """A note, also printed as a warning, if curves are drawn of some runs only."""
+    if len(drawn) == len(runs):
+        return ""
+    text = (
+        f"Curves are drawn of {len(drawn)} of the {len(runs)} runs. Without --curves, "
+        f"they are the {MAX_RUNS} of highest PSNR."
+    )
+    warn(text)
+    return f'<p class="note">{text}</p>\n'
+
+
 def _curves(runs: Sequence[Run], axis: str) -> str:
-    """A plot for each metric, with the curves of all runs."""
+    """A plot for each metric, with the curves of up to `MAX_RUNS` runs."""
     names = {name for run in runs for _, name in run.curves}
     plots = []
     for name in [*(n for n in METRICS if n in names), *sorted(names - METRICS.keys())]:

@@ -5,7 +5,14 @@ from html import escape
 from typing import Any
 
 from aelab.apps.report.runs import Run
-from aelab.apps.report.tables import NAME, Table, differences, flatten, table_of
+from aelab.apps.report.tables import (
+    MAX_ROWS,
+    NAME,
+    Table,
+    differences,
+    flatten,
+    table_of,
+)
 from aelab.metric_info import heading
 
 _ABOUT = ("checkpoint", "step", "examples", "data")
@@ -21,8 +28,8 @@ def overview(runs: Sequence[Run], axis: str) -> str:
     rows = []
     for run in runs:
         ends = [float(curve.x.max()) for curve in run.curves.values()]
-        where, loss, step = run.curve("eval", "loss").lowest()
-        metrics = [run.curve("eval", name).at(step) for name in _FIRST[:2]]
+        where, loss, _ = run.curve("eval", "loss").lowest()
+        metrics = [run.at_lowest_loss(name) for name in _FIRST[:2]]
         speed = run.curve("train", "images_per_second").median()
         rows.append([run.name, max(ends, default=None), loss, where, *metrics, speed])
     notes = "".join(_note(run, note) for run in runs for note in run.notes)
@@ -36,7 +43,7 @@ def _note(run: Run, sentence: str) -> str:
 def evaluation(runs: Sequence[Run]) -> str:
     """Input and output of all runs in one table; all other results run by run."""
     rows = [row for run in runs for row in _evaluation_rows(run)]
-    text = table_html(_metric_table(rows)) if rows else ""
+    text = table_html(_metric_table(rows, len(rows))) if rows else ""
     for run in runs:
         data = run.evaluation.get("data")
         if isinstance(data, dict) and data.get("as_in_training") is False:
@@ -60,9 +67,9 @@ def _evaluation_rows(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def _metric_table(value: Any) -> Table:
+def _metric_table(value: Any, max_rows: int = MAX_ROWS) -> Table:
     """A table of a JSON value, with the titles and units of metrics as headings."""
-    table = table_of(value)
+    table = table_of(value, max_rows)
     spread = {key: f"{heading('psnr')}, {part}" for key, part in _SPREAD.items()}
     columns = [spread.get(name, heading(name)) for name in table.columns]
     return Table(columns, table.rows)

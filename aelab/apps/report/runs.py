@@ -1,6 +1,7 @@
 """Reads the parts of a run that a report shows; damage becomes a note."""
 
 import contextlib
+import math
 import os
 import re
 from collections import defaultdict
@@ -13,7 +14,7 @@ from aelab.apps.report.curves import EMPTY, Curve, Curves, read_curves
 from aelab.config import FIELDS, parse_object
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.console import printable
+from aelab.system.console import printable, warn
 
 _PICTURE = re.compile(r"([^.].*)-([0-9]+)\.png")
 _PNG_BEGIN, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -42,23 +43,37 @@ class Run:
         """The curve of a metric; empty if the run lacks it."""
         return self.curves.get((split, name), EMPTY)
 
+    def at_lowest_loss(self, name: str) -> float | None:
+        """A metric in the evaluation of lowest loss; None without a value."""
+        return self.curve("eval", name).at(self.curve("eval", "loss").lowest()[2])
+
 
 def read_runs(paths: Sequence[str], axis: str) -> list[Run]:
-    """Reads runs from their directories; `axis` is one of `curves.AXES`.
+    """Reads runs from their directories, each once; `axis` is one of `curves.AXES`.
+
+    A path without a run, or with a damaged `config.json`, is left out with a warning.
 
     Raises:
-      UsageError: a directory is given twice or holds no run, or its `config.json` is
-        damaged.
+      UsageError: nothing is left.
     """
-    known: dict[str, str] = {}
+    distinct: dict[str, str] = {}
     for path in paths:
-        real = os.path.realpath(path)
-        if real in known:
-            same = f"{path} and {known[real]}"
-            raise UsageError(f"--run_dir: {same} are the same directory")
-        known[real] = path
-    pairs = zip(paths, map(printable, names(paths)), strict=True)
-    return [_read_run(path, name, axis) for path, name in pairs]
+        distinct.setdefault(os.path.realpath(path), path)
+    configs: dict[str, dict[str, Any]] = {}
+    refused: list[str] = []
+    for path in distinct.values():
+        try:
+            configs[path] = _read_config(path)
+        except UsageError as error:
+            refused.append(str(error))
+    if not configs:
+        others = f" ({len(refused) - 1} more hold none either)" if refused[1:] else ""
+        raise UsageError(f"{refused[0]}{others}" if refused else "--run_dir is missing")
+    for reason in refused:
+        warn(f"{reason}; it is left out")
+    shown = map(printable, names(list(configs)))
+    pairs = zip(configs.items(), shown, strict=True)
+    return [_read_run(path, name, axis, config) for (path, config), name in pairs]
 
 
 def names(paths: Sequence[str]) -> list[str]:
@@ -73,7 +88,43 @@ def names(paths: Sequence[str]) -> list[str]:
     return [os.path.relpath(path, common) for path in full]
 
 
-def _read_run(path: str, name: str, axis: str) -> Run:
+def select(runs: Sequence[Run], given: str, most: int) -> list[Run]:
+    """The runs that `given` names, or else up to `most` runs of highest PSNR.
+
+    `given` has names separated by commas; names may contain commas as well. The PSNR is
+    the overview's. The order of `runs` is kept.
+
+    Raises:
+      UsageError: `given` has an unknown name, or more than `most`.
+    """
+
+    def psnr(run: Run) -> float:
+        value = run.at_lowest_loss("psnr")
+        return -math.inf if value is None else value
+
+    by_psnr = [run.name for run in sorted(runs, key=psnr, reverse=True)]
+    chosen = _split_names(given, by_psnr) if given else by_psnr[:most]
+    if len(set(chosen)) > most:
+        raise UsageError(f"--curves={given}: curves of at most {most} runs are drawn")
+    return [run for run in runs if run.name in chosen]
+
+
+def _split_names(given: str, known: Sequence[str]) -> list[str]:
+    """The known names in `given`, separated by commas; the longest where two fit."""
+    chosen, rest = [], f"{given},"
+    while rest:
+        fitting = [name for name in known if rest.startswith(f"{name},")]
+        if not fitting:
+            raise UsageError(
+                f"--curves={given}: {rest.partition(',')[0]!r} is not the name of a "
+                f"run; the names are {', '.join(known)}"
+            )
+        chosen.append(max(fitting, key=len))
+        rest = rest.removeprefix(f"{chosen[-1]},")
+    return chosen
+
+
+def _read_config(path: str) -> dict[str, Any]:
     directory = RunDirectory(path)
     config = directory.read_values()
     if not FIELDS.keys() & config.keys():
@@ -81,6 +132,11 @@ def _read_run(path: str, name: str, axis: str) -> Run:
             f"--run_dir={path} holds no run: {directory.config_json} has no field of "
             "a configuration"
         )
+    return config
+
+
+def _read_run(path: str, name: str, axis: str, config: dict[str, Any]) -> Run:
+    directory = RunDirectory(path)
     notes: list[str] = []
     return Run(
         name,
@@ -137,7 +193,7 @@ def _read_pictures(folder: str, notes: list[str]) -> list[Picture]:
 
 def _read_evaluation(path: str, notes: list[str]) -> dict[str, Any]:
     with _noting("evaluation.json", notes):
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         try:
             return parse_object(text, "evaluation.json")
         except UsageError as error:

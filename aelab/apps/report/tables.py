@@ -7,7 +7,7 @@ from typing import Any
 NAME = ""  # title of the column of row names
 _MAX_DEPTH = 6
 _MAX_LISTED = 12
-_MAX_ROWS = 200
+MAX_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class Table:
     rows: list[list[Any]]
 
 
-def table_of(value: Any) -> Table:
+def table_of(value: Any, max_rows: int = MAX_ROWS) -> Table:
     """A table of a JSON value.
 
     There is one row per innermost object, named by its key path, which also has the
     scalars of the objects around it. A list of objects gives the rows of each. Beyond
-    200 rows, the remaining ones are only counted.
+    `max_rows`, the remaining ones are only counted.
     """
     rows = list(_rows(value, "", {}, 0))
-    shown = rows[:_MAX_ROWS]
+    shown = rows[:max_rows]
     columns = list(dict.fromkeys(name for row in shown for name in row))
     if len(columns) > 1 and not any(row[NAME] for row in shown):
         columns.remove(NAME)

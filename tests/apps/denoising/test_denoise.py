@@ -5,10 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import run_script
 from PIL import Image
 
 from aelab.apps.denoising import denoise_pictures
+from aelab.apps.denoising.denoiser import Denoiser
 from aelab.cli import exit_code as exit_code_of
 from aelab.config import Config
 from aelab.errors import UsageError
@@ -191,6 +193,33 @@ def test_a_folder_with_the_name_of_an_output_is_reported(
     assert counts == (2, 1)
     message = capsys.readouterr().err
     assert str(pictures / "gray.png") in message and "directory" in message.lower()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "there is not enough memory for it"),
+        (
+            tf.errors.InternalError(None, None, "No algorithm worked!\n [Op:Conv2D]"),
+            "No algorithm worked!",
+        ),
+    ],
+)
+def test_a_picture_that_does_not_fit_into_memory_does_not_stop_the_others(
+    runs, pictures, tmp_path, monkeypatch, capsys, error, words
+):
+    denoise = Denoiser.denoise
+
+    def fail_once(self, pixels):
+        if pixels.shape == (50, 41, 3):
+            raise error
+        return denoise(self, pixels)
+
+    monkeypatch.setattr(Denoiser, "denoise", fail_once)
+    output = tmp_path / "out"
+    assert denoise_pictures(runs["conv"], [str(pictures)], str(output)) == (2, 1)
+    assert f"error: {pictures}/color.jpg: {words}\n" in capsys.readouterr().err
+    assert set(content(output)) == {"gray.png", "sub/alpha.png"}
 
 
 def test_a_full_disk_stops_everything(runs, pictures, tmp_path, monkeypatch):

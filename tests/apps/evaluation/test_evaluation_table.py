@@ -165,3 +165,9 @@ def test_images_that_the_run_was_not_evaluated_on_are_reported():
     assert "may have seen" not in heads[0]
     assert "The run was evaluated on other images, so it may have seen" in heads[1]
     assert "never saw" not in heads[1]
+
+
+def test_a_level_that_was_given_as_a_quotient_fits_into_its_column():
+    trained = level(25 / 255, metrics(18.0))
+    page = table(result(metrics(18.0), trained=trained, sweep=[trained]))
+    assert "\n0.09804*      9.30" in page

@@ -127,10 +127,10 @@ def make_run(folder, lines=LINES[:1], config=None, evaluation=None, panels=()):
     return folder
 
 
-def report(*runs, axis="epoch"):
+def report(*runs, axis="epoch", curves=""):
     """Writes a page on some runs next to the first run, and returns it."""
     output = runs[0].parent / "report.html"
-    write_report(list(map(str, runs)), str(output), axis)
+    write_report(list(map(str, runs)), str(output), axis, curves)
     return output.read_text(encoding="utf-8")
 
 
