@@ -11,19 +11,24 @@ from typing import BinaryIO
 @contextlib.contextmanager
 def redirect_fds(descriptors: tuple[int, ...], file: BinaryIO) -> Iterator[None]:
     """Sends output to file descriptors, including C++ output, to `file`."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     copies = {descriptor: os.dup(descriptor) for descriptor in descriptors}
     for descriptor in descriptors:
         os.dup2(file.fileno(), descriptor)
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         for descriptor, copy in copies.items():
             os.dup2(copy, descriptor)
             os.close(copy)
+
+
+def _flush() -> None:
+    """Writes what is buffered, unless it can't be: a full disk, or a closed pipe."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,9 @@
-from aelab.training.messages import machine_change, version_change
+import contextlib
+import io
+
+from aelab.config import Config
+from aelab.models import build_model
+from aelab.training.messages import layer_table, machine_change, version_change
 
 MACHINE = {
     "replicas": 2,
@@ -53,3 +58,11 @@ def test_what_release_0_1_0_did_not_record_is_not_compared():
 def test_other_versions_are_reported():
     text = version_change(VERSIONS, VERSIONS | {"keras": "3.16.0"})
     assert "(keras 3.15.1 -> 3.16.0): from here on, results may differ" in text
+
+
+def test_the_table_of_layers_needs_only_the_characters_of_standard_output():
+    model = build_model(Config(model="unet"), (8, 8, 1)).model
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "latin-1")):
+        table = layer_table(model)
+    assert table.isascii() and "| images (InputLayer)" in table
+    assert table.endswith("Non-trainable params: 0 (0.00 B)")
