@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
 from aelab.runs.start import start_for_runs
+from aelab.system.console import say
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,10 +50,10 @@ def main(argv: Sequence[str]) -> None:
         args.model,
         args.overwrite,
     )
-    print(f"{args.output}: {done.images:,} images, {done.file_bytes:,} bytes")
+    say(f"{args.output}: {done.images:,} images, {done.file_bytes:,} bytes")
     if done.images:
         size, ideal = done.file_bytes / done.images, done.ideal_bytes / done.images
-        print(
+        say(
             f"{size:.2f} bytes per image ({ideal:.2f} by the probabilities), "
             f"{done.pixel_bytes / done.file_bytes:.1f} times smaller than their pixels"
         )

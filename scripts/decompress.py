@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
 from aelab.runs.start import start_for_runs
+from aelab.system.console import say
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     )
     number = len(done.files)
     files = "1 file" if number == 1 else f"{number:,} files"
-    print(f"{done.images:,} images, {files}, in {args.output}")
+    say(f"{done.images:,} images, {files}, in {args.output}")
     if done.damage:
         raise OSError(f"{path} is damaged: {'; '.join(done.damage)}")
 

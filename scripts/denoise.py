@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
 from aelab.runs.start import start_for_runs
+from aelab.system.console import say
 
 
 def main(argv: Sequence[str]) -> None:
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         args.model,
         args.overwrite,
     )
-    print(f"{done} of {done + failed} pictures denoised, into {args.output}")
+    say(f"{done} of {done + failed} pictures denoised, into {args.output}")
     if failed:
         raise OSError(f"{failed} of {done + failed} pictures could not be denoised")
 

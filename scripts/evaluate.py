@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from aelab.cli import CommandLine, run
 from aelab.runs.start import start_for_runs
+from aelab.system.console import output
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
         args.floors == "true",
         args.model,
     )
-    print(table(result))
+    output(table(result))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from aelab.apps.export import check_output
 from aelab.cli import CommandLine, run
 from aelab.runs.start import start_for_runs
+from aelab.system.console import say
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
         args.model,
         args.overwrite,
     )
-    print(f"{args.output}: the {args.checkpoint} checkpoint, step {step}")
+    say(f"{args.output}: the {args.checkpoint} checkpoint, step {step}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
 from aelab.runs.start import start_for_runs
+from aelab.system.console import output
 
 
 def main(argv: Sequence[str]) -> None:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
         args.model,
         args.overwrite,
     )
-    print(table(points))
+    output(table(points))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
+from aelab.system.console import say
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
 
     run_dirs = [os.path.expanduser(path) for path in run_dirs]
     size = write_report(run_dirs, args.output, args.x_axis, args.curves, args.overwrite)
-    print(f"{args.output}: {size:,} bytes")
+    say(f"{args.output}: {size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,15 @@ def ready(code, *arguments):
             process.kill()
 
 
+def lose_output(is_pipe):
+    """Makes standard output a closed pipe or a full disk, and closes standard error."""
+    read, write = os.pipe()
+    os.close(read)
+    os.dup2(write if is_pipe else os.open("/dev/full", os.O_WRONLY), 1)
+    os.close(2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), None
+
+
 class Forked:
     """A process that runs a script; it has the methods of `subprocess.Popen`.
 

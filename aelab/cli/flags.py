@@ -13,6 +13,7 @@ from aelab.cli import flagfiles
 from aelab.cli.paths import check_is_local, parse_path
 from aelab.config import FIELDS, Config, field_type, fields, parse_field
 from aelab.errors import UsageError
+from aelab.system.console import output
 
 _Parse = Callable[[str, str], Any]  # of a flag's name and text
 
@@ -55,11 +56,11 @@ class CommandLine:
     positional arguments.
     """
 
-    def __init__(self, description: str):
+    def __init__(self, description: str | None):
         """Starts with `--help`, which begins with `description`, and `--flagfile`."""
         self.values = flags.FlagValues()
         self.inputs: list[str] = []
-        self._description = description
+        self._description = (description or "").strip()  # None with -OO
         self._required: list[str] = []
         self._paths: list[str] = []
         self._help_texts: dict[str, str] = {}
@@ -143,7 +144,7 @@ class CommandLine:
             without `inputs`.
         """
         if any(word in ("--help", "-help", "-h") for word in argv[1:]):
-            print(self.help(argv[0]))
+            output(self.help(argv[0]))
             raise SystemExit(0)
         try:
             # Lone surrogates can't be written to a file; bytes that are not UTF-8 can.
@@ -189,7 +190,7 @@ class CommandLine:
 
     def help(self, script: str) -> str:
         """The text of `--help`."""
-        lines = [self._description.strip(), "", f"Flags of {os.path.basename(script)}:"]
+        lines = [self._description, "", f"Flags of {os.path.basename(script)}:"]
         for flag, help in self._help_texts.items():
             lines += [f"  {flag}", textwrap.indent(textwrap.fill(help, 74), " " * 6)]
         return "\n".join(lines)

@@ -17,16 +17,43 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
     Exits with `os._exit` once output is flushed: a normal interpreter shutdown of
     TensorFlow can take ten seconds, and fails noisily when another worker is gone.
+    Profilers and coverage write their files at a normal shutdown, so they get it.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names that are not UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _open_streams()
     code = exit_code(main)
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except OSError:  # full disk or closed pipe
         code = code or 1
+    if _is_traced():
+        sys.exit(code)
     os._exit(code)
+
+
+def _open_streams() -> None:
+    """Gives each standard stream a file that takes text in any encoding.
+
+    Without it, the first file that opens would get the number of a closed stream, and
+    what C++ prints. The stand-in for standard output can't be written to either.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            flags = os.O_RDWR if name == "stderr" else os.O_RDONLY
+            mode = "r" if name == "stdin" else "w"
+            stream = open(os.open(os.devnull, flags), mode)  # noqa: SIM115
+            setattr(sys, name, stream)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_traced() -> bool:
+    """Whether a debugger, coverage or a profiler is at work."""
+    monitoring = getattr(sys, "monitoring", None)  # Python 3.12
+    tools = map(monitoring.get_tool, range(6)) if monitoring else ()
+    return any((sys.gettrace(), sys.getprofile(), *tools))
 
 
 def exit_code(main: Callable[[Sequence[str]], None]) -> int:

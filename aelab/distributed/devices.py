@@ -12,6 +12,7 @@ from aelab.distributed.blocks import num_blocks
 from aelab.distributed.cluster import Cluster
 from aelab.distributed.workers import WorkerGroup
 from aelab.errors import UsageError
+from aelab.system.console import say
 from aelab.system.machine import cpu_name, rounding_variables
 from aelab.system.signals import default_signal_handling
 from aelab.system.startup import buffered_stderr
@@ -55,7 +56,7 @@ def _multi_worker(config: Config, cluster: Cluster | None) -> tf.distribute.Stra
     )
     own, workers = cluster.addresses[cluster.index], len(cluster.addresses)
     place = f"{cluster.index} of {workers} at {own}"
-    print(f"Worker     {place}; waiting for the others", flush=True)
+    say(f"Worker     {place}; waiting for the others")
     try:
         with buffered_stderr(), default_signal_handling():
             return tf.distribute.MultiWorkerMirroredStrategy(resolver)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from aelab.distributed.cluster import Cluster
 from aelab.errors import UsageError
+from aelab.system.console import say
 from aelab.system.startup import redirect_fds
 
 
@@ -27,9 +28,9 @@ def worker_log(cluster: Cluster | None, run_dir: str) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"the log {path} can't be written: {error}") from None
     with file, redirect_fds((1, 2), file):
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), flush=True)
+        say(time.strftime("%Y-%m-%d %H:%M:%S"))
         try:
             yield
         except Exception as error:
-            print(error, flush=True)
+            say(str(error))
             raise

@@ -1,6 +1,7 @@
 """Console output: a progress bar on a terminal, plain lines otherwise."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,6 @@ class Console(contextlib.AbstractContextManager["Console"]):
         self._is_terminal = sys.stderr.isatty()
         self._last_line = time.monotonic()
         self._last_draw = -_DRAW_SECONDS
-        self._has_warned = False
         self._bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -52,14 +52,32 @@ class Console(contextlib.AbstractContextManager["Console"]):
     def line(self, text: str) -> None:
         """Prints a line above the bar."""
         self._bar.clear()
-        try:
-            print(text, flush=True)
-        except OSError as error:  # full disk or closed pipe
-            if not self._has_warned:
-                self._has_warned = True
-                warn(f"can't write to standard output: {error}; training continues")
+        say(text)
         self._bar.refresh()
         self._last_line = time.monotonic()
+
+
+def output(text: str) -> None:
+    """Prints what a script is there to print.
+
+    Raises:
+      OSError: standard output can't be written: a full disk, or a closed pipe.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def say(text: str) -> None:
+    """Prints a message on the work, which continues if nobody can read it."""
+    try:
+        output(text)
+    except OSError as error:
+        # What is left in buffers, and later messages, go there.
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
+        warn(f"{error}; the work continues without messages")
 
 
 def warn(text: str, kind: str = "warning") -> None:

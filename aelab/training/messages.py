@@ -1,6 +1,7 @@
 """Messages of a run: at its start, when it resumes, when it fails and at its end."""
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ from aelab.errors import TrainingError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.system import tensorflow_errors
+from aelab.system.console import say
 from aelab.system.files import write_bytes
 from aelab.training.plan import Plan
 from aelab.training.state import Run, TrainState
@@ -89,14 +91,26 @@ def version_change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     )
 
 
+def layer_table(model: Any) -> str:
+    """Keras' table of the layers, drawn with characters of standard output's encoding.
+
+    Keras would end the process if standard output were a closed pipe.
+    """
+    lines: list[str] = []
+    unused = io.TextIOWrapper(io.BytesIO(), sys.stdout.encoding)
+    with contextlib.redirect_stdout(unused):
+        model.summary(80, expand_nested=True, print_fn=lines.append)
+    return "".join(lines).rstrip().replace("└ ", "- ").replace("…", "~")
+
+
 def announce(run: Run, status: str) -> None:
     """Prints a summary of the run."""
     config, plan, splits = run.config, run.plan, run.splits
-    run.state.autoencoder.model.summary(expand_nested=True, line_length=80)
+    say(layer_table(run.state.autoencoder.model))
     shape = " x ".join(map(str, splits.train.image_shape))
     weights = {name: getattr(config, name) for name in (*PENALTIES, "rate_weight")}
     penalties = "".join(f" + {w:g} {name}" for name, w in weights.items() if w)
-    print(f"""\
+    say(f"""\
 Data       {config.dataset}: {len(splits.train):,} images for training, \
 {len(splits.eval):,} for evaluation, {shape}
 Task       corruption {describe(config)}; loss {config.loss}{penalties}, \
@@ -105,7 +119,6 @@ Length     {plan.total_steps:,} steps of {config.batch_size} images = \
 {plan.epoch(plan.total_steps):.2f} epochs
 Devices    {run.distribution.line()}
 {status}""")
-    sys.stdout.flush()
 
 
 def failure(run: Run, step: int, what: str, detail: str = "") -> TrainingError:
@@ -162,7 +175,7 @@ def print_results(run: RunDirectory, best_step: int) -> None:
     command = (
         f"-m tensorboard.main --host=localhost --logdir={shlex.quote(run.tensorboard)}"
     )
-    print(f"""
+    say(f"""
 Pictures   {run.images}
 Metrics    {run.metrics_jsonl}
 Weights    {run.best} (step {best_step}), {run.latest}

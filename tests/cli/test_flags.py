@@ -291,6 +291,10 @@ def test_flags_of_a_run_can_be_left_out():
     assert set(command_line.values) == set(CommandLine("").values) | {"model"}
 
 
+def test_help_without_docstrings_has_the_flags():
+    assert CommandLine(None).help("a.py").strip().startswith("Flags of a.py:")
+
+
 @pytest.mark.parametrize("word", ["--help", "-h", "-help"])
 def test_help_names_every_flag_and_choice(word, capsys):
     with pytest.raises(SystemExit) as exit:

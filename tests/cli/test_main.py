@@ -1,4 +1,7 @@
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
@@ -56,3 +59,68 @@ def test_other_exceptions_are_not_caught():
 
     with pytest.raises(ZeroDivisionError):
         exit_code(main)
+
+
+def run_main(tmp_path, body, redirection="", python=(), **environment):
+    """Runs a script whose `main` is `body`, in a shell that redirects its output."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, os, sys\n"
+        "from aelab.cli import run\n"
+        "from aelab.errors import UsageError\n"
+        "from aelab.system.console import output, say\n"
+        f"def main(argv):\n    {body}\n"
+        "run(main)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+    command = ["sh", "-c", f'"$@" {redirection}', "sh", sys.executable, *python, script]
+    return subprocess.run(command, capture_output=True, env=env, timeout=60)
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("say('done')", 0),
+        ("output('table')", 1),
+        ("print('table')", 1),
+        ("raise UsageError('--seed is bad')", 2),
+    ],
+)
+def test_only_a_lost_product_is_a_failure(tmp_path, body, code, redirection):
+    result = run_main(tmp_path, body, redirection)
+    assert result.returncode == code
+    assert b"Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_a_bad_flag_has_its_exit_code_without_standard_error(tmp_path, redirection):
+    result = run_main(tmp_path, "raise UsageError('--seed is bad')", redirection)
+    assert (result.returncode, result.stdout) == (2, b"")
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
+    body = "os._exit(os.open(__file__, os.O_RDONLY))"
+    assert run_main(tmp_path, body, "<&- >&- 2>&-").returncode == 3
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252:strict"])
+def test_output_that_is_not_utf8_is_escaped(tmp_path, encoding):
+    body = "say('日'); raise UsageError('日')"
+    result = run_main(tmp_path, body, PYTHONIOENCODING=encoding)
+    expected = (b"\\u65e5\n", b"error: \\u65e5\n", 2)
+    assert (result.stdout, result.stderr, result.returncode) == expected
+
+
+def test_a_profiler_writes_its_file(tmp_path):
+    profile = tmp_path / "profile"
+    run_main(tmp_path, "pass", python=("-m", "cProfile", "-o", str(profile)))
+    assert profile.stat().st_size
+
+
+@pytest.mark.parametrize("is_traced", [True, False])
+def test_coverage_gets_a_normal_shutdown(tmp_path, is_traced):
+    trace = "sys.settrace(lambda *event: None); " * is_traced
+    body = trace + "atexit.register(print, 'written'); raise UsageError"
+    result = run_main(tmp_path, body)
+    assert (result.returncode, result.stdout) == (2, b"written\n" * is_traced)

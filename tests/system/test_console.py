@@ -47,7 +47,7 @@ def test_a_full_disk_behind_standard_output_warns_once(monkeypatch, capsys):
         with contextlib.suppress(OSError):  # the rest of the buffer
             full.close()
     (warning,) = capsys.readouterr().err.splitlines()
-    assert "can't write to standard output: [Errno 28]" in warning
+    assert "[Errno 28] No space left on device: 'standard output'" in warning
 
 
 def read_all(descriptor, chunks):

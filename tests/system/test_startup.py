@@ -1,6 +1,8 @@
 import os
+import signal
 import sys
 
+import pytest
 from processes import run_code
 
 from aelab.system.startup import start_tensorflow
@@ -36,13 +38,38 @@ def test_fast_kernels_can_be_switched_off(monkeypatch):
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
-def test_buffered_output_is_shown_after_a_failure():
-    code = (
-        "import os\n"
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        ("raise OSError", 1),
+        ("sys.exit(7)", 7),
+        ("os.abort()", -signal.SIGABRT),
+        ("pass", 0),
+    ],
+)
+def test_buffered_output_is_shown_after_a_failure(failure, code):
+    program = (
+        "import os, sys, tempfile\n"
+        "tempfile.tempdir = '/nowhere'\n"
         "from aelab.system.startup import buffered_stderr\n"
         "with buffered_stderr():\n"
         "    os.write(2, b'the reason\\n')\n"
-        "    raise OSError"
+        f"    {failure}"
     )
-    result = run_code(code)
-    assert (result.stderr.split("\n")[0], result.returncode) == ("the reason", 1)
+    result = run_code(program)
+    assert result.stderr.split("\n")[0] == ("the reason" if code else "")
+    assert result.returncode == code
+
+
+@pytest.mark.parametrize("content", ['{"floatx": "float33"}', "[]"])
+def test_a_bad_keras_json_is_one_message(tmp_path, content):
+    (tmp_path / "keras.json").write_text(content)
+    code = (
+        "from aelab.cli import run\n"
+        "from aelab.system.startup import start_tensorflow\n"
+        "run(lambda argv: start_tensorflow())"
+    )
+    result = run_code(code, {**os.environ, "KERAS_HOME": str(tmp_path)})
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: Keras refuses {tmp_path}/keras.json: ")
+    assert result.stderr.count("\n") == 1

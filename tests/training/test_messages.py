@@ -1,8 +1,17 @@
+import contextlib
+import io
 import os
 import shlex
 
+from aelab.config import Config
+from aelab.models import build_model
 from aelab.runs.directory import RunDirectory
-from aelab.training.messages import machine_change, print_results, version_change
+from aelab.training.messages import (
+    layer_table,
+    machine_change,
+    print_results,
+    version_change,
+)
 
 MACHINE = {
     "replicas": 2,
@@ -74,3 +83,11 @@ def test_the_printed_command_names_its_python_with_a_folder(capsys, monkeypatch)
     monkeypatch.setattr("sys.executable", f"{os.getcwd()}/python")
     print_results(RunDirectory("run"), 7)
     assert f"Curves     {os.getcwd()}/python -m" in capsys.readouterr().out
+
+
+def test_the_table_of_layers_needs_only_the_characters_of_standard_output():
+    model = build_model(Config(model="unet"), (8, 8, 1)).model
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "latin-1")):
+        table = layer_table(model)
+    assert table.isascii() and "| images (InputLayer)" in table
+    assert table.endswith("Non-trainable params: 0 (0.00 B)")

@@ -1,12 +1,14 @@
-"""A whole run, in this process: what it writes, when, and how it ends."""
+"""A whole run: what it writes, when, and how it ends."""
 
+import functools
 import json
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import metric_lines
+from conftest import SMALL_RUN, metric_lines, run_forked
+from processes import lose_output
 
 from aelab.config import Config
 from aelab.errors import UsageError
@@ -175,3 +177,12 @@ def test_intervals_do_not_change_the_numbers(run_dir, tmp_path):
     for key in mine:
         if key.startswith(("model/", "optimizer/", "step")):
             np.testing.assert_array_equal(mine[key], theirs[key], err_msg=key)
+
+
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_a_run_does_not_need_its_output(tmp_path, is_pipe):
+    run = tmp_path / "run"
+    prepare = functools.partial(lose_output, is_pipe)
+    result = run_forked("train", *SMALL_RUN, f"--run_dir={run}", prepare=prepare)
+    assert result.returncode == 0
+    assert metric_lines(run)[-1]["split"] == "eval"
