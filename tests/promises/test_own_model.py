@@ -90,7 +90,7 @@ def run(folder, monkeypatch, capsys):
 COMMANDS = {
     "train": ("--run_dir=run", "--train_steps=8"),
     "evaluate": ("--run_dir=run", "--floors=false"),
-    "export": ("--run_dir=run", "--output=model.keras"),
+    "export": ("--run_dir=run", "--output=model.keras", "--overwrite"),
     "denoise": ("--run_dir=run", "picture.png", "--output=clean"),
 }
 # These take the built-in models `codec` and `dense` only.
