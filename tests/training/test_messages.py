@@ -1,4 +1,14 @@
-from aelab.training.messages import machine_change, version_change
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from aelab.runs.directory import RunDirectory
+from aelab.training.messages import (
+    machine_change,
+    remove_passed_failure,
+    version_change,
+)
 
 MACHINE = {
     "replicas": 2,
@@ -53,3 +63,25 @@ def test_what_release_0_1_0_did_not_record_is_not_compared():
 def test_other_versions_are_reported():
     text = version_change(VERSIONS, VERSIONS | {"keras": "3.16.0"})
     assert "(keras 3.15.1 -> 3.16.0): from here on, results may differ" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "is_kept"),
+    [
+        ({"step": 9, "split": "train"}, True),
+        ({"step": 8, "split": "train"}, False),
+        ({"step": 8, "split": "eval"}, True),
+        ({"step": 7, "split": "eval"}, False),
+        (["foreign"], True),
+    ],
+)
+def test_a_failure_is_kept_until_the_run_has_passed_its_step(
+    tmp_path, content, is_kept
+):
+    """At step 8, with the last evaluation at step 7."""
+    path = tmp_path / "not_finite.json"
+    path.write_text(json.dumps(content))
+    state = SimpleNamespace(step=8, progress=SimpleNamespace(evaluated_step=7))
+    run = SimpleNamespace(directory=RunDirectory(str(tmp_path)), state=state)
+    remove_passed_failure(run)
+    assert path.exists() == is_kept

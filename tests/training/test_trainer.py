@@ -133,6 +133,9 @@ def test_the_last_good_checkpoint_stays(tmp_path, start, monkeypatch):
         "split": "train",
         "image_indices": indices.numpy().tolist(),
     }
+    monkeypatch.undo()
+    train(run_dir)
+    assert not report.exists()
 
 
 def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
@@ -150,6 +153,9 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     report = json.loads((tmp_path / "run" / "not_finite.json").read_text())
     expected = {"step": 7, "split": "eval", "image_indices": list(range(16, 30))}
     assert report == expected
+    monkeypatch.undo()
+    train(tmp_path / "run")
+    assert not (tmp_path / "run" / "not_finite.json").exists()
 
 
 @pytest.mark.parametrize(
