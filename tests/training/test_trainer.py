@@ -349,16 +349,30 @@ def test_a_best_checkpoint_that_is_lost_is_copied(
     assert_same_state(run_dir, whole)
 
 
-def test_an_unreachable_checkpoint_is_not_renamed(tmp_path, start, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_checkpoint_that_cannot_be_read_is_not_renamed(
+    tmp_path, start, failing_reads, number
+):
     run_dir = tmp_path / "run"
     start(run_dir, epochs=2)
     before = files(run_dir)
+    newest, other, _ = checkpoints.all_of(RunDirectory(str(run_dir)).latest)
+    failing_reads(newest, number)
+    hint = f"if it is removed, the run resumes with {other}: '{newest}'"
+    with pytest.raises(OSError, match=re.escape(hint)):
+        train(run_dir)
+    assert files(run_dir) == before
 
-    def out_of_reach(path, mode):
-        raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(checkpoints, "open", out_of_reach, raising=False)
-    with pytest.raises(OSError, match="Permission denied"):
+def test_a_best_checkpoint_that_cannot_be_read_is_not_replaced(
+    tmp_path, start, failing_reads
+):
+    run_dir = tmp_path / "run"
+    start(run_dir, epochs=2)
+    before = files(run_dir)
+    best = checkpoints.newest(RunDirectory(str(run_dir)).best)
+    failing_reads(best, errno.EIO)
+    with pytest.raises(OSError, match=re.escape(best)):
         train(run_dir)
     assert files(run_dir) == before
 
