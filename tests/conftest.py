@@ -1,6 +1,7 @@
 import contextlib
 import functools
 import gzip
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from processes import ROOT, Forked, path_of
 
 from aelab.config import FIELDS, Config
+from aelab.system import files
 from aelab.system.startup import start_tensorflow
 
 LOGICAL_CPUS = 4
@@ -208,3 +210,30 @@ def any_run(request, tmp_path_factory):
 def idx_folder(tmp_path):
     """A folder of IDX files, see `write_idx_folder`."""
     return write_idx_folder(tmp_path / "data")
+
+
+@pytest.fixture
+def failing_reads(monkeypatch):
+    """`failing_reads(path, errno, times)`: so many reads of the file fail.
+
+    By default all do. No time passes between attempts.
+    """
+
+    def fail(failing, number, times=10**6):
+        left = [times]
+
+        class Failing(io.FileIO):
+            def read(self, size=-1):
+                left[0] -= 1
+                if left[0] >= 0:
+                    raise OSError(number, os.strerror(number))
+                return super().read(size)
+
+        def open_failing(path, mode="r", **options):
+            is_failing = str(path) == str(failing) and mode == "rb"
+            return Failing(path) if is_failing else open(path, mode, **options)
+
+        monkeypatch.setattr(files, "open", open_failing, raising=False)
+        monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+
+    return fail

@@ -5,7 +5,6 @@ checksum of every array, and the sizes before it allocates memory. Pickles are n
 written nor read.
 """
 
-import errno
 import io
 import math
 import os
@@ -18,18 +17,15 @@ import numpy as np
 
 from aelab.config import FORMAT, check_format
 from aelab.errors import TrainingError, UsageError
-from aelab.system.files import remove_leftovers, write_bytes
+from aelab.system.files import names_in, read_bytes, remove_leftovers, write_bytes
 
 # Raised by `zipfile` and NumPy for damaged files; RuntimeError for flipped bits of the
-# index that mean encryption or another compression.
+# index that mean encryption or another compression; and for a folder in their place.
 _DAMAGED = (
-    TypeError,
-    *(OSError, ValueError, EOFError, RuntimeError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(TypeError, ValueError, EOFError, RuntimeError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, IsADirectoryError),
 )
 
-# errno of OSErrors that mean damage: a bad seek, a bad sector, a folder in its place.
-_DAMAGE_ERRNOS = (None, errno.EINVAL, errno.EIO, errno.EISDIR)
 # Bytes before a member's name and content: the zip header, and the ZIP64 field that
 # `np.savez` always adds.
 _MEMBER_HEADER = 30 + 20
@@ -52,9 +48,13 @@ def path_of(folder: str, step: int) -> str:
 
 
 def all_of(folder: str) -> list[str]:
-    """Checkpoint files in `folder`, highest step first."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    steps = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
+    """Checkpoint files in `folder`, highest step first.
+
+    Raises:
+      OSError: the folder can't be read.
+    """
+    matches = filter(None, map(_NAME.fullmatch, names_in(folder)))
+    steps = [int(match[1]) for match in matches]
     return [path_of(folder, step) for step in sorted(steps, reverse=True)]
 
 
@@ -99,12 +99,12 @@ def load(path: str) -> dict[str, np.ndarray]:
     """Reads a checkpoint.
 
     Raises:
-      OSError: the file can't be reached or does not exist (any more).
-      UsageError: the file is damaged or is not a checkpoint.
+      OSError: the file can't be read or does not exist (any more). It may be good.
+      UsageError: the file was read, and is damaged or not a checkpoint.
       FormatError: it has a later format.
     """
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_bytes(path))) as archive:
             members = archive.infolist()
             # The index has no checksum. A damaged one may lose members.
             sizes = (
@@ -120,8 +120,6 @@ def load(path: str) -> dict[str, np.ndarray]:
             if version.shape or version.dtype.kind not in "iu":
                 raise ValueError("its format is not an integer")
     except _DAMAGED as error:
-        if isinstance(error, OSError) and error.errno not in _DAMAGE_ERRNOS:
-            raise  # the file may be good: no permission, a server that is down, ...
         raise UsageError(f"{path} is not a readable checkpoint: {error}") from None
     check_format(int(version), path)
     return arrays
@@ -152,7 +150,8 @@ def load_newest(folder: str) -> tuple[str, dict[str, np.ndarray]] | None:
     """Path and arrays of the newest checkpoint; None if there is none.
 
     Raises:
-      UsageError: it can't be read.
+      UsageError: it is damaged or not a checkpoint.
+      OSError: it can't be read.
     """
     while path := newest(folder):
         try:

@@ -20,7 +20,14 @@ from aelab.config import (
     to_text,
 )
 from aelab.errors import UsageError
-from aelab.system.files import remove_leftovers, write_bytes, writing
+from aelab.system.files import (
+    DISK_ERRORS,
+    names_in,
+    read_bytes,
+    remove_leftovers,
+    write_bytes,
+    writing,
+)
 from aelab.system.lock import exclusive_lock
 
 SPLITS = ("train", "eval")
@@ -31,7 +38,7 @@ class RunDirectory:
     """The paths of a run, and the content of its `config.json`.
 
     All `read_*` methods raise `UsageError` if the directory holds no run, or its
-    `config.json` is bad.
+    `config.json` is bad, and `OSError` if the disk fails.
 
     Attributes:
       path: the folder itself.
@@ -86,9 +93,10 @@ class RunDirectory:
 
     def _read_config_json(self) -> str:
         try:
-            with open(self.config_json, encoding="utf-8-sig") as file:
-                return file.read()
+            return read_bytes(self.config_json).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
             raise UsageError(f"--run_dir={self.path} holds no run: {error}") from None
 
     def read_values(self) -> dict[str, Any]:
@@ -118,18 +126,14 @@ class RunDirectory:
           UsageError: another process is writing it, or it can't be written.
           OSError: the disk is full or fails.
         """
-        with self._writing():
+        with writing(f"--run_dir={self.path}"):
             os.makedirs(self.path, exist_ok=True)
         return exclusive_lock(os.path.join(self.path, "lock"), f"--run_dir={self.path}")
-
-    def _writing(self) -> contextlib.AbstractContextManager[None]:
-        return writing(f"--run_dir={self.path}")
 
     def has_results(self) -> bool:
         """True if the directory has metrics or checkpoints."""
         for folder in (self.latest, self.best):
-            names = os.listdir(folder) if os.path.isdir(folder) else []
-            if any(not name.startswith(".") for name in names):
+            if any(not name.startswith(".") for name in names_in(folder)):
                 return True
         return os.path.exists(self.metrics_jsonl) and bool(
             os.path.getsize(self.metrics_jsonl)
@@ -175,7 +179,7 @@ class RunDirectory:
             "machine": dict(machine),
             "versions": package_versions(),
         }
-        with self._writing():
+        with writing(f"--run_dir={self.path}"):
             os.makedirs(self.path, exist_ok=True)
             # Written first: without it the directory would be treated as foreign.
             text = json.dumps(content, indent=2) + "\n"

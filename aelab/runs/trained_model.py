@@ -49,6 +49,7 @@ def load_trained(
     Raises:
       UsageError: there is no run or no checkpoint, the checkpoint is damaged or belongs
         to another model, or `model` is missing or another one.
+      OSError: the checkpoint can't be read.
     """
     folder = run.checkpoints(checkpoint)
     run.check_model(model)

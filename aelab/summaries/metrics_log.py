@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from aelab.system.console import warn
 from aelab.system.files import reporting_size
 
 _BLOCK = 1 << 16  # bytes
@@ -21,13 +22,24 @@ class MetricsLog:
     def __init__(self, path: str, keep_until: Mapping[str, int]):
         """Opens the file and drops lines that are ahead of the restored state.
 
+        A warning says so if the last line that the state knows of is lost.
+
         Args:
           path: the file.
           keep_until: the last logged step of each split. Later lines were written by a
             run that was killed.
         """
         self._path = path
-        _truncate(path, keep_until)
+        last = _truncate(path, keep_until)
+        # At the same step, the line of the evaluation is the later one.
+        step, _, split = max(
+            (n, name == "eval", name) for name, n in keep_until.items()
+        )
+        if step and (last.get("step"), last.get("split")) != (step, split):
+            warn(
+                f"{path} has lost lines: the run wrote them up to step {step}, and the "
+                f"last one left is of step {last.get('step', 0)}; training continues"
+            )
         # Unbuffered: a failed write is not repeated when the file is closed.
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
 
@@ -60,14 +72,16 @@ class MetricsLog:
         self._file.close()
 
 
-def _truncate(path: str, keep_until: Mapping[str, int]) -> None:
+def _truncate(path: str, keep_until: Mapping[str, int]) -> dict[str, Any]:
     """Truncates `metrics.jsonl` to the lines covered by the restored state.
+
+    Returns the values of the last line that is left; empty if there is none.
 
     The file is read from its end. Only lines since the last checkpoint are dropped, so
     the cost does not depend on the length of the run.
     """
     if not os.path.exists(path):
-        return
+        return {}
     with open(path, "rb+") as file:
         end = file.seek(0, os.SEEK_END)
         tail = b""
@@ -81,6 +95,7 @@ def _truncate(path: str, keep_until: Mapping[str, int]) -> None:
         length = end - len(tail) + kept
         if length != end:
             file.truncate(length)
+    return dict(json.loads(tail[:kept].splitlines()[-1])) if kept else {}
 
 
 def _kept(tail: bytes, keep_until: Mapping[str, int], is_whole: bool) -> int | None:

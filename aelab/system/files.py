@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from aelab.errors import UsageError
 
 # Errors of the disk itself; any other errno means that the path is bad.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+# What the disk of a network answers while it is away, and the seconds to wait for it.
+_OUTAGES = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+_PAUSES = (0.2, 1.0, 3.0)
 
 _TEMPORARY_PREFIX = ".tmp-"
 _ANY = re.compile(re.escape(_TEMPORARY_PREFIX))
@@ -119,6 +124,35 @@ def _remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
     with contextlib.suppress(OSError):
         os.remove(path)
+
+
+def read_bytes(path: str) -> bytes:
+    """Reads a whole file. After an outage of the disk it tries again, a few times.
+
+    Raises:
+      OSError: the file can't be read; `filename` is `path`.
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            if error.errno not in _OUTAGES or pause is None:
+                raise OSError(error.errno, error.strerror, path) from None
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def names_in(folder: str) -> list[str]:
+    """The names in a folder; empty if there is no folder.
+
+    Raises:
+      OSError: the folder can't be read.
+    """
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def write_bytes(path: str, content: bytes) -> None:

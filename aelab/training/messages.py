@@ -142,6 +142,17 @@ def failure_on_images(
     return failure(run, step, f"{what} is not finite", detail)
 
 
+def remove_passed_failure(run: Run) -> None:
+    """Removes `not_finite.json` if the run has passed its step since."""
+    path, state = run.directory.not_finite_json, run.state
+    passed = {"train": int(state.step), "eval": state.progress.evaluated_step}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with open(path, "rb") as file:
+            content = json.load(file)
+        if passed[content["split"]] >= content["step"]:
+            os.remove(path)
+
+
 # Raised in a worker whose peer died, and TensorFlow's message then.
 _PEER_ERRORS = (
     *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),

@@ -1,5 +1,9 @@
 """Restores the state of a run that was stopped."""
 
+import itertools
+
+import numpy as np
+
 from aelab.errors import FormatError, UsageError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
@@ -15,11 +19,12 @@ def restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
       UsageError: there are results but no valid checkpoint, or the checkpoint belongs
         to another configuration or lies beyond the end of the plan.
       FormatError: a later release has written the newest checkpoint.
+      OSError: a checkpoint can't be read, so nobody knows whether it is damaged.
     """
     damaged: list[tuple[str, str]] = []
-    for path in checkpoints.all_of(run.latest):
+    for path, before in itertools.pairwise([*checkpoints.all_of(run.latest), ""]):
         try:
-            arrays = checkpoints.load(path)
+            arrays = _load(path, before)
             break
         except FormatError:
             raise
@@ -51,6 +56,17 @@ def restore(state: TrainState, run: RunDirectory, plan: Plan) -> None:
         )
 
 
+def _load(path: str, other: str) -> dict[str, np.ndarray]:
+    """Reads a checkpoint; a failure says that `other`, if any, can take its place."""
+    try:
+        return checkpoints.load(path)
+    except OSError as error:
+        if not other:
+            raise
+        hint = f"{error.strerror}; if it is removed, the run resumes with {other}"
+        raise OSError(error.errno, hint, path) from None
+
+
 def _restore_best(state: TrainState, run: RunDirectory) -> None:
     """Restores the best checkpoint from its copy in `latest` if it is missing."""
     step = state.progress.best_step
@@ -61,7 +77,7 @@ def _restore_best(state: TrainState, run: RunDirectory) -> None:
     copy = checkpoints.path_of(run.latest, step)
     for path in (best, copy):
         try:
-            arrays = checkpoints.load(path)
+            arrays = _load(path, "" if path == copy else copy)
         except FormatError:
             raise
         except (UsageError, FileNotFoundError) as error:

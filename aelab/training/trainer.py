@@ -28,7 +28,7 @@ from aelab.training.loops import (
     model_metrics,
     training_batches,
 )
-from aelab.training.messages import failure, failure_on_images
+from aelab.training.messages import failure, failure_on_images, remove_passed_failure
 from aelab.training.samples import Sampler, write_codes, write_sample
 from aelab.training.schedules import LearningRate
 from aelab.training.state import Run
@@ -210,6 +210,8 @@ class Trainer:
         if self._summaries:
             self._summaries.sync()  # the lines that the checkpoint assumes on disk
         self._save(self._directory.latest, self._config.keep_checkpoints)
+        if self._is_chief:
+            remove_passed_failure(self._run)
         self._saved_at, self._saved_step = time.monotonic(), self._step
 
     def _save(self, folder: str, keep: int = 1) -> None:

@@ -166,7 +166,9 @@ def load_bytes(tmp_path, monkeypatch):
     path = tmp_path / "damaged.npz"
     with open(path, "w+b", buffering=0) as file:
 
-        def open_again(path, mode):
+        def open_again(name, mode):
+            if name != str(path):
+                return open(name, mode)
             file.seek(0)
             return open(os.dup(file.fileno()), mode)
 
@@ -176,7 +178,7 @@ def load_bytes(tmp_path, monkeypatch):
             file.truncate()
             return checkpoints.load(str(path))
 
-        monkeypatch.setattr(checkpoints, "open", open_again, raising=False)
+        monkeypatch.setattr(files, "open", open_again, raising=False)
         yield load
 
 
@@ -280,6 +282,35 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path, content):
     else:
         path.write_bytes(content)
     assert_refused(path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_file_that_cannot_be_read_is_not_reported_as_damaged(
+    tmp_path, failing_reads, number
+):
+    path = checkpoints.save(str(tmp_path), 7, STATE)
+    failing_reads(path, number)
+    with pytest.raises(OSError, match=path) as error:
+        checkpoints.load(path)
+    assert error.value.errno == number
+
+
+def test_a_file_is_read_again_after_a_short_outage(tmp_path, failing_reads):
+    path = checkpoints.save(str(tmp_path), 7, STATE)
+    failing_reads(path, errno.EIO, times=2)
+    assert_same(checkpoints.load(path), STATE)
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_empty(tmp_path, monkeypatch):
+    checkpoints.save(str(tmp_path), 7, STATE)
+
+    def fail(folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "listdir", fail)
+    monkeypatch.setattr(os.path, "isdir", lambda folder: False)
+    with pytest.raises(OSError, match="Input/output error"):
+        checkpoints.newest(str(tmp_path))
 
 
 def test_a_bare_array_is_refused(tmp_path):

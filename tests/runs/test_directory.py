@@ -1,6 +1,8 @@
 import dataclasses
+import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -270,3 +272,11 @@ def test_a_file_in_place_of_a_folder_is_named(run, name):
         run.write(CONFIG, DATA, MACHINE)
     with open(folder) as file:
         assert file.read() == "mine"
+
+
+def test_a_disk_that_fails_does_not_mean_that_there_is_no_run(tmp_path, failing_reads):
+    run = RunDirectory(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    failing_reads(run.config_json, errno.EIO)
+    with pytest.raises(OSError, match=re.escape(run.config_json)):
+        run.read_config()

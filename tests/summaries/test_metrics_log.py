@@ -76,6 +76,34 @@ def test_a_whole_line_without_its_end_is_dropped(path):
     assert resumed(path, text, logged_step=50, evaluated_step=50) == line(5)
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("", 0),
+        (line(5), 5),
+        (line(5) + line(10)[:-1], 5),
+        (line(5) + line(10), 10),  # without the evaluation's
+    ],
+)
+def test_lost_lines_are_reported(path, capsys, text, left):
+    resumed(path, text, logged_step=10, evaluated_step=10)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert f"{path} has lost lines" in warning
+    assert f"up to step 10, and the last one left is of step {left};" in warning
+
+
+def test_a_lost_file_is_reported(path, capsys):
+    MetricsLog(str(path), {"train": 5, "eval": 0}).close()
+    assert f"{path} has lost lines" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("logged", "evaluated"), [(0, 0), (5, 0), (10, 10), (15, 10)])
+def test_a_whole_file_is_not_reported(path, capsys, logged, evaluated):
+    text = line(5) + line(10) + line(10, "eval") + line(15)
+    resumed(path, text, logged, evaluated)
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize("block", [1, 30, 1 << 16])
 @pytest.mark.parametrize("until", [0, 5, 11, 12])
 def test_the_size_of_the_blocks_that_are_read_does_not_matter(

@@ -284,3 +284,23 @@ def test_a_bad_output_file_is_refused(tmp_path, name, message):
     path = tmp_path / name
     with pytest.raises(UsageError, match=f"^--output[:=] ?{path}.*{message}"):
         check_output_file(str(path), ".html", True, [str(link)])
+
+
+def test_reading_is_tried_again_a_few_times(tmp_path, failing_reads):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    failing_reads(path, errno.EIO, times=3)
+    assert files.read_bytes(str(path)) == b"content"
+    failing_reads(path, errno.EIO, times=4)
+    with pytest.raises(OSError, match=f"Input/output error: '{path}'"):
+        files.read_bytes(str(path))
+    failing_reads(path, errno.EACCES, times=1)
+    with pytest.raises(PermissionError):
+        files.read_bytes(str(path))
+
+
+def test_a_folder_that_is_missing_has_no_names(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    assert files.names_in(str(tmp_path)) == ["file"]
+    assert files.names_in(str(tmp_path / "none")) == []
+    assert files.names_in(str(tmp_path / "file")) == []

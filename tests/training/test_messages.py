@@ -1,7 +1,11 @@
 import contextlib
 import io
+import json
 import os
 import shlex
+from types import SimpleNamespace
+
+import pytest
 
 from aelab.config import Config
 from aelab.models import build_model
@@ -10,6 +14,7 @@ from aelab.training.messages import (
     layer_table,
     machine_change,
     print_results,
+    remove_passed_failure,
     version_change,
 )
 
@@ -91,3 +96,25 @@ def test_the_table_of_layers_needs_only_the_characters_of_standard_output():
         table = layer_table(model)
     assert table.isascii() and "| images (InputLayer)" in table
     assert table.endswith("Non-trainable params: 0 (0.00 B)")
+
+
+@pytest.mark.parametrize(
+    ("content", "is_kept"),
+    [
+        ({"step": 9, "split": "train"}, True),
+        ({"step": 8, "split": "train"}, False),
+        ({"step": 8, "split": "eval"}, True),
+        ({"step": 7, "split": "eval"}, False),
+        (["foreign"], True),
+    ],
+)
+def test_a_failure_is_kept_until_the_run_has_passed_its_step(
+    tmp_path, content, is_kept
+):
+    """At step 8, with the last evaluation at step 7."""
+    path = tmp_path / "not_finite.json"
+    path.write_text(json.dumps(content))
+    state = SimpleNamespace(step=8, progress=SimpleNamespace(evaluated_step=7))
+    run = SimpleNamespace(directory=RunDirectory(str(tmp_path)), state=state)
+    remove_passed_failure(run)
+    assert path.exists() == is_kept

@@ -133,6 +133,9 @@ def test_the_last_good_checkpoint_stays(tmp_path, start, monkeypatch):
         "split": "train",
         "image_indices": indices.numpy().tolist(),
     }
+    monkeypatch.undo()
+    train(run_dir)
+    assert not report.exists()
 
 
 def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
@@ -150,6 +153,9 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
     report = json.loads((tmp_path / "run" / "not_finite.json").read_text())
     expected = {"step": 7, "split": "eval", "image_indices": list(range(16, 30))}
     assert report == expected
+    monkeypatch.undo()
+    train(tmp_path / "run")
+    assert not (tmp_path / "run" / "not_finite.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -345,16 +351,30 @@ def test_a_best_checkpoint_that_is_lost_is_copied(
     assert_same_state(run_dir, whole)
 
 
-def test_an_unreachable_checkpoint_is_not_renamed(tmp_path, start, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_checkpoint_that_cannot_be_read_is_not_renamed(
+    tmp_path, start, failing_reads, number
+):
     run_dir = tmp_path / "run"
     start(run_dir, epochs=2)
     before = files(run_dir)
+    newest, other, _ = checkpoints.all_of(RunDirectory(str(run_dir)).latest)
+    failing_reads(newest, number)
+    hint = f"if it is removed, the run resumes with {other}: '{newest}'"
+    with pytest.raises(OSError, match=re.escape(hint)):
+        train(run_dir)
+    assert files(run_dir) == before
 
-    def out_of_reach(path, mode):
-        raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(checkpoints, "open", out_of_reach, raising=False)
-    with pytest.raises(OSError, match="Permission denied"):
+def test_a_best_checkpoint_that_cannot_be_read_is_not_replaced(
+    tmp_path, start, failing_reads
+):
+    run_dir = tmp_path / "run"
+    start(run_dir, epochs=2)
+    before = files(run_dir)
+    best = checkpoints.newest(RunDirectory(str(run_dir)).best)
+    failing_reads(best, errno.EIO)
+    with pytest.raises(OSError, match=re.escape(best)):
         train(run_dir)
     assert files(run_dir) == before
 

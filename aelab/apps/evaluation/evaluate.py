@@ -1,6 +1,8 @@
 """Evaluates a checkpoint on held-out images, next to simple baselines."""
 
 import contextlib
+import dataclasses
+import errno
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +14,13 @@ import tensorflow as tf
 from aelab.apps.evaluation import baselines as methods
 from aelab.apps.evaluation.baselines import Baseline
 from aelab.apps.evaluation.levels import Comparison, compare_levels, read_training
-from aelab.apps.evaluation.measure import build_evaluation_step, means, measure, spread
+from aelab.apps.evaluation.measure import (
+    Images,
+    build_evaluation_step,
+    means,
+    measure,
+    spread,
+)
 from aelab.apps.evaluation.pictures import write_pictures
 from aelab.apps.evaluation.result import EvaluatedData, Evaluation
 from aelab.config import Config
@@ -21,9 +29,11 @@ from aelab.data.sources import Source, load_split, with_data_dir
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import TrainedModel, load_trained
+from aelab.system.console import warn
 from aelab.system.files import write_bytes
 
 _NUM_WORST = 10
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UsableBaselines(NamedTuple):
@@ -58,10 +68,12 @@ def evaluate_run(
     """Evaluates a run's checkpoint; writes `evaluation.json` and pictures.
 
     `noise_stddevs` are further levels of noise, above 0, for a model with Gaussian
-    noise. See `load_trained` and `with_data_dir` for the other arguments.
+    noise. See `load_trained` and `with_data_dir` for the other arguments. The result of
+    a run that may only be read is not kept, which a warning says.
 
     Raises:
       UsageError: no such run or checkpoint, or the data can't be read or do not fit.
+      OSError: the disk is full or fails.
     """
     run = RunDirectory(run_dir)
     loaded = load_trained(run, checkpoint, model)
@@ -91,10 +103,26 @@ def evaluate_run(
         sweep=sweep,
         missing=usable.missing,
         unlearned=usable.unlearned,
-        pictures=write_pictures(run.path, worst, trained, sweep),
+        pictures=[],
     )
-    write_bytes(run.evaluation_json, result.to_json().encode())
-    return result
+    return _keep(result, run, worst)
+
+
+def _keep(result: Evaluation, run: RunDirectory, worst: Images) -> Evaluation:
+    """Writes the pictures and `evaluation.json`; returns the result with their names.
+
+    A run that may only be read is left as it is: a warning says so.
+    """
+    try:
+        pictures = write_pictures(run.path, worst, result.trained, result.sweep)
+        kept = dataclasses.replace(result, pictures=pictures)
+        write_bytes(run.evaluation_json, kept.to_json().encode())
+        return kept
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        warn(f"--run_dir={run.path} can't be written, the result is not kept: {error}")
+        return result
 
 
 def _usable_baselines(

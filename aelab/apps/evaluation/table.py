@@ -159,7 +159,8 @@ def _notes(result: Evaluation) -> list[str]:
         packages = " and ".join(_PACKAGES[name] for name in result.missing)
         notes.append(f"Some baselines are left out. To install {packages}:")
         notes.append(f"  {install_command('eval')}")
-    notes.append(f"Pictures in the run directory: {', '.join(result.pictures)}.")
+    if result.pictures:
+        notes.append(f"Pictures in the run directory: {', '.join(result.pictures)}.")
     if result.sweep and len(result.pictures) == 1:
         notes.append("The sweep is not drawn. To install matplotlib:")
         notes.append(f"  {install_command('report')}")

@@ -1,5 +1,7 @@
+import errno
 import json
 import math
+import os
 import shutil
 import sys
 from functools import cache
@@ -21,6 +23,7 @@ from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
 from aelab.summaries.panels import draw_panel
+from aelab.system import files
 from aelab.training.run import train_and_evaluate
 
 
@@ -309,6 +312,36 @@ def test_a_sweep_without_matplotlib_is_not_drawn(run_dir, monkeypatch):
     text = table(result)
     assert "The sweep is not drawn. To install matplotlib:" in text
     assert "pip install -c constraints.txt -e '.[report]'" in text
+
+
+def forbid_writes(monkeypatch, number):
+    """Files are written by a system that answers with the errno `number`."""
+
+    def fail(path, mode="r", *arguments, **others):
+        if "w" in mode:
+            raise OSError(number, os.strerror(number), path)
+        return open(path, mode, *arguments, **others)
+
+    monkeypatch.setattr(files, "open", fail, raising=False)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_run_that_may_only_be_read_has_a_table(run_dir, monkeypatch, capsys, number):
+    forbid_writes(monkeypatch, number)
+    before = sorted(os.listdir(run_dir))
+    result = evaluate_run(str(run_dir), baselines=False)
+    text = table(result)
+    assert f"{result.metrics['psnr']:.2f}" in text
+    assert "Pictures in the run directory" not in text
+    assert sorted(os.listdir(run_dir)) == before
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert f"--run_dir={run_dir} can't be written, the result is not kept:" in warning
+
+
+def test_a_full_disk_ends_an_evaluation(run_dir, monkeypatch):
+    forbid_writes(monkeypatch, errno.ENOSPC)
+    with pytest.raises(OSError, match=f"No space left.*{run_dir}"):
+        evaluate_run(str(run_dir), baselines=False)
 
 
 def test_baselines_use_a_limited_number_of_images(run_dir, monkeypatch):
