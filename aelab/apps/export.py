@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import atomic_write, check_output_file, check_outputs, writing
+from aelab.system.files import atomic_write, writing
+from aelab.system.outputs import check_output_file, check_outputs
 from aelab.system.tensorflow_errors import reason
 
 # TensorFlow is imported where it is used, so that a bad name is reported at once.

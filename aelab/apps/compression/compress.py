@@ -14,7 +14,8 @@ from aelab.apps.compression.file_blocks import block_images, pack_block
 from aelab.apps.compression.inputs import list_members, read_blocks
 from aelab.apps.compression.tables import Tables, crc_of
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import atomic_write, check_output_file, writing
+from aelab.system.files import atomic_write, writing
+from aelab.system.outputs import check_output_file
 
 
 class Compressed(NamedTuple):

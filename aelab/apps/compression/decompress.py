@@ -18,7 +18,8 @@ from aelab.apps.compression.tables import crc_of
 from aelab.data.idx import idx_header
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
-from aelab.system.files import atomic_write, check_outputs, writing
+from aelab.system.files import atomic_write, writing
+from aelab.system.outputs import check_outputs
 
 
 class Decompressed(NamedTuple):

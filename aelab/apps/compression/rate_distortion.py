@@ -20,8 +20,9 @@ from aelab.errors import UsageError
 from aelab.metrics import psnr, ssim
 from aelab.runs.directory import RunDirectory
 from aelab.system.console import printable
-from aelab.system.files import check_outputs, write_bytes
+from aelab.system.files import write_bytes
 from aelab.system.optional import require
+from aelab.system.outputs import check_outputs
 
 _DENSE_STEPS = (0.5, 1.0, 2.0, 4.0)
 _BATCH = 500

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aelab.data.find_pictures import SUFFIXES, find_pictures
 from aelab.errors import UsageError
-from aelab.system.files import check_outputs
+from aelab.system.outputs import check_outputs
 
 
 class Job(NamedTuple):

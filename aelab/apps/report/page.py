@@ -14,8 +14,9 @@ from aelab.apps.report.runs import Run, read_runs, select
 from aelab.apps.report.style import STYLE
 from aelab.metric_info import METRICS, heading
 from aelab.system.console import warn
-from aelab.system.files import check_output_file, write_bytes, writing
+from aelab.system.files import write_bytes, writing
 from aelab.system.optional import require
+from aelab.system.outputs import check_output_file
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _GENERATOR = '<meta name="generator" content="aelab report">'
