@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import gzip
+import importlib
 import io
 import json
 import os
@@ -22,7 +23,9 @@ import sys
 import tempfile
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,8 +34,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from aelab.apps.compression.codec import Codec
+from aelab.apps.compression.file_blocks import pack_block
+from aelab.apps.compression.file_format import (
+    IDX,
+    PICTURE,
+    Header,
+    Member,
+    pack_copy,
+    pack_header,
+)
+from aelab.apps.compression.tables import TOTAL, Tables, crc_of
 from aelab.cli import CommandLine, exit_code
 from aelab.config import FIELDS, Config, field_type, from_json
+from aelab.data.idx import read_idx
 from aelab.data.image_files import failure_reason, read_square
 from aelab.data.sources import read_idx_split
 from aelab.errors import UsageError
@@ -674,6 +689,123 @@ def test_the_trap_works(tmp_path):
     content = io.BytesIO(npy(header_of("|O", False, (1,)), pickled))
     np.load(content, allow_pickle=True)
     assert (tmp_path / "sprung").exists()
+
+
+# Compressed files. Their checksums are correct, so their content gets past them.
+
+DECOMPRESS = importlib.import_module("aelab.apps.compression.decompress")
+IMAGE_SHAPE = (5, 4, 1)
+KEY = b"the key!"
+
+
+@functools.cache
+def small_codec():
+    """A codec of three integers per image, which all decode to gray."""
+    half, third = TOTAL // 2, TOTAL // 3
+    rows = [[half, half, third, third, TOTAL - 2 * third]] * 2
+    tables = Tables(
+        1.0,
+        np.zeros(2, np.int32),
+        np.array([2, 3], np.int32),
+        np.array([half, half], np.uint32),
+        np.array(rows, np.uint32),
+    )
+    networks = SimpleNamespace(
+        image_shape=IMAGE_SHAPE,
+        decode=lambda codes: np.full((len(codes), *IMAGE_SHAPE), 128, np.uint8),
+    )
+    return Codec(networks, KEY, tables)
+
+
+def start_of(body, version=2):
+    """The header with this body and the correct checksum."""
+    start = struct.pack("<8sBI", b"\x89aelab\r\n", version, len(body)) + body
+    return start + struct.pack("<I", zlib.crc32(start))
+
+
+def body_of(shape, members):
+    return pack_header(Header(KEY, small_codec().tables.crc, shape, members))[13:-4]
+
+
+def coded(first, count):
+    """A block that `compress` may have written."""
+    symbols = np.arange(2 * count, dtype=np.int32).reshape(-1, 2) % 2
+    payload, _ = small_codec().tables.encode(symbols)
+    return pack_block(first, count, crc_of(symbols), payload)
+
+
+GOOD_MEMBERS = [Member(IDX, 6, "six"), Member(PICTURE, 1, "one.png")]
+GOOD_BODY = body_of(IMAGE_SHAPE, GOOD_MEMBERS)
+GOOD_BLOCKS = [coded(0, 4), coded(4, 3)]
+COUNTS = st.integers(0, 9) | st.sampled_from([4096, 4097, 2**16 - 1])
+MANY = COUNTS | st.sampled_from([2**16, 2**31, 2**32 - 1])
+ANY_MEMBERS = st.lists(
+    st.builds(
+        Member,
+        st.sampled_from([PICTURE, IDX, 2, 255]),
+        MANY,
+        st.sampled_from(["a", "b.png", "c", "..", "/d", "e/f", "", ".tmp-g", "\0"]),
+    ),
+    max_size=4,
+)
+BODIES = st.one_of(
+    st.just(GOOD_BODY),
+    st.builds(body_of, st.just(IMAGE_SHAPE), ANY_MEMBERS),
+    st.builds(body_of, st.tuples(MANY, MANY, MANY), ANY_MEMBERS),
+    mutations(st.just(GOOD_BODY)),
+)
+BLOCKS = st.lists(
+    st.one_of(
+        st.sampled_from(GOOD_BLOCKS),
+        st.builds(coded, COUNTS, st.integers(0, 9)),
+        st.builds(
+            pack_block,
+            MANY,
+            COUNTS,
+            st.sampled_from([0, crc_of(np.zeros((1, 2), np.int32))]),
+            st.binary(max_size=12) | st.sampled_from([bytes(4), bytes(8)]),
+        ),
+        st.binary(max_size=30),
+    ),
+    max_size=4,
+)
+
+
+@given(BODIES, BLOCKS, BODIES | st.none(), st.sampled_from([1, 2]), st.booleans())
+@example(GOOD_BODY, GOOD_BLOCKS, None, 2, False)
+@example(
+    body_of(IMAGE_SHAPE, [Member(IDX, 2**32 - 1, "a")]), GOOD_BLOCKS, None, 2, True
+)
+@example(body_of((2**30, 2**30, 3), GOOD_MEMBERS), GOOD_BLOCKS, None, 2, True)
+@example(body_of((0, 4, 1), GOOD_MEMBERS), GOOD_BLOCKS, None, 1, True)
+@example(body_of(IMAGE_SHAPE, [Member(PICTURE, 0, "a")]), [], None, 2, False)
+@example(body_of(IMAGE_SHAPE, [Member(PICTURE, 2, "a")]), [coded(0, 2)], None, 2, False)
+def test_any_compressed_file(folder, body, blocks, other_body, version, salvage):
+    """Images may be as many as `compress` writes into so many bytes, and no more."""
+    start = start_of(body, version)
+    copy = start if other_body is None else start_of(other_body, version)
+    end = pack_copy(copy) if version == 2 else b""
+    content = start + b"".join(blocks) + end
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path, output = os.path.join(place, "x.aelab"), os.path.join(place, "out")
+        Path(path).write_bytes(content)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DECOMPRESS, "find_codec", lambda *arguments: small_codec())
+            done = answer(DECOMPRESS.decompress, "", path, output, salvage, names=path)
+        written = [*Path(place).rglob("*")]
+        files = {str(file) for file in written if file.is_file()} - {path}
+        assert all(os.path.dirname(file) == output for file in files)
+        size = sum(map(os.path.getsize, files))
+        assert size <= len(content) // 22 * 4096 * 20 + 100 * len(files)
+        if done is None:
+            assert (body, blocks, other_body) != (GOOD_BODY, GOOD_BLOCKS, None)
+            return
+        assert files == set(done.files)
+        assert salvage or not done.damage
+        counts = [
+            1 if name.endswith(".png") else len(read_idx(name, 3)) for name in files
+        ]
+        assert salvage or sum(counts) == done.images
 
 
 # config.json.

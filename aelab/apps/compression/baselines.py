@@ -50,8 +50,9 @@ def packed_bytes(
     size = block_images(shape)
     firsts = range(0, len(symbols), size)
     blocks = [code_block(n, symbols[n : n + size], tables) for n in firsts]
-    total = len(file_format.pack_header(header)) + sum(len(b) for b, _ in blocks)
-    return total, sum(ideal for _, ideal in blocks)
+    start = file_format.pack_header(header)
+    parts = [start, *(block for block, _ in blocks), file_format.pack_copy(start)]
+    return sum(map(len, parts)), sum(ideal for _, ideal in blocks)
 
 
 def principal_components(images: np.ndarray, training: np.ndarray) -> Iterator[Point]:

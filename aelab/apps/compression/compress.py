@@ -61,12 +61,14 @@ def compress(
         open(temporary, "wb") as file,
         tqdm(total=total, unit="image", disable=None, dynamic_ncols=True) as progress,
     ):
-        file.write(file_format.pack_header(header))
+        start = file_format.pack_header(header)
+        file.write(start)
         for n, images in enumerate(read_blocks(inputs, members, shape, size)):
             block, ideal = code_block(n * size, codec.encode(images), tables)
             file.write(block)
             ideal_bytes += ideal
             progress.update(len(images))
+        file.write(file_format.pack_copy(start))
     pixel_bytes = total * math.prod(shape)
     return Compressed(total, pixel_bytes, os.path.getsize(output), ideal_bytes)
 

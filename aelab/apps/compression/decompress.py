@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from aelab.apps.compression import file_format
 from aelab.apps.compression.codec import Codec, find_codec
-from aelab.apps.compression.file_blocks import Block, find_blocks
+from aelab.apps.compression.file_blocks import Block, find_blocks, most_images
 from aelab.apps.compression.file_format import Content, Header
 from aelab.apps.compression.inputs import check_shape, to_pillow
 from aelab.apps.compression.tables import crc_of
@@ -53,10 +53,10 @@ def decompress(
       OSError: the disk is full or fails.
     """
     with file_format.map_file(path) as content:
-        header, place = file_format.read_header(content, path)
+        layout = file_format.read_header(content, path)
+        header, parts = layout.header, [*find_blocks(content, layout)]
         paths = _paths(header, path, output)
         check_outputs(paths, overwrite, [path])
-        parts = [*find_blocks(content, place, header.images)]
         blocks = [part for part in parts if isinstance(part, Block)]
         damage = [part for part in parts if isinstance(part, str)]
         if damage and not salvage:
@@ -65,6 +65,11 @@ def decompress(
             )
         if damage and not blocks:
             raise UsageError(f"{path} is damaged, and no part of it is intact")
+        if header.images > most_images(layout):
+            raise UsageError(
+                f"{path} is too short for {header.images:,} images, the number in its "
+                "header"
+            )
         run = RunDirectory(run_dir)
         codec = find_codec(run, header.key, header.tables_crc, path, model)
         check_shape(path, header.image_shape, codec.networks.image_shape)

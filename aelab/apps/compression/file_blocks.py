@@ -7,13 +7,14 @@ CRC-32 of the block without this field, payload.
 A block can be found and checked by itself, so damage to one does not affect the others.
 """
 
+import functools
 import math
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from aelab.apps.compression.file_format import Content
+from aelab.apps.compression.file_format import Content, Layout
 
 BLOCK_IMAGES = 4096  # at most
 
@@ -47,22 +48,30 @@ def pack_block(first: int, images: int, symbols_crc: int, payload: bytes) -> byt
     return start + _CRC.pack(crc) + payload
 
 
-def find_blocks(content: Content, place: int, images: int) -> Iterator[Block | str]:
+def most_images(layout: Layout) -> int:
+    """The most images that the blocks of a file can hold, by the file's length."""
+    blocks = (layout.end - layout.start) // _BLOCK_SIZE
+    return blocks * block_images(layout.header.image_shape)
+
+
+def find_blocks(content: Content, layout: Layout) -> Iterator[Block | str]:
     """Finds all blocks with correct checksums, and describes the gaps between them.
 
-    The first block should be at `place`, and the header says that there are `images`.
     Yields blocks in the order of their images, and a text for each damaged part.
     """
-    expected = 0
+    yield from layout.damage
+    expected, images, place = 0, layout.header.images, layout.start
+    size = block_images(layout.header.image_shape)
+    block_at = functools.partial(_block_at, content, layout.end, images, size)
     # A marker may also occur by chance. The budget bounds the work, so that a file full
     # of markers cannot stall us.
     budget = _MAX_PASSES * len(content)
-    while place < len(content):
-        block, start = _block_at(content, place, expected, images), place
+    while place < layout.end:
+        block, start = block_at(place, expected), place
         while (block is None or not _is_intact(content, block)) and place >= 0:
             budget -= block.end - block.start if block else 0
-            place = content.find(_MARKER, place + 1) if budget > 0 else -1
-            block = _block_at(content, place, expected, images) if place > 0 else None
+            place = content.find(_MARKER, place + 1, layout.end) if budget > 0 else -1
+            block = block_at(place, expected) if place > 0 else None
         if place != start:
             end = f"to {place}" if block else "to the end"
             yield f"the bytes from {start} {end}"
@@ -76,15 +85,21 @@ def find_blocks(content: Content, place: int, images: int) -> Iterator[Block | s
         yield f"the images from {expected} to {images - 1} are missing"
 
 
-def _block_at(content: Content, place: int, expected: int, images: int) -> Block | None:
-    """The block whose header is at `place`; None without a plausible header."""
-    if len(content) < place + _BLOCK_SIZE:
+def _block_at(
+    content: Content, stop: int, images: int, size: int, place: int, expected: int
+) -> Block | None:
+    """The block whose header is at `place`; None without a plausible header.
+
+    Blocks end at `stop`; a block has at most `size` of the `images`, and none before
+    `expected`.
+    """
+    if stop < place + _BLOCK_SIZE:
         return None
     start = content[place : place + _BLOCK.size]
     marker, first, count, length, symbols_crc = _BLOCK.unpack(start)
     begin = place + _BLOCK_SIZE
-    fits = expected <= first and 0 < count <= BLOCK_IMAGES and first + count <= images
-    if marker != _MARKER or not fits or begin + length > len(content):
+    fits = expected <= first and 0 < count <= min(size, images - first)
+    if marker != _MARKER or not fits or begin + length > stop:
         return None
     return Block(first, count, symbols_crc, begin, begin + length)
 

@@ -1,4 +1,4 @@
-"""The header of an `.aelab` file; `blocks.py` has the blocks that follow it.
+"""The header of an `.aelab` file; `file_blocks.py` has the blocks that follow it.
 
 All numbers are little-endian. Numbers without a size are LEB128.
 
@@ -6,6 +6,9 @@ Magic number (8 bytes), version (u8), length of the body (u32), body, CRC-32 of
 everything before it. Body: key of the weights (8 bytes), CRC-32 of the tables, height,
 width, channels, number of members. For each member: kind (u8), number of images, length
 of its name, name in UTF-8, with other bytes as they are.
+
+Since version 2, a copy of body and CRC-32 and the length of the body (u32) follow the
+blocks.
 """
 
 import contextlib
@@ -22,10 +25,11 @@ from aelab.errors import UsageError
 MAX_IMAGES = 2**32 - 1
 
 _MAGIC = b"\x89aelab\r\n"
-_VERSION = 1
+_VERSION = 2
 _START = struct.Struct("<8sBI")
 _KEYS = struct.Struct("<8sI")
 _CRC = struct.Struct("<I")
+_LENGTH = struct.Struct("<I")
 _MIN_MEMBER_BYTES = 3
 _MAX_NAME_BYTES = 255
 
@@ -56,6 +60,15 @@ class Header(NamedTuple):
         return sum(member.images for member in self.members)
 
 
+class Layout(NamedTuple):
+    """The parts of a file."""
+
+    header: Header
+    start: int  # of the blocks
+    end: int  # of the blocks
+    damage: list[str]  # the damaged one of the two headers, in words
+
+
 def name_problem(name: str) -> str:
     """The reason why `name` is not acceptable as a file name; "" if it is."""
     if name != os.path.basename(name) or name in ("", ".", "..") or "\0" in name:
@@ -82,6 +95,12 @@ def pack_header(header: Header) -> bytes:
     return content + _CRC.pack(zlib.crc32(content))
 
 
+def pack_copy(header: bytes) -> bytes:
+    """The end of a file that begins with the bytes `header`."""
+    copy = header[_START.size :]
+    return copy + _LENGTH.pack(len(copy) - _CRC.size)
+
+
 @contextlib.contextmanager
 def map_file(path: str) -> Iterator[Content]:
     """Maps a file into memory; only the parts that are accessed are read.
@@ -101,33 +120,65 @@ def map_file(path: str) -> Iterator[Content]:
         yield content
 
 
-def read_header(content: Content, path: str) -> tuple[Header, int]:
-    """The header of a file, and the position of its first block.
-
-    Takes no more memory than the file is long.
+def read_header(content: Content, path: str) -> Layout:
+    """Reads the header of a file, or its copy if the header is damaged.
 
     Raises:
-      UsageError: the file is not an `.aelab` file of this version, or it is damaged.
+      UsageError: the file is not an `.aelab` file of a known version, or both headers
+        are damaged.
+    """
+    try:
+        header, version, start = _unpack_header(content)
+    except ValueError as error:
+        if layout := _read_copy(content):
+            return layout
+        raise UsageError(f"{path} {error}") from None
+    if version == 1:
+        return Layout(header, start, len(content), [])
+    copy = pack_copy(content[:start])
+    if start + len(copy) <= len(content) and content[-len(copy) :] == copy:
+        return Layout(header, start, len(content) - len(copy), [])
+    return Layout(header, start, len(content), ["the copy of the header"])
+
+
+def _read_copy(content: Content) -> Layout | None:
+    """The layout of a file with a damaged header; None if the copy is damaged, too."""
+    stop = len(content) - _LENGTH.size
+    if stop < 0:
+        return None
+    (length,) = _LENGTH.unpack(content[stop:])
+    end = max(0, stop - _CRC.size - length)
+    start = _START.pack(_MAGIC, _VERSION, length) + content[end:stop]
+    try:
+        return Layout(_unpack_header(start)[0], len(start), end, ["the header"])
+    except ValueError:
+        return None
+
+
+def _unpack_header(content: Content) -> tuple[Header, int, int]:
+    """The header that `content` begins with, the version, and the header's length.
+
+    Raises ValueError if it is damaged; the message continues the file's name.
     """
     if content[: len(_MAGIC)] != _MAGIC:
-        raise UsageError(f"{path} is not an .aelab file (wrong magic number)")
+        raise ValueError("is not an .aelab file (wrong magic number)")
     if len(content) < _START.size:
-        raise UsageError(f"{path} is truncated within its header")
+        raise ValueError("is truncated within its header")
     _, version, length = _START.unpack(content[: _START.size])
-    if version != _VERSION:
-        raise UsageError(
-            f"{path} has version {version}; this release reads version {_VERSION}"
+    if not 1 <= version <= _VERSION:
+        raise ValueError(
+            f"has version {version}; this release reads versions up to {_VERSION}"
         )
     end = _START.size + length
     if len(content) < end + _CRC.size:
-        raise UsageError(f"{path} is truncated within its header, or it is damaged")
+        raise ValueError("is truncated within its header, or it is damaged")
     (crc,) = _CRC.unpack(content[end : end + _CRC.size])
     if zlib.crc32(content[:end]) != crc:
-        raise UsageError(f"{path} has a damaged header and cannot be read")
+        raise ValueError("has a damaged header and cannot be read")
     try:
-        return _parse_body(content[_START.size : end]), end + _CRC.size
+        return _parse_body(content[_START.size : end]), version, end + _CRC.size
     except (ValueError, struct.error) as error:
-        raise UsageError(f"{path} has an invalid header: {error}") from None
+        raise ValueError(f"has an invalid header: {error}") from None
 
 
 def _parse_body(body: bytes) -> Header:
@@ -143,10 +194,12 @@ def _parse_body(body: bytes) -> Header:
         name = stream.read(length)
         if len(name) < length or kind not in (PICTURE, IDX):
             raise ValueError("a member is truncated or of unknown kind")
+        if kind == PICTURE and images != 1:
+            raise ValueError(f"a picture with {images} images")
         members.append(Member(kind, images, name.decode(errors="surrogateescape")))
     header = Header(key, tables_crc, (height, width, channels), members)
-    if stream.read() or header.images > MAX_IMAGES:
-        raise ValueError("its length or its number of images is wrong")
+    if stream.read() or header.images > MAX_IMAGES or not all(header.image_shape):
+        raise ValueError("its length, image shape or number of images is wrong")
     return header
 
 

@@ -21,7 +21,13 @@ from PIL import Image
 
 from aelab.apps.compression import compress, decompress
 from aelab.apps.compression.file_blocks import find_blocks, pack_block
-from aelab.apps.compression.file_format import IDX, Member, pack_header, read_header
+from aelab.apps.compression.file_format import (
+    IDX,
+    Member,
+    pack_copy,
+    pack_header,
+    read_header,
+)
 from aelab.cli import exit_code
 from aelab.data.idx import read_idx
 from aelab.data.sources import load_split
@@ -172,8 +178,8 @@ def test_peak_memory_does_not_grow_with_the_number_of_images(
 
 def parse(content):
     """The header of a file, and its blocks."""
-    header, place = read_header(content, "x")
-    return header, list(find_blocks(content, place, header.images))
+    layout = read_header(content, "x")
+    return layout.header, list(find_blocks(content, layout))
 
 
 def refusal(run_dir, content, folder):
@@ -214,10 +220,21 @@ def test_a_file_without_an_intact_block_is_refused(tmp_path, codec_run, small_fi
     """It does not become a file of black images, whatever number the header gives."""
     header, _ = parse(small_file[0])
     many = header._replace(members=[Member(IDX, 2**31, "many")])
-    for content in (pack_header(header), pack_header(many)):
+    for start in map(pack_header, (header, many)):
+        content = start + pack_copy(start)
         (tmp_path / "x.aelab").write_bytes(content)
         with pytest.raises(UsageError, match="no part of it is intact"):
             decompress(codec_run, str(tmp_path / "x.aelab"), str(tmp_path), True)
+    assert os.listdir(tmp_path) == ["x.aelab"]
+
+
+def test_a_header_that_claims_too_many_images_is_refused(
+    tmp_path, codec_run, small_file
+):
+    content = with_header(small_file[0], members=[Member(IDX, 2**31, "many")])
+    (tmp_path / "x.aelab").write_bytes(content)
+    with pytest.raises(UsageError, match="too short for 2,147,483,648 images"):
+        decompress(codec_run, str(tmp_path / "x.aelab"), str(tmp_path), salvage=True)
     assert os.listdir(tmp_path) == ["x.aelab"]
 
 
@@ -240,8 +257,8 @@ def test_lost_pictures_are_not_written(tmp_path, codec_run, monkeypatch):
 def with_header(content, **changes):
     """A file with another header."""
     header, _ = parse(content)
-    blocks = content[len(pack_header(header)) :]
-    return pack_header(header._replace(**changes)) + blocks
+    old, new = pack_header(header), pack_header(header._replace(**changes))
+    return new + content[len(old) : -len(pack_copy(old))] + pack_copy(new)
 
 
 def test_other_tables_are_refused(tmp_path, codec_run, small_file):
@@ -378,7 +395,7 @@ def script_here(monkeypatch, capsys):
 
 def test_the_script_names_a_damaged_file(tmp_path, codec_run, small_file, script_here):
     file, out = tmp_path / "x.aelab", tmp_path / "out"
-    file.write_bytes(small_file[0][:-1] + b"\xff")
+    file.write_bytes(b"?" + small_file[0][1:])
     arguments = [f"--run_dir={codec_run}", str(file), f"--output={out}"]
     code, message = script_here("decompress", *arguments)
     assert code == 2 and str(file) in message
