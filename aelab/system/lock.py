@@ -25,7 +25,7 @@ def exclusive_lock(path: str, folder: str) -> Iterator[None]:
       OSError: the disk is full or fails.
     """
     with writing(folder):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     with os.fdopen(descriptor, "rb"):  # closes it, which releases the lock
         _take(descriptor, path, folder)
         try:

@@ -76,3 +76,13 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
         exclusive_lock(str(tmp_path / "lock"), "--run_dir=DIR"),
     ):
         pytest.fail("no lock")
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "lock").symlink_to(victim)
+    lock = exclusive_lock(str(tmp_path / "lock"), "--run_dir=x")
+    with pytest.raises(UsageError, match=r"--run_dir=x can't be written"), lock:
+        pass
+    assert victim.read_text() == "precious"
