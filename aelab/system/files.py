@@ -144,7 +144,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def names_in(folder: str) -> list[str]:
-    """The names in a folder; empty if there is no folder.
+    """The names in a folder, or none if the folder does not exist.
 
     Raises:
       OSError: the folder can't be read.

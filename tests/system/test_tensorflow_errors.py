@@ -6,7 +6,7 @@ from aelab.system.tensorflow_errors import reason
 GRAPH = """Graph execution error:
 
 Detected at node Conv2D defined at (most recent call last):
-  File "/work/a.py", line 14, in <module>
+  File "a.py", line 14, in <module>
 
 <stack traces unavailable>
 OOM when allocating tensor with shape[9] on GPU:0

@@ -99,6 +99,7 @@ def select(runs: Sequence[Run], given: str, most: int) -> list[Run]:
     """
 
     def psnr(run: Run) -> float:
+        """The PSNR in dB at the lowest loss, below all others if there is none."""
         value = run.at_lowest_loss("psnr")
         return -math.inf if value is None else value
 
