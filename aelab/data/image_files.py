@@ -5,7 +5,7 @@ uses the first frame of an animation, with EXIF orientation. Transparent pixels 
 composited onto white, except a transparent color of a 16-bit RGB PNG file, of which
 Pillow keeps only the upper bits. 16-bit values lose their lower 8 bits. Palettes and
 CMYK become RGB, and color becomes gray (the luma of ITU-R BT.601), by Pillow's
-formulas, without color profiles.
+formulas, without color profiles. Damaged or large metadata is ignored.
 """
 
 import contextlib
@@ -16,14 +16,59 @@ from collections.abc import Iterator
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    TiffTags,
+    UnidentifiedImageError,
+)
 
 from aelab.system.console import printable
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
+# Chunks of PNG files without which the pixels are the same.
+PNG_METADATA = b"cHRM cICP gAMA iCCP sRGB mDCV cLLI pHYs eXIf tEXt zTXt iTXt".split()
+_TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # None: Pillow's own errors have no number.
 _FILE_ERRORS = (None, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM)
+
+
+class _PngStream(PngImagePlugin.PngStream):
+    """Skips metadata of a PNG file that Pillow refuses, for example for its size."""
+
+    def call(self, cid: bytes, pos: int, length: int) -> bytes:
+        """Reads a chunk's content."""
+        try:
+            return super().call(cid, pos, length)
+        except (IndexError, SyntaxError, ValueError):
+            if cid not in PNG_METADATA or self.fp is None:
+                raise
+            self.fp.seek(pos)
+            return ImageFile._safe_read(self.fp, length)
+
+    def crc(self, cid: bytes, data: bytes) -> None:
+        """Checks a chunk's checksum."""
+        (self.crc_skip if cid in PNG_METADATA else super().crc)(cid, data)
+
+
+PngImagePlugin.PngStream = _PngStream  # type: ignore[misc]
+# Instead of a function that also reads a list of previews, which may be damaged.
+Image.register_open(
+    "JPEG", JpegImagePlugin.JpegImageFile, lambda start: start[:3] == b"\xff\xd8\xff"
+)
 
 
 def read_square(
@@ -45,7 +90,19 @@ def read_square(
         top = down * (picture.height - size + 1) >> 32
         left = right * (picture.width - size + 1) >> 32
         square = picture.crop((left, top, left + size, top + size))
-    return _pixels(ImageOps.exif_transpose(square), channels)
+    return _pixels(upright(square), channels)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A picture, turned by its EXIF orientation, unless the EXIF block is damaged."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception as error:  # rubbish makes Pillow raise anything
+        if not is_permanent(error):
+            raise
+        return picture
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 @contextlib.contextmanager
@@ -67,6 +124,7 @@ def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
             raise ValueError(f"it has {sides} pixels, less than --image_size={size}")
         if isinstance(picture, TiffImagePlugin.TiffImageFile):
             _check_tiff(picture)
+            _drop_damaged_exif(picture)
         yield picture
 
 
@@ -82,6 +140,18 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
             f"it has {max(bits)} bits per channel; a TIFF file may have 8, or 16 if it "
             "is gray with black as 0; a PNG file may have 16 bits of any color"
         )
+
+
+def _drop_damaged_exif(picture: TiffImagePlugin.TiffImageFile) -> None:
+    """Drops the blocks of metadata on which Pillow would fail before the pixels."""
+    exif = picture.getexif()
+    for block in TiffTags.TAGS_V2_GROUPS:
+        try:
+            exif.get_ifd(block)
+        except Exception as error:  # rubbish makes Pillow raise anything
+            if not is_permanent(error):
+                raise
+            exif.pop(block, None)
 
 
 def is_permanent(error: Exception) -> bool:

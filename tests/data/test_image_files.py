@@ -1,4 +1,7 @@
 import os
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,3 +299,75 @@ def test_only_the_warning_about_giant_pictures_becomes_an_error(tmp_path, monkey
     with quiet_pillow(), opened(path, SIZE) as picture:
         picture.info["transparency"] = (1, 2, 3)
         picture.convert("RGBA").convert("P")
+
+
+RUBBISH = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x0c\0\xff" * 9
+
+
+def png_with(path, kind, content, crc=None):
+    """Writes COLOR as a PNG file with one more chunk before the pixels."""
+    start = Path(save(path, COLOR)).read_bytes()
+    crc = zlib.crc32(kind + content) if crc is None else crc
+    chunk = struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", crc)
+    path.write_bytes(start[:33] + chunk + start[33:])
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_a_damaged_exif_block_does_not_stop_the_pixels(tmp_path, suffix):
+    options = {"lossless": True} if suffix == ".webp" else {}
+    plain = save(tmp_path / f"plain{suffix}", COLOR, **options)
+    for block in (RUBBISH, RUBBISH[:9], b"Exif\0\0" + b"\xff" * 70):
+        path = save(tmp_path / f"a{suffix}", COLOR, exif=block, **options)
+        with quiet_pillow():
+            np.testing.assert_array_equal(corner(path), corner(plain))
+
+
+def test_a_damaged_exif_block_of_a_tiff_file_does_not_stop_the_pixels(tmp_path):
+    exif = Image.Exif()
+    exif[0x8769] = {33434: (1, 30)}
+    path = tmp_path / "a.tif"
+    content = Path(save(path, COLOR, exif=exif.tobytes())).read_bytes()
+    place = content.index(struct.pack("<HHI", 0x8769, 4, 1)) + 8
+    for offset in (0, 3, len(content) - 1, 2**32 - 1):
+        damaged = struct.pack("<I", offset)
+        path.write_bytes(content[:place] + damaged + content[place + 4 :])
+        with quiet_pillow():
+            np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
+
+
+LARGE = zlib.compress(bytes(2**21))
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "crc"),
+    [
+        (b"iCCP", b"a\0\0" + LARGE, None),
+        (b"zTXt", b"a\0\0" + LARGE, None),
+        (b"iTXt", b"a\0\1\0\0\0" + LARGE, None),
+        (b"zTXt", b"a\0\7unknown method", None),
+        (b"iCCP", b"no end of the name", None),
+        (b"gAMA", b"x", None),
+        (b"tEXt", b"a\0wrong checksum", 0),
+    ],
+)
+def test_large_or_damaged_metadata_of_a_png_file_is_ignored(
+    tmp_path, kind, content, crc
+):
+    path = png_with(tmp_path / "a.png", kind, content, crc)
+    np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
+
+
+def test_damaged_chunks_of_pixels_are_refused(tmp_path):
+    path = png_with(tmp_path / "a.png", b"tRNS", b"wrong checksum", 0)
+    assert failure(path)
+
+
+def test_a_damaged_list_of_previews_is_ignored(tmp_path):
+    path = tmp_path / "a.jpg"
+    content = Path(save(path, COLOR)).read_bytes()
+    block = b"MPF\0II*\0\x08\0\0\0\1\0\1\xb0\4\0\1\0\0\0\2\0\0\0\0\0\0\0"
+    marker = b"\xff\xe2" + struct.pack(">H", len(block) + 2) + block
+    expected = corner(path)
+    path.write_bytes(content[:2] + marker + content[2:])
+    np.testing.assert_array_equal(corner(path), expected)

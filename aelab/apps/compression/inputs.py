@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from aelab.apps.compression import file_format
 from aelab.apps.compression.file_format import IDX, MAX_IMAGES, PICTURE, Member
 from aelab.data.idx import GZIP_MAGIC, IdxFile
-from aelab.data.image_files import failure_reason, opened
+from aelab.data.image_files import failure_reason, opened, quiet_pillow, upright
 from aelab.errors import UsageError
 
 Shape = tuple[int, int, int]  # (height, width, channels)
@@ -99,10 +99,11 @@ def _read_picture(path: str, shape: Shape, only_header: bool = False) -> np.ndar
     """A picture, uint8 [H, W, C]; an empty array if only its header is checked."""
     height, width, channels = shape
     try:
-        with opened(path, size=1) as file:
+        with quiet_pillow(), opened(path, size=1) as file:
             if getattr(file, "n_frames", 1) > 1:
                 raise ValueError("it has several frames")
-            picture = ImageOps.exif_transpose(file)
+            file.load()  # which turns a TIFF picture upright
+            picture = upright(file)
             if picture.size != (width, height):
                 size = f"{picture.width} x {picture.height} pixels"
                 raise ValueError(f"it has {size}; the model takes {width} x {height}")

@@ -1,9 +1,10 @@
 """Reads and writes the picture files that are denoised."""
 
+import io
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffTags
 
 from aelab.apps.denoising import png
 from aelab.data.image_files import failure_reason, opened, quiet_pillow
@@ -14,10 +15,14 @@ MAX_PIXELS = 250_000_000
 _MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")
 _CONVERTED = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
 _METADATA: dict[str, tuple[str, ...]] = {
-    "JPEG": ("exif", "icc_profile", "dpi"),
-    "WEBP": ("exif", "icc_profile"),
-    "TIFF": ("icc_profile", "dpi"),
+    "BMP": ("dpi",),
+    "JPEG": ("exif", "xmp", "icc_profile", "dpi"),
+    "WEBP": ("exif", "xmp", "icc_profile"),
+    "TIFF": ("exif", "xmp", "icc_profile", "dpi"),
 }
+# Of TIFF: description, camera, software, date, artist, copyright, EXIF and GPS.
+_KEPT_TAGS = (270, 271, 272, 305, 306, 315, 33432, 34665, 34853)
+_XMP = 700
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "WEBP": {"lossless": True, "exact": True},
@@ -95,10 +100,9 @@ def _read(image: Image.Image, path: str) -> Picture:
         raise PictureError(
             f"it declares {width:,} x {height:,} pixels; {MAX_PIXELS:,} are allowed"
         )
-    # Cameras append a preview to a JPEG picture, which Pillow then calls MPO.
-    kind = "JPEG" if image.format == "MPO" else image.format or ""
+    kind = image.format or ""
     frames = getattr(image, "n_frames", 1)
-    if kind != "JPEG" and frames > 1:
+    if frames > 1:
         raise PictureError(f"it holds {frames} pictures, and only one could be kept")
     if kind == "PNG":
         has_transparent_color = "transparency" in image.info and image.mode != "P"
@@ -117,7 +121,42 @@ def _read(image: Image.Image, path: str) -> Picture:
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype != np.uint8:
         pixels = pixels.astype(np.uint16)  # in the machine's byte order
-    metadata = {n: image.info[n] for n in _METADATA.get(kind, ()) if n in image.info}
-    if not all(1 <= float(dpi) <= _MAX_DPI for dpi in metadata.get("dpi", ())):
-        del metadata["dpi"]  # an invalid one, for example 0/0 or 1/0 of TIFF
-    return Picture(pixels, "PNG" if kind == "GIF" else kind, metadata, b"")
+    return Picture(
+        pixels, "PNG" if kind == "GIF" else kind, _metadata(image, kind), b""
+    )
+
+
+def _metadata(image: Image.Image, kind: str) -> dict[str, Any]:
+    """Arguments for Pillow's `save`, of the metadata that can be saved."""
+    found, kept = dict(image.info), {}
+    if kind == "TIFF":
+        found["exif"] = _descriptive_tags(image)
+        if not TiffTags.TAGS_V2_GROUPS.keys().isdisjoint(image.getexif()):
+            kept["compression"] = "raw"  # Pillow compresses no file with such blocks
+    for name in _METADATA.get(kind, ()):
+        if not found.get(name):
+            continue
+        try:  # a damaged or too large block, or 0/0 or 1/0 as resolution
+            options = _SAVE_OPTIONS.get(kind, {}) | kept | {name: found[name]}
+            Image.new("L", (1, 1)).save(io.BytesIO(), kind, **options)
+            if name != "dpi" or all(1 <= float(dpi) <= _MAX_DPI for dpi in found[name]):
+                kept[name] = found[name]
+        except Exception:  # rubbish makes Pillow raise anything
+            pass
+    return kept
+
+
+def _descriptive_tags(image: Image.Image) -> bytes:
+    """The EXIF block of the tags of a TIFF picture that do not describe its storage."""
+    tags, kept = image.getexif(), Image.Exif()
+    for tag in _KEPT_TAGS:
+        if tag in TiffTags.TAGS_V2_GROUPS:  # a block; those within it are left out
+            block = tags.get_ifd(tag).items()
+            kept[tag] = {n: v for n, v in block if n not in TiffTags.TAGS_V2_GROUPS}
+        elif tag in tags:
+            kept[tag] = tags[tag]
+        if not kept.get(tag):
+            kept.pop(tag, None)
+    if image.info.get("xmp"):
+        kept[_XMP] = image.info["xmp"]  # without an orientation
+    return kept.tobytes() if kept else b""

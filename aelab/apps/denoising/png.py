@@ -1,7 +1,6 @@
 """Reads and writes PNG files with 16 bits and metadata, which Pillow does not keep."""
 
 import io
-import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -9,16 +8,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, PngImagePlugin
+
+from aelab.data.image_files import PNG_METADATA
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _BIT_DEPTH = 24  # its position in the file
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels
 _PAETH = 4  # number of the filter
 _STRIP_BYTES = 2**18
-# Color spaces, resolution, EXIF and texts. Chunks that describe how pixels are stored
-# would be wrong for the new pixels.
-_KEPT_CHUNKS = b"cHRM cICP gAMA iCCP sRGB mDCV cLLI pHYs eXIf tEXt zTXt iTXt".split()
+_PIXEL_CHUNKS = b"IHDR PLTE tRNS IDAT IEND".split()
 
 
 def read_png(path: str, has_transparent_color: bool) -> tuple[np.ndarray, bytes]:
@@ -32,11 +31,12 @@ def read_png(path: str, has_transparent_color: bool) -> tuple[np.ndarray, bytes]
     """
     with open(path, "rb") as file:
         bits = file.read(_BIT_DEPTH + 1)[_BIT_DEPTH]
-        chunks = _read_chunks(file)
+        chunks = _read_chunks(file, PNG_METADATA)
+        content = _SIGNATURE + _read_chunks(file, _PIXEL_CHUNKS)
     try:
         with tf.device("CPU:0"):
             pixels = tf.io.decode_png(
-                tf.io.read_file(os.fsencode(path)),
+                content,  # libpng refuses large metadata
                 channels=4 if has_transparent_color else 0,
                 dtype=tf.uint16 if bits == 16 else tf.uint8,
             )
@@ -45,24 +45,31 @@ def read_png(path: str, has_transparent_color: bool) -> tuple[np.ndarray, bytes]
     return np.asarray(memoryview(pixels)), chunks
 
 
-def _read_chunks(file: BinaryIO) -> bytes:
-    """The chunks of a PNG file that stay valid when the pixels change."""
-    chunks = []
+def _read_chunks(file: BinaryIO, kinds: Sequence[bytes]) -> bytes:
+    """The chunks of some kinds of a PNG file, without damaged metadata."""
+    chunks: list[bytes] = []
     file.seek(len(_SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        if kind in _KEPT_CHUNKS:
-            chunks.append(head + file.read(length + 4))
+        if kind in kinds:
+            content = file.read(length + 4)
+            checksum = zlib.crc32(content[:-4], zlib.crc32(kind))
+            is_intact = content[-4:] == struct.pack(">I", checksum)
+            if is_intact or kind not in PNG_METADATA:
+                chunks += head, content
         else:
             file.seek(length + 4, io.SEEK_CUR)
     return b"".join(chunks)
 
 
 def make_chunks(metadata: dict[str, Any]) -> bytes:
-    """The chunks for arguments of Pillow's `save`: `exif`, `icc_profile`, `dpi`."""
+    """The chunks for arguments of Pillow's `save`: all of files.py's `_METADATA`."""
+    texts = PngImagePlugin.PngInfo()
+    if "xmp" in metadata:
+        texts.add_itxt("XML:com.adobe.xmp", metadata["xmp"])
     with io.BytesIO() as file:
-        Image.new("L", (1, 1)).save(file, "PNG", **metadata)
-        return _read_chunks(file)
+        Image.new("L", (1, 1)).save(file, "PNG", pnginfo=texts, **metadata)
+        return _read_chunks(file, PNG_METADATA)
 
 
 def write_png(path: str, parts: Sequence[np.ndarray], chunks: bytes = b"") -> None:

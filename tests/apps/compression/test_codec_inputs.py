@@ -102,3 +102,12 @@ def test_the_orientation_of_a_picture_is_applied(tmp_path):
     paths = [str(tmp_path / "turned.png")]
     (block,) = read_blocks(paths, list_members(paths, SHAPE), SHAPE, 100)
     np.testing.assert_array_equal(block, image.reshape(1, 28, 28, 1))
+
+
+def test_damaged_metadata_does_not_stop_the_pixels(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    path = str(tmp_path / "a.png")
+    options = {"exif": b"Exif\0\0" + b"\xff" * 70, "icc_profile": bytes(2**21)}
+    Image.fromarray(image).save(path, **options)
+    (block,) = read_blocks([path], list_members([path], SHAPE), SHAPE, 100)
+    np.testing.assert_array_equal(block, image.reshape(1, 28, 28, 1))

@@ -192,6 +192,68 @@ def test_tiff_keeps_the_profile_and_is_turned_upright(tmp_path):
         np.testing.assert_array_equal(np.asarray(image), np.rot90(pixels, -1))
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif"])
+def test_xmp_is_kept(suffix, tmp_path):
+    source, target = (str(tmp_path / f"{name}.{suffix}") for name in "ab")
+    image = Image.fromarray(random_picture(20, 31, 3, dtype="uint8"))
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[700] = b"<x:xmpmeta/>"
+    image.save(
+        source, **({"tiffinfo": tags} if suffix == "tif" else {"xmp": tags[700]})
+    )
+    picture = read_picture(source)
+    write_picture(target, picture)
+    write_comparison(str(tmp_path / "c.png"), picture.pixels, picture)
+    for path in (target, tmp_path / "c.png"):
+        with Image.open(path) as image:
+            assert image.info["xmp"] == b"<x:xmpmeta/>"
+
+
+@pytest.mark.parametrize("block", [{}, {36867: "2020:01:02 03:04:05"}])
+def test_descriptive_tags_of_tiff_are_kept(block, tmp_path):
+    exif = Image.Exif()
+    exif[271] = "Maker"
+    if block:
+        exif[0x8769] = block
+    source, target = (str(tmp_path / f"{name}.tif") for name in "ab")
+    image = Image.fromarray(random_picture(20, 31, 3, dtype="uint8"))
+    image.save(source, exif=exif.tobytes())
+    write_picture(target, read_picture(source))
+    with Image.open(target) as image:
+        found = image.getexif()
+        assert found[271] == "Maker"
+        assert found.get_ifd(0x8769) == block
+        assert image.info["compression"] == ("raw" if block else "tiff_adobe_deflate")
+    np.testing.assert_array_equal(
+        read_picture(target).pixels, read_picture(source).pixels
+    )
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
+def test_damaged_exif_does_not_stop_the_pixels(suffix, tmp_path):
+    source, target = (str(tmp_path / f"{name}.{suffix}") for name in "ab")
+    image = Image.fromarray(random_picture(20, 31, 3, dtype="uint8"))
+    image.save(source, exif=b"Exif\0\0" + b"\xff" * 70)
+    picture = read_picture(source)
+    write_picture(target, picture)
+    write_comparison(str(tmp_path / "c.png"), picture.pixels, picture)
+    assert read_picture(target).pixels.shape == (20, 31, 3)
+
+
+def test_large_metadata_of_png_is_kept_and_damaged_is_dropped(tmp_path):
+    profile, chunks = b"name\0\0" + zlib.compress(os.urandom(9_000_000), 0), b""
+    for kind, content, error in ((b"iCCP", profile, 0), (b"tEXt", b"a\0b", 1)):
+        crc = struct.pack(">I", zlib.crc32(kind + content) ^ error)
+        chunks += struct.pack(">I", len(content)) + kind + content + crc
+    pixels = random_picture(8, 8, 1, dtype="uint8")
+    (tmp_path / "a.png").write_bytes(png_file(pixels, chunks))
+    picture = read_picture(str(tmp_path / "a.png"))
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    write_picture(str(tmp_path / "b.png"), picture)
+    content = (tmp_path / "b.png").read_bytes()
+    assert profile in content and b"tEXt" not in content
+
+
 def test_the_content_determines_the_format(tmp_path):
     image = Image.fromarray(random_picture(8, 8, 3, dtype="uint8"))
     image.save(tmp_path / "a.png", "JPEG")
