@@ -10,6 +10,7 @@ formulas, without color profiles. Damaged or large metadata is ignored.
 
 import contextlib
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -29,8 +30,12 @@ from PIL import (
 
 from aelab.system.console import printable
 
+MAX_PIXELS = 250_000_000
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit refuses pictures of common sizes
+
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
+_SUBFILE, _PREVIEW, _DESCRIPTION, _DEPTH = 254, 1, 270, 32997
 # Chunks of PNG files without which the pixels are the same.
 PNG_METADATA = b"cHRM cICP gAMA iCCP sRGB mDCV cLLI pHYs eXIf tEXt zTXt iTXt".split()
 _TURNS = {  # by EXIF orientation
@@ -110,8 +115,9 @@ def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
     """Opens a picture of any name and reads only its header.
 
     Raises:
-      Exception: it can't be read, has less than `size` pixels in a direction, or is a
-        TIFF file that Pillow can't read completely; see `failure_reason`.
+      Exception: it can't be read, has less than `size` pixels in a direction or more
+        than `MAX_PIXELS`, or is a TIFF file that Pillow can't read completely; see
+        `failure_reason`.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -122,6 +128,11 @@ def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
         if min(picture.size) < size:
             sides = " x ".join(map(str, picture.size))
             raise ValueError(f"it has {sides} pixels, less than --image_size={size}")
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(
+                f"it declares {width:,} x {height:,} pixels; {MAX_PIXELS:,} are allowed"
+            )
         if isinstance(picture, TiffImagePlugin.TiffImageFile):
             _check_tiff(picture)
             _drop_damaged_exif(picture)
@@ -130,8 +141,8 @@ def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
 
 def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
     """Raises ValueError if a file has several pages or bits that Pillow would lose."""
-    if picture.n_frames > 1:
-        raise ValueError(f"it holds {picture.n_frames} pages, and only one is allowed")
+    if (pages := _pages(picture)) > 1:
+        raise ValueError(f"it holds {pages} pages, and only one is allowed")
     bits = set(picture.tag_v2.get(_BITS, (1,)))
     is_gray16 = picture.mode.startswith("I;16") and bits == {16}
     black_is_zero = picture.tag_v2.get(_PHOTOMETRIC) == _BLACK_IS_ZERO
@@ -140,6 +151,31 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
             f"it has {max(bits)} bits per channel; a TIFF file may have 8, or 16 if it "
             "is gray with black as 0; a PNG file may have 16 bits of any color"
         )
+
+
+def _pages(picture: TiffImagePlugin.TiffImageFile) -> int:
+    """The pages and slices of a TIFF file, without previews of its first page."""
+    text, depth = (picture.tag_v2.get(tag) for tag in (_DESCRIPTION, _DEPTH))
+    stack = re.match(r"(?s)ImageJ=.*\nimages=(\d+)", str(text))
+    pages = [1, depth if isinstance(depth, int) else 1, int(stack[1]) if stack else 1]
+    for number in range(1, picture.n_frames):
+        picture.seek(number)
+        pages[0] += picture.tag_v2.get(_SUBFILE) != _PREVIEW
+    picture.seek(0)
+    return max(pages)
+
+
+def is_animation(picture: Image.Image) -> bool:
+    """True if a file that `opened` gives has several frames."""
+    is_tiff = picture.format == "TIFF"  # whose other pages are previews
+    return not is_tiff and getattr(picture, "is_animated", False)
+
+
+def check_single(picture: Image.Image) -> None:
+    """Raises ValueError if a file that `opened` gives is an animation."""
+    if is_animation(picture):
+        frames = getattr(picture, "n_frames", 1)
+        raise ValueError(f"it holds {frames} pictures, and only one is allowed")
 
 
 def _drop_damaged_exif(picture: TiffImagePlugin.TiffImageFile) -> None:
@@ -175,12 +211,10 @@ def failure_reason(error: Exception) -> str:
 def quiet_pillow() -> Iterator[None]:
     """Suppresses Pillow's warnings about defects that it can work around.
 
-    The warning about a decompression bomb, a picture of more than 90 million pixels,
-    becomes an error. Call it in the main thread: all threads share Python's filters.
+    Call it in the main thread: all threads share Python's filters.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 

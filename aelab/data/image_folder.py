@@ -140,7 +140,9 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
     """
     folder, limit = config.data_dir, config.max_bad_files
     names = picture_names(folder, split, config.split_by)
-    scanned = _scan(folder, names, config.image_size, f"Pictures, {split}")
+    animations: list[str] = []
+    title = f"Pictures, {split}"
+    scanned = _scan(folder, names, config.image_size, title, animations)
     files = [(name, size) for name, size in scanned if isinstance(size, int)]
     bad = [f"{printable(name)}: {why}" for name, why in scanned if isinstance(why, str)]
     if len(bad) > limit or not files:
@@ -154,19 +156,30 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
         raise UsageError("\n  ".join([first, *listed]))
     for line in bad:
         warn(f"left out of --data_dir={folder}: {line}")
+    if animations:
+        warn(
+            f"--data_dir={folder}: {len(animations)} of the {len(names)} pictures for "
+            f"{split} are animations, for example {printable(min(animations))}; only "
+            "the first frame of each is used"
+        )
     return ImageFolder(files, config, len(bad))
 
 
 def _scan(
-    folder: str, names: list[str], image_size: int, title: str
+    folder: str, names: list[str], image_size: int, title: str, animations: list[str]
 ) -> list[tuple[str, int | str]]:
-    """Each picture with its size in bytes, or the reason why it can't be used."""
+    """Each picture with its size in bytes, or the reason why it can't be used.
+
+    Adds the names of usable animations to `animations`.
+    """
 
     def check(name: str) -> int | str:
         """The size of a usable picture, or the reason."""
         path = os.path.join(folder, name)
         try:
-            with image_files.opened(path, image_size):
+            with image_files.opened(path, image_size) as picture:
+                if image_files.is_animation(picture):
+                    animations.append(name)
                 return os.path.getsize(path)
         except Exception as error:  # Pillow raises nothing narrower
             if not is_permanent(error):

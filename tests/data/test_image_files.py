@@ -1,5 +1,6 @@
 import os
 import struct
+import weakref
 import zlib
 from pathlib import Path
 
@@ -222,6 +223,30 @@ def test_a_tiff_file_with_several_pages_is_refused(tmp_path):
     assert failure(path).startswith("it holds 3 pages")
 
 
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [(270, "ImageJ=1.53t\nimages=3\nslices=3\nloop=false\n"), (32997, 3)],
+)
+def test_a_stack_in_one_directory_of_a_tiff_file_is_refused(tmp_path, tag, value):
+    path = save(tmp_path / "a.tif", COLOR, tiffinfo={tag: value})
+    assert failure(path).startswith("it holds 3 pages")
+
+
+def test_a_description_or_a_preview_of_a_tiff_file_is_no_page(tmp_path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1
+    preview = Image.fromarray(COLOR[::2, ::2])
+    preview.encoderinfo = {"tiffinfo": tags}
+    path = save(
+        *(tmp_path / "a.tif", COLOR),
+        **{"save_all": True, "append_images": [preview]},
+        tiffinfo={270: "images=3"},
+    )
+    with Image.open(path) as picture:
+        assert picture.n_frames == 2
+    np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
+
+
 @pytest.mark.parametrize(("mode", "bits"), [("F", 32), ("I", 32)])
 def test_a_tiff_file_with_too_many_bits_is_refused(tmp_path, mode, bits):
     path = save(tmp_path / "a.tif", Image.fromarray(GRAY).convert(mode))
@@ -286,19 +311,43 @@ def test_the_size_of_too_small_a_picture_is_reported(tmp_path):
     assert read_square(path, HEIGHT, 3, 0, 0).shape == (HEIGHT, HEIGHT, 3)
 
 
-def test_only_the_warning_about_giant_pictures_becomes_an_error(tmp_path, monkeypatch):
+def test_pillow_is_quiet(tmp_path):
     path = save(tmp_path / "a.png", COLOR)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH - 1)
-    with (
-        quiet_pillow(),
-        pytest.raises(Image.DecompressionBombWarning, match="exceeds limit"),
-        opened(path, SIZE),
-    ):
-        pass
-    monkeypatch.undo()
     with quiet_pillow(), opened(path, SIZE) as picture:
         picture.info["transparency"] = (1, 2, 3)
         picture.convert("RGBA").convert("P")
+
+
+@pytest.mark.parametrize(("height", "is_allowed"), [(15_625, True), (15_626, False)])
+def test_pictures_of_up_to_250_megapixels_are_read(tmp_path, height, is_allowed):
+    path = tmp_path / "a.png"
+    head = b"IHDR" + struct.pack(">IIBBBBB", 16_000, height, 8, 0, 0, 0, 0)
+    content = Path(save(path, GRAY)).read_bytes()
+    crc = struct.pack(">I", zlib.crc32(head))
+    path.write_bytes(content[:12] + head + crc + content[33:])
+    if is_allowed:
+        with opened(str(path)) as picture:
+            assert picture.size == (16_000, height)
+    else:
+        assert failure(path).startswith("it declares 16,000 x 15,626 pixels")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".gif", ".tif"])
+def test_a_decoded_picture_is_freed_after_its_crop(tmp_path, monkeypatch, suffix):
+    path, seen = save(tmp_path / f"a{suffix}", COLOR), []
+
+    def load(picture):
+        seen.append(weakref.ref(picture))
+        return real(picture)
+
+    with opened(path) as picture:
+        kind = type(picture)
+    real = kind.load
+    monkeypatch.setattr(kind, "load", load)
+    del picture
+    for _ in range(2):
+        corner(path)
+        assert seen and not any(reference() for reference in seen)
 
 
 RUBBISH = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x0c\0\xff" * 9

@@ -328,6 +328,19 @@ def test_bad_files_within_the_limit_are_skipped_and_reported(own, capsys):
     assert load_split(config_of(own), "train").fingerprint == source.fingerprint
 
 
+def test_animations_are_reported_once(own, capsys):
+    names = picture_names(str(own), "train")[:2]
+    frames = [Image.fromarray(numbered(n, 20, 20)) for n in range(3)]
+    for name in names:
+        options = {"save_all": True, "append_images": frames[1:]}
+        frames[0].save(own / name, "GIF", **options)
+    source = load_split(config_of(own), "train")
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and min(names) in errors
+    assert "2 of the " in errors and "only the first frame" in errors
+    assert source.read(np.arange(2)).shape[0] == 2
+
+
 def test_a_folder_with_only_bad_files_is_refused(own):
     for path in own.iterdir():
         path.write_bytes(b"")

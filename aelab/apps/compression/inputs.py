@@ -10,7 +10,13 @@ from PIL import Image
 from aelab.apps.compression import file_format
 from aelab.apps.compression.file_format import IDX, MAX_IMAGES, PICTURE, Member
 from aelab.data.idx import GZIP_MAGIC, IdxFile
-from aelab.data.image_files import failure_reason, opened, quiet_pillow, upright
+from aelab.data.image_files import (
+    check_single,
+    failure_reason,
+    opened,
+    quiet_pillow,
+    upright,
+)
 from aelab.errors import UsageError
 
 Shape = tuple[int, int, int]  # (height, width, channels)
@@ -100,8 +106,7 @@ def _read_picture(path: str, shape: Shape, only_header: bool = False) -> np.ndar
     height, width, channels = shape
     try:
         with quiet_pillow(), opened(path, size=1) as file:
-            if getattr(file, "n_frames", 1) > 1:
-                raise ValueError("it has several frames")
+            check_single(file)
             file.load()  # which turns a TIFF picture upright
             picture = upright(file)
             if picture.size != (width, height):

@@ -7,10 +7,8 @@ import numpy as np
 from PIL import Image, TiffTags
 
 from aelab.apps.denoising import png
-from aelab.data.image_files import failure_reason, opened, quiet_pillow
+from aelab.data.image_files import check_single, failure_reason, opened, quiet_pillow
 from aelab.system.files import atomic_write
-
-MAX_PIXELS = 250_000_000
 
 _MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")
 _CONVERTED = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
@@ -53,18 +51,14 @@ def read_picture(path: str) -> Picture:
 
     Raises:
       PictureError: the file can't be read, is damaged or not a picture, declares more
-        than `MAX_PIXELS`, or holds what can't be kept: several pictures, or colors
+        than 250 megapixels, or holds what can't be kept: several pictures, or colors
         other than 8 bits of gray or RGB, or 16 in a PNG file or a gray TIFF file.
     """
-    # Pillow's own limit would reject pictures of common sizes.
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with quiet_pillow(), opened(path) as image:
             return _read(image, path)
     except Exception as error:  # damaged data makes decoders raise anything
         raise PictureError(failure_reason(error)) from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def write_picture(path: str, picture: Picture) -> None:
@@ -95,15 +89,8 @@ def write_comparison(path: str, before: np.ndarray, after: Picture) -> None:
 
 def _read(image: Image.Image, path: str) -> Picture:
     """The content of an opened picture file, see `read_picture`."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise PictureError(
-            f"it declares {width:,} x {height:,} pixels; {MAX_PIXELS:,} are allowed"
-        )
+    check_single(image)
     kind = image.format or ""
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise PictureError(f"it holds {frames} pictures, and only one could be kept")
     if kind == "PNG":
         has_transparent_color = "transparency" in image.info and image.mode != "P"
         pixels, chunks = png.read_png(path, has_transparent_color)

@@ -44,7 +44,7 @@ def test_bad_pictures_are_named(tmp_path):
         "text.png": "picture",
         "cut.png": "cut.png: ",
         "none.png": "No such file",
-        "x.gif": "several",
+        "x.gif": "holds 3 pictures",
     }
     check_refusals(tmp_path, words_of)
 
