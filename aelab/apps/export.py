@@ -28,7 +28,7 @@ def export(
     model: str = "",
     overwrite: bool = False,
 ) -> int:
-    """Writes a run's model, built of stock layers, completely or not at all.
+    """Writes a run's model, of stock layers in float32, completely or not at all.
 
     The parent folder of `output` must exist. The format `keras` is a `.keras` file for
     images of the run's size. `saved_model` is a folder for TensorFlow and TensorFlow

@@ -42,7 +42,8 @@ def load_trained(
       run: the run.
       checkpoint: `best` or `latest`.
       model: the run's `--model`, if it is not built in: see `RunDirectory.check_model`.
-      stock_layers: True to use only Keras' own layers, which load without aelab.
+      stock_layers: True to use only Keras' own layers, which load without aelab, in
+        float32 whatever the run's precision.
       any_size: True to build the model for images of any size, if it has a
         `size_multiple`, and not only for the run's image size.
 
@@ -77,7 +78,7 @@ def build_trained(
       UsageError: the arrays belong to another model.
     """
     if stock_layers:
-        config = dataclasses.replace(config, stock_layers=True)
+        config = dataclasses.replace(config, stock_layers=True, precision="float32")
     autoencoder = build_model(config, image_shape)
     if any_size and autoencoder.size_multiple:
         autoencoder = build_model(config, (None, None, image_shape[2]))

@@ -50,10 +50,10 @@ for model in sys.argv[1:]:
 """
 
 
-def write_run(path, model):
+def write_run(path, model, **values):
     """Writes a run of a model with two checkpoints of random weights."""
     run = RunDirectory(str(path))
-    config = Config(model=model)
+    config = Config(model=model, **values)
     run.write(config, {"image_shape": list(SHAPE)}, {})
     variables = build_model(config, SHAPE).variables
     generator = np.random.default_rng(0)
@@ -244,3 +244,24 @@ def test_a_folder_that_appears_during_the_export_is_not_replaced(
     with pytest.raises(UsageError, match=r"can't be written: .*not empty"):
         export(run_dir, str(output), format="saved_model")
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "mine"]
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_the_precision_of_the_training_is_not_exported(runs, precision, tmp_path):
+    mixed = write_run(tmp_path / "run", "dense", precision=precision)
+    images = np.random.default_rng(1).random((3, *SHAPE), np.float32)
+    for format, suffix in SUFFIXES.items():
+        outputs = []
+        for name, run in (("a", runs["dense"]), ("b", mixed)):
+            output = str(tmp_path / f"{name}{suffix}")
+            export(run.path, output, format=format)
+            if format == "keras":
+                model = keras.models.load_model(output, safe_mode=True)
+                assert {layer.dtype_policy.name for layer in model.layers} == {
+                    "float32"
+                }
+                outputs.append(model.predict(images, verbose=0))
+            else:
+                serve = tf.saved_model.load(output).signatures["serving_default"]
+                outputs.append(serve(images=tf.constant(images))["output"].numpy())
+        np.testing.assert_array_equal(*outputs)
