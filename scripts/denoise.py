@@ -2,7 +2,7 @@
 """Removes noise from pictures of any size with the model of a run.
 
 scripts/denoise.py --run_dir=DIR INPUT... --output=DIR [--checkpoint=best|latest]
-                   [--compare]
+                   [--compare] [--white_level=N]
 
 INPUT: PNG, JPEG, WebP, BMP and TIFF files, or folders of such files, including their
 sub-folders. Results get the same names in the output folder, which must be a different
@@ -26,6 +26,11 @@ def main(argv: Sequence[str]) -> None:
     cli.add_switch(
         "compare", "Also write NAME-compare.png: before and after, side by side."
     )
+    cli.add_override(
+        "white_level",
+        "The value that counts as 1 in 16-bit pictures, for example 4095 for 12 bits; "
+        "0 = 65535. By default the run's value.",
+    )
     args = cli.parse(argv, inputs=True)
     if not cli.inputs:
         raise UsageError("INPUT is missing: give one or more files or folders")
@@ -41,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
         args.compare,
         args.model,
         args.overwrite,
+        args.white_level,
     )
     say(f"{done} of {done + failed} pictures denoised, into {args.output}")
     if failed:

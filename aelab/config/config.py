@@ -56,6 +56,13 @@ class Config:
         choices=(1, 3),
         only_with={"dataset": ("images",)},
     )
+    white_level: int = field(
+        0,
+        "The value that counts as 1 in 16-bit pictures of --dataset=images, for "
+        "example 4095 for 12 bits; 0 = the largest value of the file's type.",
+        maximum=65535,
+        only_with={"dataset": ("images",)},
+    )
     split_by: str = field(
         "file",
         "What of --dataset=images falls into one part, for training or for evaluation: "

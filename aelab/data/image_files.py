@@ -3,7 +3,7 @@
 `read_square` is for training, the others for all that reads pictures. `read_square`
 uses the first frame of an animation, with EXIF orientation. Transparent pixels are
 composited onto white, except a transparent color of a 16-bit RGB PNG file, of which
-Pillow keeps only the upper bits. 16-bit values lose their lower 8 bits. Palettes and
+Pillow keeps only the upper bits. 16-bit values become 8-bit values. Palettes and
 CMYK become RGB, and color becomes gray (the luma of ITU-R BT.601), by Pillow's
 formulas, without color profiles. Damaged or large metadata is ignored.
 """
@@ -77,7 +77,7 @@ Image.register_open(
 
 
 def read_square(
-    path: str, size: int, channels: int, down: int, right: int
+    path: str, size: int, channels: int, down: int, right: int, white_level: int = 0
 ) -> np.ndarray:
     """Reads a square crop of a picture: uint8 [size, size, channels], gray or RGB.
 
@@ -85,7 +85,8 @@ def read_square(
     `down` in [0, 2**32) selects number floor(down * n / 2**32), and `right` likewise,
     counted from the left: 2**31 is the middle, and random numbers give each position
     the same probability. Positions refer to the stored pixels, before EXIF orientation
-    is applied (TIFF: after).
+    is applied (TIFF: after). `white_level` becomes 255 in 16-bit gray pictures; at 0
+    they lose their lower 8 bits.
 
     Raises:
       Exception: it can't be read, or is too small; see `failure_reason`.
@@ -95,7 +96,14 @@ def read_square(
         top = down * (picture.height - size + 1) >> 32
         left = right * (picture.width - size + 1) >> 32
         square = picture.crop((left, top, left + size, top + size))
-    return _pixels(upright(square), channels)
+    return _pixels(upright(square), channels, white_level)
+
+
+def brightness(path: str) -> float:
+    """The largest value of a picture, as a share of the largest that it could have."""
+    with opened(path) as picture:
+        is_deep = picture.mode.startswith("I")
+        return float(np.asarray(picture).max()) / (65535 if is_deep else 255)
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -165,6 +173,12 @@ def _pages(picture: TiffImagePlugin.TiffImageFile) -> int:
     return max(pages)
 
 
+def has_16_bits(picture: Image.Image) -> bool:
+    """True if a file that `opened` gives has 16 bits per channel."""
+    raw_modes = (str(tile.args) for tile in getattr(picture, "tile", ()))
+    return picture.mode.startswith("I") or any(";16" in mode for mode in raw_modes)
+
+
 def is_animation(picture: Image.Image) -> bool:
     """True if a file that `opened` gives has several frames."""
     is_tiff = picture.format == "TIFF"  # whose other pages are previews
@@ -218,11 +232,15 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
+def _pixels(picture: Image.Image, channels: int, white_level: int) -> np.ndarray:
     """Converts any picture to uint8 [height, width, channels]."""
     if picture.mode.startswith("I"):
         deep, hidden = np.asarray(picture), picture.info.get("transparency")
-        shallow = np.where(deep == hidden, 255, deep >> 8)
+        values = deep >> 8
+        if white_level:
+            capped = np.minimum(deep, white_level).astype(np.int64)
+            values = (510 * capped + white_level) // (2 * white_level)
+        shallow = np.where(deep == hidden, 255, values)
         picture = Image.fromarray(shallow.astype(np.uint8))
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")

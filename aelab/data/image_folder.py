@@ -21,6 +21,7 @@ _MIDDLE = 1 << 31
 _SCAN_THREADS = 16  # a network disk is slow to open each file
 _SCAN_BLOCK = 64  # files that a thread reads before it reports
 _MAX_LISTED = 5  # bad files that one message names
+_MAX_MEASURED, _DARK = 16, 1 / 16  # 16-bit pictures, and a share of the range
 _BLOCK = 2**16  # bytes read at once to compare files
 
 
@@ -39,7 +40,7 @@ class ImageFolder:
         self._limit, self._left_out = config.max_bad_files, left_out
         self._bad: set[str] = set()
         self._lock = threading.Lock()
-        size = config.image_size
+        self._white, size = config.white_level, config.image_size
         self.image_shape: tuple[int, int, int] = (size, size, config.image_channels)
 
     @property
@@ -79,7 +80,9 @@ class ImageFolder:
             name, _ = self._files[number % len(self)]
             path = os.path.join(self._folder, name)
             try:
-                return image_files.read_square(path, size, channels, down, right)
+                return image_files.read_square(
+                    path, size, channels, down, right, self._white
+                )
             except Exception as error:  # Pillow raises nothing narrower
                 shown, reason = printable(path), failure_reason(error)
                 if not is_permanent(error):
@@ -140,9 +143,9 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
     """
     folder, limit = config.data_dir, config.max_bad_files
     names = picture_names(folder, split, config.split_by)
+    deep: list[str] = []
     animations: list[str] = []
-    title = f"Pictures, {split}"
-    scanned = _scan(folder, names, config.image_size, title, animations)
+    scanned = _scan(config, names, f"Pictures, {split}", deep, animations)
     files = [(name, size) for name, size in scanned if isinstance(size, int)]
     bad = [f"{printable(name)}: {why}" for name, why in scanned if isinstance(why, str)]
     if len(bad) > limit or not files:
@@ -162,22 +165,49 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
             f"{split} are animations, for example {printable(min(animations))}; only "
             "the first frame of each is used"
         )
+    if deep and split == "train":
+        _warn_of_darkness(config, sorted(deep)[:_MAX_MEASURED])
     return ImageFolder(files, config, len(bad))
 
 
+def _warn_of_darkness(config: Config, names: list[str]) -> None:
+    """Warns if no 16-bit picture of `names` reaches a sixteenth of the range."""
+    paths = (os.path.join(config.data_dir, name) for name in names)
+    limit = _DARK * (config.white_level / 65535 or 1)
+    try:
+        is_dark = all(image_files.brightness(path) < limit for path in paths)
+    except Exception as error:  # a damaged picture is reported when it is used
+        if not is_permanent(error):
+            raise
+        return
+    if is_dark:
+        warn(
+            f"--data_dir={config.data_dir}: the 16-bit pictures are nearly black, for "
+            f"example {printable(names[0])}: give the value of white with "
+            "--white_level, for example 4095 for 12 bits"
+        )
+
+
 def _scan(
-    folder: str, names: list[str], image_size: int, title: str, animations: list[str]
+    config: Config, names: list[str], title: str, deep: list[str], animations: list[str]
 ) -> list[tuple[str, int | str]]:
     """Each picture with its size in bytes, or the reason why it can't be used.
 
-    Adds the names of usable animations to `animations`.
+    Adds the names of usable 16-bit pictures and animations to `deep` and `animations`.
     """
 
     def check(name: str) -> int | str:
         """The size of a usable picture, or the reason."""
-        path = os.path.join(folder, name)
+        path = os.path.join(config.data_dir, name)
         try:
-            with image_files.opened(path, image_size) as picture:
+            with image_files.opened(path, config.image_size) as picture:
+                if image_files.has_16_bits(picture):
+                    if config.white_level and not picture.mode.startswith("I"):
+                        raise ValueError(
+                            "it has 16 bits of color, of which only 8 are read; "
+                            "--white_level is for gray"
+                        )
+                    deep.append(name)
                 if image_files.is_animation(picture):
                     animations.append(name)
                 return os.path.getsize(path)

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from aelab.data.image_files import (
+    brightness,
     failure_reason,
+    has_16_bits,
     opened,
     quiet_pillow,
     read_square,
@@ -109,6 +111,20 @@ def test_16_bit_gray_keeps_the_upper_8_bits(tmp_path, suffix):
     expected = (deep >> 8)[-SIZE:, -SIZE:, None]
     np.testing.assert_array_equal(corner(path, channels=1), expected)
     np.testing.assert_array_equal(corner(path), np.tile(expected, 3))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_the_white_level_of_16_bit_gray_becomes_255(tmp_path, suffix):
+    deep = RANDOM.integers(0, 5000, (HEIGHT, WIDTH), np.uint16)
+    path = save(tmp_path / f"a{suffix}", deep)
+    found = read_square(path, SIZE, 1, 0, 0, white_level=4095)
+    expected = np.rint(np.minimum(deep[:SIZE, :SIZE, None] / 4095, 1) * 255)
+    np.testing.assert_array_equal(found, expected)
+    assert brightness(path) == deep.max() / 65535
+    with opened(path) as picture:
+        assert has_16_bits(picture)
+    with opened(save(tmp_path / f"b{suffix}", COLOR)) as picture:
+        assert not has_16_bits(picture)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])

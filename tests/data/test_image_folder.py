@@ -341,6 +341,33 @@ def test_animations_are_reported_once(own, capsys):
     assert source.read(np.arange(2)).shape[0] == 2
 
 
+def write_12_bits(own):
+    """Replaces all pictures by 16-bit gray ones with values of 12 bits."""
+    values = np.random.default_rng(2).integers(0, 4096, (40, 20, 20), np.uint16)
+    for number, deep in enumerate(values):
+        Image.fromarray(deep).save(own / f"{number}.jpg", "PNG")
+
+
+def test_pictures_of_12_bits_are_scaled_by_the_white_level(own, capsys):
+    write_12_bits(own)
+    dark = load_split(config_of(own, image_channels=1), "train")
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and "--white_level" in errors
+    config = config_of(own, image_channels=1, white_level=4095)
+    bright = load_split(config, "train")
+    assert capsys.readouterr().err == ""
+    assert dark.read(np.arange(9)).max() == 15
+    assert bright.read(np.arange(9)).max() >= 254
+
+
+def test_a_white_level_refuses_16_bits_of_color(own):
+    name = picture_names(str(own), "train")[0]
+    pixels = np.zeros((20, 20, 3), np.uint16)
+    (own / name).write_bytes(tf.io.encode_png(pixels).numpy())
+    assert "--white_level is for gray" in refusal(config_of(own, white_level=4095))
+    load_split(config_of(own), "train")
+
+
 def test_a_folder_with_only_bad_files_is_refused(own):
     for path in own.iterdir():
         path.write_bytes(b"")

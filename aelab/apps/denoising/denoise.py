@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -25,13 +26,14 @@ def denoise_pictures(
     compare: bool = False,
     model: str = "",
     overwrite: bool = False,
+    white_level: int | None = None,
 ) -> tuple[int, int]:
     """Denoises picture files into another folder; the originals stay as they are.
 
     Pictures are denoised as given; no noise is added. A picture that can't be denoised
     is reported on standard error, and the others are still denoised. Returns the number
     of pictures that were denoised, and the number that could not be. For the arguments
-    see `RunDirectory`, `plan_jobs` and `load_trained`.
+    see `RunDirectory`, `plan_jobs`, `load_trained` and `Denoiser`.
 
     Raises:
       UsageError: `plan_jobs`, `load_trained` or `Denoiser` raises it, or the output
@@ -39,22 +41,35 @@ def denoise_pictures(
       OSError: the disk is full or fails.
     """
     jobs = plan_jobs(inputs, output, compare, overwrite)
-    denoiser = Denoiser(load_trained(RunDirectory(run_dir), checkpoint, model))
+    trained = load_trained(RunDirectory(run_dir), checkpoint, model)
+    denoiser = Denoiser(trained, white_level=white_level)
     with writing(f"--output={output}"):
         os.makedirs(output, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()  # files can be written into it
-    failed = 0
+    failed, values = 0, [0]
     for job in tqdm(jobs, unit="picture", disable=None, dynamic_ncols=True):
-        if reason := _denoise(denoiser, job):
+        if reason := _denoise(denoiser, job, values):
             failed += 1
             warn(f"{job.source}: {reason}", kind="error")
+    if 0 < max(values) < (white := denoiser.peaks["uint16"]) / 16:
+        warn(
+            f"the largest value in 16-bit pictures is {max(values)}, and white is "
+            f"{white}, so they are nearly black: give the value of white with "
+            "--white_level, for example 4095 for 12 bits"
+        )
     return len(jobs) - failed, failed
 
 
-def _denoise(denoiser: Denoiser, job: Job) -> str:
-    """Does one job; returns the reason if that fails, else an empty text."""
+def _denoise(denoiser: Denoiser, job: Job, values: list[int]) -> str:
+    """Does one job; returns the reason if that fails, else an empty text.
+
+    Adds the largest value of a 16-bit picture, without alpha, to `values`.
+    """
     try:
         picture = read_picture(job.source)
+        if picture.pixels.dtype == np.uint16:
+            colors = (picture.pixels.shape[2] + 1) // 2 * 2 - 1
+            values.append(int(picture.pixels[..., :colors].max()))
         # Without a comparison the old pixels are freed: encoding needs memory, too.
         before = picture.pixels if job.comparison else None
         picture = picture._replace(pixels=denoiser.denoise(picture.pixels))

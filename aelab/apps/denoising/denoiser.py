@@ -55,14 +55,20 @@ class Denoiser:
     along an axis, over which an input pixel affects the output.
     """
 
-    def __init__(self, trained: TrainedModel, tile: int = TILE):
+    def __init__(
+        self, trained: TrainedModel, tile: int = TILE, white_level: int | None = None
+    ):
         """Builds the trained model again; tiles have at most `tile` x `tile` pixels.
+
+        In 16-bit pictures `white_level` counts as 1, by default the run's; 0 = 65535.
 
         Raises:
           UsageError: the model takes pictures of one size only, its reach is too large
             for the tiles, or it does not have 1 or 3 channels.
         """
         config = dataclasses.replace(trained.config, precision="float32")
+        white = config.white_level if white_level is None else white_level
+        self.peaks = {"uint8": 255, "uint16": white or 65535, "float32": 1}
         self._channels = trained.image_shape[2]
         if self._channels not in (1, 3):
             raise UsageError(
@@ -122,7 +128,7 @@ class Denoiser:
     def _restore(self, tiles: np.ndarray) -> np.ndarray:
         """Applies the model to tiles [n, h, w, 1 or 3]; returns the same type."""
         is_integer = np.issubdtype(tiles.dtype, np.integer)
-        peak = np.float32(np.iinfo(tiles.dtype).max if is_integer else 1)
+        peak = np.float32(self.peaks[tiles.dtype.name])
         n, height, width, colors = tiles.shape
         values = tiles.astype(np.float32) / peak
         if self._channels == 1:

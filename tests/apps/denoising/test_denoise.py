@@ -243,3 +243,17 @@ def test_older_output_is_replaced_on_request(runs, pictures, tmp_path):
     noisy, denoised = content(pictures), content(output)
     assert set(noisy) == set(denoised)
     assert all(noisy[name] != denoised[name] for name in noisy)
+
+
+@pytest.mark.parametrize(("white_level", "is_dark"), [(None, True), (4095, False)])
+def test_the_white_level_counts_as_1(runs, tmp_path, capsys, white_level, is_dark):
+    deep = np.random.default_rng(0).integers(0, 4096, (28, 28), np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    arguments = runs["conv"], [str(tmp_path / "a.png")], str(tmp_path / "out")
+    assert denoise_pictures(*arguments, white_level=white_level) == (1, 0)
+    assert ("--white_level" in capsys.readouterr().err) == is_dark
+    found = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    denoiser = Denoiser(load_trained(RunDirectory(runs["conv"]), "best"))
+    white = white_level or 65535
+    expected = denoiser.denoise((deep / white).astype(np.float32)[..., None])[..., 0]
+    assert np.abs(found - np.clip(expected, 0, 1) * white).max() <= 1

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import keras
@@ -184,3 +185,12 @@ def test_the_model_is_compiled_once_for_all_sizes():
     for size in (4, 8, 12):
         denoiser.denoise(random_picture(size, 4, 1))
     assert denoiser._restore_values.experimental_get_tracing_count() == 1
+
+
+def test_the_white_level_is_the_run_s_by_default():
+    run = trained()
+    values = {"dataset": "images", "data_dir": "x", "white_level": 4095}
+    config = dataclasses.replace(run.config, **values)
+    for white_level, expected in ((None, 4095), (0, 65535), (1023, 1023)):
+        denoiser = Denoiser(run._replace(config=config), 64, white_level)
+        assert denoiser.peaks["uint16"] == expected
