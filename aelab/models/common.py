@@ -11,7 +11,12 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.errors import UsageError
-from aelab.models.fused_layers import Conv2DMaxPool, SameConv2D, UpSampleConv2D
+from aelab.models.fused_layers import (
+    Conv2DMaxPool,
+    SameConv2D,
+    SharedAdd,
+    UpSampleConv2D,
+)
 
 # Height, width and channels. Height and width are None in a network for all sizes.
 ImageShape = tuple[int | None, int | None, int]
@@ -152,6 +157,10 @@ class Layers:
             up = keras.layers.UpSampling2D(2, name=up_name)
             return [up, self.conv(name, filters, activation)]
         return [UpSampleConv2D(filters, **self._arguments(name, activation))]
+
+    def add(self, name: str) -> Any:
+        """The sum of a list of tensors."""
+        return (keras.layers.Add if self._is_stock else SharedAdd)(name=name)
 
     def _arguments(self, name: str, activation: str) -> dict[str, Any]:
         initializer = next(self._seeds)

@@ -1,8 +1,9 @@
 """Convolutions fused with a neighboring layer: equal to the stock pair, and faster.
 
-Each class is a `keras.layers.Conv2D` with the same variables under the same names. It
-replaces that layer and one neighbor. `--stock_layers` builds the stock layers instead.
-So does the export, because Keras could not open a file of these layers without aelab.
+Each convolution is a `keras.layers.Conv2D` with the same variables under the same
+names. It replaces that layer and one neighbor. `--stock_layers` builds the stock layers
+instead. So does the export, because Keras could not open a file of these layers without
+aelab.
 
 Values and gradients are equal up to rounding: sums are taken in another order. Where
 two of four pooled values are equal only after rounding, the gradient may go to the
@@ -87,6 +88,20 @@ class UpSampleConv2D(SameConv2D):
         """(n, 2H, 2W, F) from (n, H, W, C)."""
         n, height, width, _ = input_shape
         return n, height and 2 * height, width and 2 * width, self.filters
+
+
+class SharedAdd(keras.layers.Add):
+    """`Add` with a sum that several layers may read.
+
+    TensorFlow 2.21 tries to fuse a sum with the relu that reads it. If another layer
+    reads the sum, it prints "remapper failed" and fuses nothing in the whole graph. It
+    leaves the output of `ensure_shape` as it is.
+    """
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """The sum of equal shapes, [n, H, W, C]."""
+        total = super().call(inputs)
+        return tf.ensure_shape(total, total.shape)
 
 
 def conv2d(images: tf.Tensor, kernel: tf.Tensor, strides: Any = 1) -> tf.Tensor:

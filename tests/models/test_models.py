@@ -217,3 +217,15 @@ def test_a_function_that_returns_something_else_is_refused(monkeypatch, tmp_path
 def test_a_function_that_does_not_exist_is_refused(name, words):
     with pytest.raises(UsageError, match=f"--model={name}.*{words}"):
         build_model(Config(model=name), SHAPE)
+
+
+@pytest.mark.parametrize(
+    "name, size",
+    [(name, 16) for name in sorted(MODELS)]
+    + [(name, None) for name in sorted(SIZE_MULTIPLES)],
+)
+def test_a_compiled_network_prints_no_error(name, size, capfd):
+    """TensorFlow's graph optimizer has errors of its own on some networks."""
+    model = build_model(Config(model=name), (size, size, 1)).model
+    tf.function(model, autograph=False)(images((16, 16, 1)))
+    assert capfd.readouterr().err == ""
