@@ -106,16 +106,32 @@ def _locked_while_writing(temporary: str, is_folder: bool) -> Iterator[None]:
     leftovers from what is being written.
     """
     _remove_leftovers_once(os.path.dirname(os.path.abspath(temporary)))
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-    if is_folder:
-        os.mkdir(temporary)
-        flags = os.O_RDONLY
-    descriptor = os.open(temporary, flags | os.O_NOFOLLOW, 0o666)
+    descriptor = _create_locked(temporary, is_folder)
     try:
-        with contextlib.suppress(OSError):  # not every file system has locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
+        os.close(descriptor)
+
+
+def _create_locked(temporary: str, is_folder: bool) -> int:
+    """The descriptor of a new file or folder, which is locked.
+
+    Until it is, another process may take it for a leftover and remove it.
+    """
+    flags = os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT | os.O_EXCL
+    while True:
+        try:
+            if is_folder:
+                os.mkdir(temporary)
+            descriptor = os.open(temporary, flags | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:
+            if not is_folder or not os.path.isdir(os.path.dirname(temporary) or "."):
+                raise
+            continue
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.lexists(temporary):
+            return descriptor
         os.close(descriptor)
 
 

@@ -243,6 +243,26 @@ def test_leftovers_of_a_killed_process_are_removed_and_of_a_living_one_not(tmp_p
     assert names == [".tmp-of-another-program", "c"]
 
 
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_is_removed_before_it_is_locked_is_created_again(
+    tmp_path, monkeypatch, is_folder
+):
+    """Another process that starts to write just then takes it for a leftover."""
+    lock = files.fcntl.flock
+
+    def flock(descriptor, operation):
+        monkeypatch.setattr("fcntl.flock", lock)
+        remove_leftovers(str(tmp_path))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with atomic_write(str(tmp_path / "a"), is_folder=is_folder) as temporary:
+        assert os.path.isdir(temporary) == is_folder
+        remove_leftovers(str(tmp_path))
+        assert os.path.exists(temporary)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
 def test_reading_is_tried_again_a_few_times(tmp_path, failing_reads):
     path = tmp_path / "file"
     path.write_bytes(b"content")
