@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".keras"
 _SAVED_MODEL = "saved_model.pb"
+_SAVED_MODEL_FILES = {_SAVED_MODEL, "fingerprint.pb", "assets", "variables"}
 
 
 def export(
@@ -33,7 +34,7 @@ def export(
     The parent folder of `output` must exist. The format `keras` is a `.keras` file for
     images of the run's size. `saved_model` is a folder for TensorFlow and TensorFlow
     Serving, for images of any size that the model takes. What exists is replaced only
-    with `overwrite`, and a folder only if it is empty or a SavedModel. See
+    with `overwrite`, and a folder only if it is empty or has only a SavedModel. See
     `load_trained` for `checkpoint` and `model`. Returns the step of the exported
     weights.
 
@@ -47,7 +48,8 @@ def export(
 
     run, any_size = RunDirectory(run_dir), format == "saved_model"
     trained = load_trained(run, checkpoint, model, stock_layers=True, any_size=any_size)
-    network, path = trained.autoencoder.model, os.path.abspath(output)
+    network = trained.autoencoder.model
+    path = os.path.realpath(output) if any_size else os.path.abspath(output)
     with (
         writing(f"--output={output}"),
         atomic_write(path, is_folder=any_size) as temporary,
@@ -87,7 +89,8 @@ def check_output(output: str, format: str, overwrite: bool) -> None:
     elif os.path.isdir(output) and not os.listdir(output):
         return
     elif os.path.isdir(output):
-        if not os.path.exists(os.path.join(output, _SAVED_MODEL)):
+        names = {*os.listdir(output)}
+        if _SAVED_MODEL not in names or names - _SAVED_MODEL_FILES:
             raise UsageError(
                 f"--output={output} is a folder with other files: give another name"
             )

@@ -230,6 +230,23 @@ def test_a_failed_export_leaves_the_existing_output(
         assert list(output.iterdir()) == []
 
 
+def test_a_saved_model_is_replaced_through_a_link_but_not_with_other_files(
+    run_dir, tmp_path
+):
+    output, link = tmp_path / "model", tmp_path / "link"
+    output.mkdir()
+    link.symlink_to(output)
+    export(run_dir, str(link), format="saved_model")
+    (output / "variables" / "old").touch()
+    export(run_dir, str(link), format="saved_model", overwrite=True)
+    assert link.is_symlink()
+    assert not (output / "variables" / "old").exists()
+    (output / "mine").write_text("mine")
+    with pytest.raises(UsageError, match="is a folder with other files"):
+        export(run_dir, str(output), format="saved_model", overwrite=True)
+    assert (output / "mine").read_text() == "mine"
+
+
 def test_a_folder_that_appears_during_the_export_is_not_replaced(
     run_dir, tmp_path, monkeypatch
 ):
