@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import tempfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from aelab.errors import ImageError, UsageError
 from aelab.metrics import psnr
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import TrainedModel, load_trained
+from aelab.system.files import writing
 
 _BATCH_VALUES = 2**20  # pixel values of images in one call of a network
 _MAX_INTEGER = 2.0**20
@@ -115,7 +117,8 @@ def open_codec(
 
     Raises:
       UsageError: the run, checkpoint or training images are missing; the code of an
-        image is not one row of numbers; or the step contradicts the model.
+        image is not one row of numbers; the step contradicts the model; or the tables
+        are missing, and the run directory can't be written.
     """
     trained = load_trained(run, checkpoint, model)
     _check_code(run, trained)
@@ -131,6 +134,9 @@ def open_codec(
     key = codec_file.codec_key(codec_file.weights_of(trained), step)
     path = codec_file.codec_path(run, key)
     if not os.path.exists(path):
+        with writing(f"--run_dir={run.path}, which keeps the tables,"):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            tempfile.TemporaryFile(dir=os.path.dirname(path)).close()
         source = load_split(with_data_dir(trained.config, data_dir), "train")
         tables = _fit(networks, source, 1.0 if networks.has_prior else step)
         codec_file.save_codec(path, trained, step, tables)

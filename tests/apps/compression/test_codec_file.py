@@ -9,7 +9,7 @@ import tensorflow as tf
 from codec_runs import round_trip, save_weights, some_images, untrained_run
 from conftest import write_idx
 
-from aelab.apps.compression import decompress
+from aelab.apps.compression import codec, decompress
 from aelab.apps.compression.codec import open_codec
 from aelab.apps.compression.codec_file import _rename_new
 from aelab.config import FORMAT, from_json
@@ -87,6 +87,20 @@ def test_a_run_that_has_continued_still_decodes_its_older_files(example):
     newer = open_codec(run)
     assert f"{newer.key.hex()}.npz" != os.path.basename(example.path)
     example.read_again()
+
+
+def test_a_run_that_cannot_keep_its_tables_is_refused_before_they_are_fitted(
+    example, monkeypatch
+):
+    def fail(**arguments):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    monkeypatch.setattr(codec, "_fit", None)
+    open_codec(RunDirectory(example.run_dir))
+    os.remove(example.path)
+    with pytest.raises(UsageError, match=f"^--run_dir={example.run_dir}, .* written"):
+        open_codec(RunDirectory(example.run_dir))
 
 
 def test_a_file_of_format_1_is_read_with_the_configuration_of_the_run(example):
