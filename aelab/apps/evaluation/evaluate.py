@@ -23,13 +23,14 @@ from aelab.apps.evaluation.measure import (
 )
 from aelab.apps.evaluation.pictures import write_pictures
 from aelab.apps.evaluation.result import EvaluatedData, Evaluation
+from aelab.apps.evaluation.table import table
 from aelab.config import Config
 from aelab.data.pipeline import image_error
 from aelab.data.sources import Source, load_split, with_data_dir
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import TrainedModel, load_trained
-from aelab.system.console import warn
+from aelab.system.console import say, warn
 from aelab.system.files import write_bytes
 
 _NUM_WORST = 10
@@ -111,7 +112,8 @@ def evaluate_run(
 def _keep(result: Evaluation, run: RunDirectory, worst: Images) -> Evaluation:
     """Writes the pictures and `evaluation.json`; returns the result with their names.
 
-    A run that may only be read is left as it is: a warning says so.
+    A run that may only be read is left as it is: a warning says so. If the disk fails,
+    the table of the result is printed before the error is raised.
     """
     try:
         pictures = write_pictures(run.path, worst, result.trained, result.sweep)
@@ -120,6 +122,7 @@ def _keep(result: Evaluation, run: RunDirectory, worst: Images) -> Evaluation:
         return kept
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:
+            say(table(result))
             raise
         warn(f"--run_dir={run.path} can't be written, the result is not kept: {error}")
         return result

@@ -338,10 +338,11 @@ def test_a_run_that_may_only_be_read_has_a_table(run_dir, monkeypatch, capsys, n
     assert f"--run_dir={run_dir} can't be written, the result is not kept:" in warning
 
 
-def test_a_full_disk_ends_an_evaluation(run_dir, monkeypatch):
+def test_a_full_disk_ends_an_evaluation_after_its_table(run_dir, monkeypatch, capsys):
     forbid_writes(monkeypatch, errno.ENOSPC)
     with pytest.raises(OSError, match=f"No space left.*{run_dir}"):
         evaluate_run(str(run_dir), baselines=False)
+    assert "PSNR, dB" in capsys.readouterr().out
 
 
 def test_baselines_use_a_limited_number_of_images(run_dir, monkeypatch):
