@@ -109,15 +109,16 @@ def map_file(path: str) -> Iterator[Content]:
       UsageError: the file can't be read.
     """
     try:
+        content: mmap.mmap | contextlib.nullcontext[bytes]
         with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:  # an empty file can't be mapped
-                yield b""
-                return
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if os.fstat(file.fileno()).st_size:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            else:  # an empty file can't be mapped
+                content = contextlib.nullcontext(b"")
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} can't be read: {error}") from None
-    with content:
-        yield content
+    with content as mapped:
+        yield mapped
 
 
 def read_header(content: Content, path: str) -> Layout:
@@ -196,6 +197,8 @@ def _parse_body(body: bytes) -> Header:
             raise ValueError("a member is truncated or of unknown kind")
         if kind == PICTURE and images != 1:
             raise ValueError(f"a picture with {images} images")
+        if kind == IDX and channels > 1:
+            raise ValueError(f"an IDX file with {channels} channels")
         members.append(Member(kind, images, name.decode(errors="surrogateescape")))
     header = Header(key, tables_crc, (height, width, channels), members)
     if stream.read() or header.images > MAX_IMAGES or not all(header.image_shape):

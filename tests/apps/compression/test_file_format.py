@@ -50,7 +50,7 @@ def read(content):
 
 @given(st.binary(min_size=8, max_size=8), st.integers(0, 2**32 - 1), MEMBERS)
 def test_any_header_comes_back(key, crc, members):
-    header = Header(key, crc, (28, 300, 3), members)
+    header = Header(key, crc, (28, 300, 1), members)
     start = pack_header(header)
     content = start + pack_copy(start)
     assert read_header(content, "x") == (header, len(start), len(start), [])
@@ -62,6 +62,11 @@ def test_a_mapped_file_reads_like_its_bytes(tmp_path):
         with map_file(str(tmp_path / name)) as mapped:
             assert mapped[:] == content
             assert read(mapped) == read(content)
+    with (
+        pytest.raises(UsageError, match=r"^x is not"),
+        map_file(tmp_path / "empty") as m,
+    ):
+        read_header(m, "x")
     with pytest.raises(UsageError, match=r"none can't be read.*No such file"):
         map_file(str(tmp_path / "none")).__enter__()
 
@@ -128,6 +133,11 @@ def test_images_without_pixels_are_refused(shape):
 def test_a_picture_with_another_number_of_images_is_refused(images):
     start = pack_header(HEADER._replace(members=[Member(PICTURE, images, "x.png")]))
     assert f"a picture with {images} images" in read(start + pack_copy(start))
+
+
+def test_an_idx_file_of_color_images_is_refused():
+    start = pack_header(HEADER._replace(image_shape=(28, 28, 3)))
+    assert "an IDX file with 3 channels" in read(start + pack_copy(start))
 
 
 def test_a_header_that_promises_too_much_takes_no_memory():
