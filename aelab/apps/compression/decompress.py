@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from aelab.apps.compression import file_format
 from aelab.apps.compression.codec import Codec, find_codec
+from aelab.apps.compression.codec_file import codec_path
 from aelab.apps.compression.file_blocks import Block, find_blocks, most_images
 from aelab.apps.compression.file_format import Content, Header
 from aelab.apps.compression.inputs import check_shape, to_pillow
@@ -56,7 +57,9 @@ def decompress(
         layout = file_format.read_header(content, path)
         header, parts = layout.header, [*find_blocks(content, layout)]
         paths = _paths(header, path, output)
-        check_outputs(paths, overwrite, [path])
+        run = RunDirectory(run_dir)
+        inputs = [path, run.config_json, codec_path(run, header.key)]
+        check_outputs(paths, overwrite, inputs)
         blocks = [part for part in parts if isinstance(part, Block)]
         damage = [part for part in parts if isinstance(part, str)]
         if damage and not salvage:
@@ -70,7 +73,6 @@ def decompress(
                 f"{path} is too short for {header.images:,} images, the number in its "
                 "header"
             )
-        run = RunDirectory(run_dir)
         codec = find_codec(run, header.key, header.tables_crc, path, model)
         check_shape(path, header.image_shape, codec.networks.image_shape)
         images = _decode(codec, content, blocks, header.images, path)

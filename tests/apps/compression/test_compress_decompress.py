@@ -346,6 +346,16 @@ def test_a_file_is_not_overwritten_by_its_content(tmp_path, codec_run):
         decompress(codec_run, str(tmp_path / "x.aelab"), str(tmp_path))
 
 
+def test_the_run_is_not_overwritten_by_the_content_of_a_file(tmp_path, codec_run):
+    write_idx(tmp_path / "config.json", some_images(1)[..., 0])
+    file = str(tmp_path / "x.aelab")
+    compress(codec_run, [str(tmp_path / "config.json")], file)
+    before = RunDirectory(codec_run).read_config()
+    with pytest.raises(UsageError, match="would replace the input"):
+        decompress(codec_run, file, codec_run, overwrite=True)
+    assert RunDirectory(codec_run).read_config() == before
+
+
 # The scripts.
 
 
