@@ -17,27 +17,16 @@ from collections.abc import Iterator
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 
 import numpy as np
-from PIL import (
-    ExifTags,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    TiffTags,
-    UnidentifiedImageError,
-)
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, UnidentifiedImageError
 
+from aelab.data import tolerant_pillow  # noqa: F401
 from aelab.system.console import printable
 
 MAX_PIXELS = 250_000_000
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit refuses pictures of common sizes
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
 _SUBFILE, _PREVIEW, _DESCRIPTION, _DEPTH = 254, 1, 270, 32997
-# Chunks of PNG files without which the pixels are the same.
-PNG_METADATA = b"cHRM cICP gAMA iCCP sRGB mDCV cLLI pHYs eXIf tEXt zTXt iTXt".split()
 _TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,31 +38,6 @@ _TURNS = {  # by EXIF orientation
 }
 # None: Pillow's own errors have no number.
 _FILE_ERRORS = (None, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM)
-
-
-class _PngStream(PngImagePlugin.PngStream):
-    """Skips metadata of a PNG file that Pillow refuses, for example for its size."""
-
-    def call(self, cid: bytes, pos: int, length: int) -> bytes:
-        """Reads a chunk's content."""
-        try:
-            return super().call(cid, pos, length)
-        except (IndexError, SyntaxError, ValueError):
-            if cid not in PNG_METADATA or self.fp is None:
-                raise
-            self.fp.seek(pos)
-            return ImageFile._safe_read(self.fp, length)
-
-    def crc(self, cid: bytes, data: bytes) -> None:
-        """Checks a chunk's checksum."""
-        (self.crc_skip if cid in PNG_METADATA else super().crc)(cid, data)
-
-
-PngImagePlugin.PngStream = _PngStream  # type: ignore[misc]
-# Instead of a function that also reads a list of previews, which may be damaged.
-Image.register_open(
-    "JPEG", JpegImagePlugin.JpegImageFile, lambda start: start[:3] == b"\xff\xd8\xff"
-)
 
 
 def read_square(

@@ -251,13 +251,9 @@ def test_a_stack_in_one_directory_of_a_tiff_file_is_refused(tmp_path, tag, value
 def test_a_description_or_a_preview_of_a_tiff_file_is_no_page(tmp_path):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[254] = 1
-    preview = Image.fromarray(COLOR[::2, ::2])
-    preview.encoderinfo = {"tiffinfo": tags}
-    path = save(
-        *(tmp_path / "a.tif", COLOR),
-        **{"save_all": True, "append_images": [preview]},
-        tiffinfo={270: "images=3"},
-    )
+    path = save(tmp_path / "a.tif", COLOR, tiffinfo={270: "images=3"})
+    with TiffImagePlugin.AppendingTiffWriter(path) as file:
+        Image.fromarray(COLOR[::2, ::2]).save(file, "TIFF", tiffinfo=tags)
     with Image.open(path) as picture:
         assert picture.n_frames == 2
     np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
@@ -435,4 +431,28 @@ def test_a_damaged_list_of_previews_is_ignored(tmp_path):
     marker = b"\xff\xe2" + struct.pack(">H", len(block) + 2) + block
     expected = corner(path)
     path.write_bytes(content[:2] + marker + content[2:])
+    np.testing.assert_array_equal(corner(path), expected)
+
+
+def jpeg_with(path, marker, content):
+    """Writes COLOR as a JPEG file with one more segment before the others."""
+    start = Path(save(path, COLOR)).read_bytes()
+    segment = b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
+    path.write_bytes(start[:2] + segment + start[2:])
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("marker", "content"),
+    [
+        (0xE0, b"JFIF"),
+        (0xE2, b"ICC_PROFILE\0"),
+        (0xE2, b"ICC_PROFILE\0\1"),
+        (0xED, b"Photoshop 3.0\x008BIM\x03\xed"),
+        (0xEE, b"Adobe"),
+    ],
+)
+def test_a_cut_segment_of_metadata_of_a_jpeg_file_is_ignored(tmp_path, marker, content):
+    expected = corner(save(tmp_path / "plain.jpg", COLOR))
+    path = jpeg_with(tmp_path / "a.jpg", marker, content)
     np.testing.assert_array_equal(corner(path), expected)
