@@ -4,6 +4,7 @@ Importing this module replaces parts of Pillow's readers of PNG and JPEG files.
 """
 
 import struct
+from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
@@ -46,9 +47,10 @@ def _read_app(picture: JpegImagePlugin.JpegImageFile, marker: int) -> None:
 
 
 PngImagePlugin.PngStream = _PngStream  # type: ignore[misc]
-for _marker, _entry in JpegImagePlugin.MARKER.items():
+_MARKERS: dict[int, tuple[Any, ...]] = JpegImagePlugin.MARKER  # type: ignore[assignment]
+for _marker, _entry in _MARKERS.items():
     if _entry[2] is JpegImagePlugin.APP:
-        JpegImagePlugin.MARKER[_marker] = (*_entry[:2], _read_app)
+        _MARKERS[_marker] = (*_entry[:2], _read_app)
 # Instead of a function that also reads a list of previews, which may be damaged.
 Image.register_open(
     "JPEG", JpegImagePlugin.JpegImageFile, lambda start: start[:3] == b"\xff\xd8\xff"

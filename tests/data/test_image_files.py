@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from aelab.apps.denoising.png import write_png
 from aelab.data.image_files import (
     brightness,
     failure_reason,
@@ -125,6 +126,23 @@ def test_the_white_level_of_16_bit_gray_becomes_255(tmp_path, suffix):
         assert has_16_bits(picture)
     with opened(save(tmp_path / f"b{suffix}", COLOR)) as picture:
         assert not has_16_bits(picture)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_the_white_level_of_16_bit_color_becomes_255(tmp_path, channels):
+    deep = RANDOM.integers(0, 5000, (SIZE + 3, SIZE + 5, channels), np.uint16)
+    if channels != 3:
+        deep[..., -1] = RANDOM.integers(0, 256, deep.shape[:2]) * 256
+    path = str(tmp_path / "a.png")
+    write_png(path, [deep])
+    found = read_square(path, SIZE, 3, LAST, LAST, white_level=4095)
+    color = deep[-SIZE:, -SIZE:, : 3 if channels > 2 else 1]
+    expected = np.rint(np.minimum(color / 4095, 1) * 255) * np.ones(3)
+    if channels == 3:
+        np.testing.assert_array_equal(found, expected)
+    else:
+        expected = on_white(expected, deep[-SIZE:, -SIZE:, -1] // 256)
+        assert np.abs(found - expected).max() <= 1
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
