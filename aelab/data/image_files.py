@@ -9,6 +9,7 @@ formulas, without color profiles. Damaged or large metadata is ignored.
 """
 
 import contextlib
+import math
 import os
 import re
 import stat
@@ -26,7 +27,7 @@ MAX_PIXELS = 250_000_000
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
-_SUBFILE, _PREVIEW, _DESCRIPTION, _DEPTH = 254, 1, 270, 32997
+_SUBFILE, _PREVIEW, _DESCRIPTION, _SAMPLES, _DEPTH = 254, 1, 270, 277, 32997
 # Pillow's raw modes of 16-bit color in PNG files, and those that give the lower bytes.
 # Those of gray with alpha are the second and the fourth of RGBA.
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
@@ -151,8 +152,13 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
 def _pages(picture: TiffImagePlugin.TiffImageFile) -> int:
     """The pages and slices of a TIFF file, without previews of its first page."""
     text, depth = (picture.tag_v2.get(tag) for tag in (_DESCRIPTION, _DEPTH))
-    stack = re.match(r"(?s)ImageJ=.*\nimages=(\d+)", str(text))
+    stack = re.match(r"(?s)ImageJ=.*\nimages=(\d{1,9})", str(text))
     pages = [1, depth if isinstance(depth, int) else 1, int(stack[1]) if stack else 1]
+    # Of a file that tifffile has written with one page for all.
+    if shape := re.match(r'\{"shape": \[([\d, ]{,99})].*"truncated": true', str(text)):
+        values = math.prod(map(int, re.findall(r"\d+", shape[1])))
+        channels = int(picture.tag_v2.get(_SAMPLES, 1))
+        pages.append(values // (picture.width * picture.height * channels))
     for number in range(1, picture.n_frames):
         picture.seek(number)
         pages[0] += picture.tag_v2.get(_SUBFILE) != _PREVIEW

@@ -259,7 +259,11 @@ def test_a_tiff_file_with_several_pages_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("tag", "value"),
-    [(270, "ImageJ=1.53t\nimages=3\nslices=3\nloop=false\n"), (32997, 3)],
+    [
+        (270, "ImageJ=1.53t\nimages=3\nslices=3\nloop=false\n"),
+        (270, '{"shape": [3, 23, 31, 3], "truncated": true}'),
+        (32997, 3),
+    ],
 )
 def test_a_stack_in_one_directory_of_a_tiff_file_is_refused(tmp_path, tag, value):
     path = save(tmp_path / "a.tif", COLOR, tiffinfo={tag: value})
@@ -274,6 +278,19 @@ def test_a_description_or_a_preview_of_a_tiff_file_is_no_page(tmp_path):
         Image.fromarray(COLOR[::2, ::2]).save(file, "TIFF", tiffinfo=tags)
     with Image.open(path) as picture:
         assert picture.n_frames == 2
+    np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"shape": [23, 31, 3]}',
+        '{"shape": [23, 31, 3], "truncated": true}',
+        '{"shape": [ , ], "truncated": true}',
+    ],
+)
+def test_the_shape_of_one_picture_in_a_tiff_file_is_no_stack(tmp_path, text):
+    path = save(tmp_path / "a.tif", COLOR, tiffinfo={270: text})
     np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
 
 
