@@ -9,6 +9,7 @@ formulas, without color profiles. Damaged or large metadata is ignored.
 """
 
 import contextlib
+import math
 import os
 import re
 import stat
@@ -17,27 +18,19 @@ from collections.abc import Iterator
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 
 import numpy as np
-from PIL import (
-    ExifTags,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    TiffTags,
-    UnidentifiedImageError,
-)
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, UnidentifiedImageError
 
+from aelab.data import tolerant_pillow  # noqa: F401
 from aelab.system.console import printable
 
 MAX_PIXELS = 250_000_000
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit refuses pictures of common sizes
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
-_SUBFILE, _PREVIEW, _DESCRIPTION, _DEPTH = 254, 1, 270, 32997
-# Chunks of PNG files without which the pixels are the same.
-PNG_METADATA = b"cHRM cICP gAMA iCCP sRGB mDCV cLLI pHYs eXIf tEXt zTXt iTXt".split()
+_SUBFILE, _PREVIEW, _DESCRIPTION, _SAMPLES, _DEPTH = 254, 1, 270, 277, 32997
+# Pillow's raw modes of 16-bit color in PNG files, and those that give the lower bytes.
+# Those of gray with alpha are the second and the fourth of RGBA.
+_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 _TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,31 +44,6 @@ _TURNS = {  # by EXIF orientation
 _FILE_ERRORS = (None, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM)
 
 
-class _PngStream(PngImagePlugin.PngStream):
-    """Skips metadata of a PNG file that Pillow refuses, for example for its size."""
-
-    def call(self, cid: bytes, pos: int, length: int) -> bytes:
-        """Reads a chunk's content."""
-        try:
-            return super().call(cid, pos, length)
-        except (IndexError, SyntaxError, ValueError):
-            if cid not in PNG_METADATA or self.fp is None:
-                raise
-            self.fp.seek(pos)
-            return ImageFile._safe_read(self.fp, length)
-
-    def crc(self, cid: bytes, data: bytes) -> None:
-        """Checks a chunk's checksum."""
-        (self.crc_skip if cid in PNG_METADATA else super().crc)(cid, data)
-
-
-PngImagePlugin.PngStream = _PngStream  # type: ignore[misc]
-# Instead of a function that also reads a list of previews, which may be damaged.
-Image.register_open(
-    "JPEG", JpegImagePlugin.JpegImageFile, lambda start: start[:3] == b"\xff\xd8\xff"
-)
-
-
 def read_square(
     path: str, size: int, channels: int, down: int, right: int, white_level: int = 0
 ) -> np.ndarray:
@@ -85,25 +53,45 @@ def read_square(
     `down` in [0, 2**32) selects number floor(down * n / 2**32), and `right` likewise,
     counted from the left: 2**31 is the middle, and random numbers give each position
     the same probability. Positions refer to the stored pixels, before EXIF orientation
-    is applied (TIFF: after). `white_level` becomes 255 in 16-bit gray pictures; at 0
-    they lose their lower 8 bits.
+    is applied (TIFF: after). `white_level` becomes 255 in 16-bit pictures; at 0 they
+    lose their lower 8 bits.
 
     Raises:
       Exception: it can't be read, or is too small; see `failure_reason`.
     """
     with opened(path, size) as picture:
-        picture.load()  # which turns a TIFF picture upright
-        top = down * (picture.height - size + 1) >> 32
-        left = right * (picture.width - size + 1) >> 32
-        square = picture.crop((left, top, left + size, top + size))
-    return _pixels(upright(square), channels, white_level)
+        low_mode = _LOW_BYTES.get(_raw_mode(picture)) if white_level else None
+        square = _square(picture, size, down, right)
+    if low_mode:  # Pillow has read only the upper bytes
+        with opened(path, size) as picture:
+            tiles = getattr(picture, "tile", ())
+            vars(picture)["tile"] = [tile._replace(args=low_mode) for tile in tiles]
+            low = np.asarray(_square(picture, size, down, right))
+        low = low[..., [1, 1, 1, 3]] if low_mode == "RGBA" else low
+        pixels = np.array(square)
+        deep = pixels[..., :3] * np.int64(256) + low[..., :3]
+        pixels[..., :3] = _shallow(deep, white_level)
+        square = Image.fromarray(pixels)
+    return _pixels(square, channels, white_level)
+
+
+def _square(picture: Image.Image, size: int, down: int, right: int) -> Image.Image:
+    """The crop that `read_square` describes, in the mode that Pillow reads."""
+    picture.load()  # which turns a TIFF picture upright
+    top = down * (picture.height - size + 1) >> 32
+    left = right * (picture.width - size + 1) >> 32
+    return upright(picture.crop((left, top, left + size, top + size)))
 
 
 def brightness(path: str) -> float:
-    """The largest value of a picture, as a share of the largest that it could have."""
+    """The largest value of a 16-bit picture, as a share of 65535.
+
+    Pillow reads only the upper bytes of color; the lower ones are taken to be 255.
+    """
     with opened(path) as picture:
-        is_deep = picture.mode.startswith("I")
-        return float(np.asarray(picture).max()) / (65535 if is_deep else 255)
+        if picture.mode.startswith("I"):
+            return float(np.asarray(picture).max()) / 65535
+        return (256 * float(np.asarray(picture.convert("RGB")).max()) + 255) / 65535
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -164,8 +152,13 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
 def _pages(picture: TiffImagePlugin.TiffImageFile) -> int:
     """The pages and slices of a TIFF file, without previews of its first page."""
     text, depth = (picture.tag_v2.get(tag) for tag in (_DESCRIPTION, _DEPTH))
-    stack = re.match(r"(?s)ImageJ=.*\nimages=(\d+)", str(text))
+    stack = re.match(r"(?s)ImageJ=.*\nimages=(\d{1,9})", str(text))
     pages = [1, depth if isinstance(depth, int) else 1, int(stack[1]) if stack else 1]
+    # Of a file that tifffile has written with one page for all.
+    if shape := re.match(r'\{"shape": \[([\d, ]{,99})].*"truncated": true', str(text)):
+        values = math.prod(map(int, re.findall(r"\d+", shape[1])))
+        channels = int(picture.tag_v2.get(_SAMPLES, 1))
+        pages.append(values // (picture.width * picture.height * channels))
     for number in range(1, picture.n_frames):
         picture.seek(number)
         pages[0] += picture.tag_v2.get(_SUBFILE) != _PREVIEW
@@ -175,8 +168,12 @@ def _pages(picture: TiffImagePlugin.TiffImageFile) -> int:
 
 def has_16_bits(picture: Image.Image) -> bool:
     """True if a file that `opened` gives has 16 bits per channel."""
-    raw_modes = (str(tile.args) for tile in getattr(picture, "tile", ()))
-    return picture.mode.startswith("I") or any(";16" in mode for mode in raw_modes)
+    return picture.mode.startswith("I") or _raw_mode(picture) in _LOW_BYTES
+
+
+def _raw_mode(picture: Image.Image) -> str:
+    """How the pixels of an opened PNG file are stored; else something different."""
+    return "".join(str(tile.args) for tile in getattr(picture, "tile", ()))
 
 
 def is_animation(picture: Image.Image) -> bool:
@@ -236,14 +233,18 @@ def _pixels(picture: Image.Image, channels: int, white_level: int) -> np.ndarray
     """Converts any picture to uint8 [height, width, channels]."""
     if picture.mode.startswith("I"):
         deep, hidden = np.asarray(picture), picture.info.get("transparency")
-        values = deep >> 8
-        if white_level:
-            capped = np.minimum(deep, white_level).astype(np.int64)
-            values = (510 * capped + white_level) // (2 * white_level)
-        shallow = np.where(deep == hidden, 255, values)
+        shallow = np.where(deep == hidden, 255, _shallow(deep, white_level))
         picture = Image.fromarray(shallow.astype(np.uint8))
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
     pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(picture.height, picture.width, channels)
+
+
+def _shallow(deep: np.ndarray, white_level: int) -> np.ndarray:
+    """16-bit values as 8-bit values; see `read_square`."""
+    if not white_level:
+        return deep >> 8
+    capped: np.ndarray = np.minimum(deep, white_level).astype(np.int64)
+    return (510 * capped + white_level) // (2 * white_level)

@@ -202,11 +202,6 @@ def _scan(
         try:
             with image_files.opened(path, config.image_size) as picture:
                 if image_files.has_16_bits(picture):
-                    if config.white_level and not picture.mode.startswith("I"):
-                        raise ValueError(
-                            "it has 16 bits of color, of which only 8 are read; "
-                            "--white_level is for gray"
-                        )
                     deep.append(name)
                 if image_files.is_animation(picture):
                     animations.append(name)

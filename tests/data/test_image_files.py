@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from aelab.apps.denoising.png import write_png
 from aelab.data.image_files import (
     brightness,
     failure_reason,
@@ -127,6 +128,23 @@ def test_the_white_level_of_16_bit_gray_becomes_255(tmp_path, suffix):
         assert not has_16_bits(picture)
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_the_white_level_of_16_bit_color_becomes_255(tmp_path, channels):
+    deep = RANDOM.integers(0, 5000, (SIZE + 3, SIZE + 5, channels), np.uint16)
+    if channels != 3:
+        deep[..., -1] = RANDOM.integers(0, 256, deep.shape[:2]) * 256
+    path = str(tmp_path / "a.png")
+    write_png(path, [deep])
+    found = read_square(path, SIZE, 3, LAST, LAST, white_level=4095)
+    color = deep[-SIZE:, -SIZE:, : 3 if channels > 2 else 1]
+    expected = np.rint(np.minimum(color / 4095, 1) * 255) * np.ones(3)
+    if channels == 3:
+        np.testing.assert_array_equal(found, expected)
+    else:
+        expected = on_white(expected, deep[-SIZE:, -SIZE:, -1] // 256)
+        assert np.abs(found - expected).max() <= 1
+
+
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
 def test_transparent_pixels_are_composited_onto_white(tmp_path, suffix):
     pixels = np.dstack([COLOR, ALPHA])
@@ -241,7 +259,11 @@ def test_a_tiff_file_with_several_pages_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("tag", "value"),
-    [(270, "ImageJ=1.53t\nimages=3\nslices=3\nloop=false\n"), (32997, 3)],
+    [
+        (270, "ImageJ=1.53t\nimages=3\nslices=3\nloop=false\n"),
+        (270, '{"shape": [3, 23, 31, 3], "truncated": true}'),
+        (32997, 3),
+    ],
 )
 def test_a_stack_in_one_directory_of_a_tiff_file_is_refused(tmp_path, tag, value):
     path = save(tmp_path / "a.tif", COLOR, tiffinfo={tag: value})
@@ -251,15 +273,24 @@ def test_a_stack_in_one_directory_of_a_tiff_file_is_refused(tmp_path, tag, value
 def test_a_description_or_a_preview_of_a_tiff_file_is_no_page(tmp_path):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[254] = 1
-    preview = Image.fromarray(COLOR[::2, ::2])
-    preview.encoderinfo = {"tiffinfo": tags}
-    path = save(
-        *(tmp_path / "a.tif", COLOR),
-        **{"save_all": True, "append_images": [preview]},
-        tiffinfo={270: "images=3"},
-    )
+    path = save(tmp_path / "a.tif", COLOR, tiffinfo={270: "images=3"})
+    with TiffImagePlugin.AppendingTiffWriter(path) as file:
+        Image.fromarray(COLOR[::2, ::2]).save(file, "TIFF", tiffinfo=tags)
     with Image.open(path) as picture:
         assert picture.n_frames == 2
+    np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"shape": [23, 31, 3]}',
+        '{"shape": [23, 31, 3], "truncated": true}',
+        '{"shape": [ , ], "truncated": true}',
+    ],
+)
+def test_the_shape_of_one_picture_in_a_tiff_file_is_no_stack(tmp_path, text):
+    path = save(tmp_path / "a.tif", COLOR, tiffinfo={270: text})
     np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
 
 
@@ -435,4 +466,28 @@ def test_a_damaged_list_of_previews_is_ignored(tmp_path):
     marker = b"\xff\xe2" + struct.pack(">H", len(block) + 2) + block
     expected = corner(path)
     path.write_bytes(content[:2] + marker + content[2:])
+    np.testing.assert_array_equal(corner(path), expected)
+
+
+def jpeg_with(path, marker, content):
+    """Writes COLOR as a JPEG file with one more segment before the others."""
+    start = Path(save(path, COLOR)).read_bytes()
+    segment = b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
+    path.write_bytes(start[:2] + segment + start[2:])
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("marker", "content"),
+    [
+        (0xE0, b"JFIF"),
+        (0xE2, b"ICC_PROFILE\0"),
+        (0xE2, b"ICC_PROFILE\0\1"),
+        (0xED, b"Photoshop 3.0\x008BIM\x03\xed"),
+        (0xEE, b"Adobe"),
+    ],
+)
+def test_a_cut_segment_of_metadata_of_a_jpeg_file_is_ignored(tmp_path, marker, content):
+    expected = corner(save(tmp_path / "plain.jpg", COLOR))
+    path = jpeg_with(tmp_path / "a.jpg", marker, content)
     np.testing.assert_array_equal(corner(path), expected)

@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import shutil
+import struct
 import threading
 import tracemalloc
 
@@ -360,12 +361,31 @@ def test_pictures_of_12_bits_are_scaled_by_the_white_level(own, capsys):
     assert bright.read(np.arange(9)).max() >= 254
 
 
-def test_a_white_level_refuses_16_bits_of_color(own):
-    name = picture_names(str(own), "train")[0]
-    pixels = np.zeros((20, 20, 3), np.uint16)
-    (own / name).write_bytes(tf.io.encode_png(pixels).numpy())
-    assert "--white_level is for gray" in refusal(config_of(own, white_level=4095))
-    load_split(config_of(own), "train")
+def test_the_white_level_of_16_bits_of_color(own, capsys):
+    """With and without alpha, whose value of 65535 is not the color's."""
+    for number in range(40):
+        pixels = np.full((20, 20, 3 + number % 2), 200, np.uint16)
+        pixels[..., 3:] = 65535
+        (own / f"{number}.jpg").write_bytes(tf.io.encode_png(pixels).numpy())
+    dark = load_split(config_of(own), "train")
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and "--white_level" in errors
+    bright = load_split(config_of(own, white_level=255), "train")
+    assert capsys.readouterr().err == ""
+    assert set(np.unique(dark.read(np.arange(9)))) == {0}
+    assert set(np.unique(bright.read(np.arange(9)))) == {200}
+
+
+def test_a_bmp_file_of_5_and_6_bits_has_no_white_level(own, capsys):
+    """Pillow's name for them is BGR;16."""
+    masks = (0xF800, 0x7E0, 0x1F)
+    head = struct.pack("<2sIII", b"BM", 866, 0, 66)
+    head += struct.pack("<IiiHHIIiiII3I", 40, 20, 20, 1, 16, 3, 800, 0, 0, 0, 0, *masks)
+    for path in own.iterdir():
+        path.write_bytes(head + bytes(800))
+    for white_level in (0, 4095):
+        load_split(config_of(own, white_level=white_level), "train")
+        assert capsys.readouterr().err == ""
 
 
 def test_a_folder_with_only_bad_files_is_refused(own):

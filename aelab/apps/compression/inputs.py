@@ -13,6 +13,7 @@ from aelab.data.idx import GZIP_MAGIC, IdxFile
 from aelab.data.image_files import (
     check_single,
     failure_reason,
+    has_16_bits,
     opened,
     quiet_pillow,
     upright,
@@ -107,16 +108,19 @@ def _read_picture(path: str, shape: Shape, only_header: bool = False) -> np.ndar
     try:
         with quiet_pillow(), opened(path, size=1) as file:
             check_single(file)
+            is_deep = has_16_bits(file)
             file.load()  # which turns a TIFF picture upright
             picture = upright(file)
             if picture.size != (width, height):
                 size = f"{picture.width} x {picture.height} pixels"
                 raise ValueError(f"it has {size}; the model takes {width} x {height}")
-            if picture.mode not in _MODES[channels] or picture.has_transparency_data:
+            is_known = picture.mode in _MODES[channels] and not is_deep
+            if not is_known or picture.has_transparency_data:
                 kind = {1: "gray", 3: "RGB or gray"}[channels]
+                bits = f"{picture.mode} of 16 bits" if is_deep else picture.mode
                 raise ValueError(
-                    f"its pixels are {picture.mode}, and the model takes 8 bits, "
-                    f"{kind}, without transparency"
+                    f"its pixels are {bits}, and the model takes 8 bits, {kind}, "
+                    "without transparency"
                 )
             if only_header:
                 return np.zeros(0, np.uint8)

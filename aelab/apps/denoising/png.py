@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, PngImagePlugin
 
-from aelab.data.image_files import PNG_METADATA
+from aelab.data.tolerant_pillow import PNG_METADATA
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _BIT_DEPTH = 24  # its position in the file

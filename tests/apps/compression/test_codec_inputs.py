@@ -4,16 +4,17 @@ from conftest import write_idx
 from PIL import Image
 
 from aelab.apps.compression.inputs import list_members, read_blocks
+from aelab.apps.denoising.png import write_png
 from aelab.errors import UsageError
 
 SHAPE = (28, 28, 1)
 
 
-def refusal(*paths):
+def refusal(*paths, shape=SHAPE):
     """The message that refuses some files."""
     names = [str(path) for path in paths]
     with pytest.raises(UsageError) as caught:
-        list(read_blocks(names, list_members(names, SHAPE), SHAPE, 100))
+        list(read_blocks(names, list_members(names, shape), shape, 100))
     return str(caught.value)
 
 
@@ -47,6 +48,13 @@ def test_bad_pictures_are_named(tmp_path):
         "x.gif": "holds 3 pictures",
     }
     check_refusals(tmp_path, words_of)
+
+
+def test_16_bits_of_color_are_refused(tmp_path):
+    """Pillow reads them as RGB, without the lower 8 bits."""
+    write_png(str(tmp_path / "a.png"), [np.zeros((28, 28, 3), np.uint16)])
+    message = refusal(tmp_path / "a.png", shape=(28, 28, 3))
+    assert "RGB of 16 bits" in message and "takes 8 bits" in message
 
 
 def test_bad_idx_files_are_named(tmp_path):
