@@ -83,6 +83,7 @@ def start_tensorflow(
     # On by default only with AVX-512; without it, convolutions take twice as long.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_NNX_ENABLED"] = "false"  # for JAX; it needs the library flax
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
     with buffered_stderr():
         _allow_read_only_system()
