@@ -1,9 +1,11 @@
 """Starts TensorFlow without its start-up messages."""
 
 import contextlib
+import importlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -81,8 +83,10 @@ def start_tensorflow(
     # On by default only with AVX-512; without it, convolutions take twice as long.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_NNX_ENABLED"] = "false"  # for JAX; it needs the library flax
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
     with buffered_stderr():
+        _allow_read_only_system()
         _import_keras()
         import keras
         import tensorflow as tf
@@ -103,6 +107,24 @@ def start_tensorflow(
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
+
+
+def _allow_read_only_system() -> None:
+    """Lets TensorFlow and Keras be imported where no temporary folder can be written.
+
+    TensorFlow asks for the folder's name only. Keras imports matplotlib if it is there,
+    which fails if it can't write its cache; then it is as if it were not installed.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = "/tmp"
+        try:
+            importlib.import_module("matplotlib")
+        except OSError:
+            sys.modules["matplotlib"] = None  # type: ignore[assignment]
+        except ImportError:
+            pass
 
 
 def _import_keras() -> None:

@@ -16,13 +16,14 @@ def results(tmp_path_factory):
     """The metrics and the evaluation of a run, without and with such settings."""
     home = tmp_path_factory.mktemp("keras")
     settings = {"floatx": "float16", "epsilon": 1e-2, "backend": "jax"}
-    settings["image_data_format"] = "channels_first"
+    settings |= {"image_data_format": "channels_first", "nnx_enabled": True}
     (home / "keras.json").write_text(json.dumps(settings))
     cluster = {"worker": ["a:1", "b:1"]}
     task = {"type": "worker", "index": 1}
     leftovers = {
         "KERAS_HOME": str(home),
         "KERAS_BACKEND": "torch",
+        "KERAS_NNX_ENABLED": "true",
         "TF_USE_LEGACY_KERAS": "1",
         "TF_CONFIG": json.dumps({"cluster": cluster, "task": task}),
         **{"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "n[1-2]"},

@@ -32,6 +32,26 @@ def test_tensorflow_starts_quietly_with_its_threads_and_fast_kernels(tmp_path):
     assert (result.stderr, result.stdout, result.returncode) == ("", "1 2\n1 2\n", 0)
 
 
+def test_no_folder_needs_to_be_writable(tmp_path):
+    """With stubs that need what TensorFlow, Keras and matplotlib need."""
+    stubs = {
+        "tensorflow": f"{STUB}import tempfile; tempfile.gettempdir()\n",
+        "keras": f"{STUB}try: import matplotlib\nexcept ImportError: pass\n",
+        "matplotlib": "raise OSError('not a writable directory')\n",
+    }
+    for name, text in stubs.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    code = (
+        "import tempfile\n"
+        "tempfile._candidate_tempdir_list = list\n"
+        "from aelab.system.startup import start_tensorflow\n"
+        "start_tensorflow()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    result = run_code(code, env)
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
 def test_fast_kernels_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     start_tensorflow()
