@@ -9,9 +9,7 @@ formulas, without color profiles. Damaged or large metadata is ignored.
 """
 
 import contextlib
-import math
 import os
-import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -21,13 +19,13 @@ import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, UnidentifiedImageError
 
 from aelab.data import tolerant_pillow  # noqa: F401
+from aelab.data.frames import tiff_pages
 from aelab.system.console import printable
 
 MAX_PIXELS = 250_000_000
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
-_SUBFILE, _PREVIEW, _DESCRIPTION, _SAMPLES, _DEPTH = 254, 1, 270, 277, 32997
 # Pillow's raw modes of 16-bit color in PNG files, and those that give the lower bytes.
 # Those of gray with alpha are the second and the fourth of RGBA.
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
@@ -137,7 +135,7 @@ def opened(path: str, size: int = 1) -> Iterator[Image.Image]:
 
 def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
     """Raises ValueError if a file has several pages or bits that Pillow would lose."""
-    if (pages := _pages(picture)) > 1:
+    if (pages := tiff_pages(picture)) > 1:
         raise ValueError(f"it holds {pages} pages, and only one is allowed")
     bits = set(picture.tag_v2.get(_BITS, (1,)))
     is_gray16 = picture.mode.startswith("I;16") and bits == {16}
@@ -149,23 +147,6 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
         )
 
 
-def _pages(picture: TiffImagePlugin.TiffImageFile) -> int:
-    """The pages and slices of a TIFF file, without previews of its first page."""
-    text, depth = (picture.tag_v2.get(tag) for tag in (_DESCRIPTION, _DEPTH))
-    stack = re.match(r"(?s)ImageJ=.*\nimages=(\d{1,9})", str(text))
-    pages = [1, depth if isinstance(depth, int) else 1, int(stack[1]) if stack else 1]
-    # Of a file that tifffile has written with one page for all.
-    if shape := re.match(r'\{"shape": \[([\d, ]{,99})].*"truncated": true', str(text)):
-        values = math.prod(map(int, re.findall(r"\d+", shape[1])))
-        channels = int(picture.tag_v2.get(_SAMPLES, 1))
-        pages.append(values // (picture.width * picture.height * channels))
-    for number in range(1, picture.n_frames):
-        picture.seek(number)
-        pages[0] += picture.tag_v2.get(_SUBFILE) != _PREVIEW
-    picture.seek(0)
-    return max(pages)
-
-
 def has_16_bits(picture: Image.Image) -> bool:
     """True if a file that `opened` gives has 16 bits per channel."""
     return picture.mode.startswith("I") or _raw_mode(picture) in _LOW_BYTES
@@ -174,19 +155,6 @@ def has_16_bits(picture: Image.Image) -> bool:
 def _raw_mode(picture: Image.Image) -> str:
     """How the pixels of an opened PNG file are stored; else something different."""
     return "".join(str(tile.args) for tile in getattr(picture, "tile", ()))
-
-
-def is_animation(picture: Image.Image) -> bool:
-    """True if a file that `opened` gives has several frames."""
-    is_tiff = picture.format == "TIFF"  # whose other pages are previews
-    return not is_tiff and getattr(picture, "is_animated", False)
-
-
-def check_single(picture: Image.Image) -> None:
-    """Raises ValueError if a file that `opened` gives is an animation."""
-    if is_animation(picture):
-        frames = getattr(picture, "n_frames", 1)
-        raise ValueError(f"it holds {frames} pictures, and only one is allowed")
 
 
 def _drop_damaged_exif(picture: TiffImagePlugin.TiffImageFile) -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from aelab.config import Config
 from aelab.data import image_files
 from aelab.data.find_pictures import picture_names
+from aelab.data.frames import frames
 from aelab.data.image_files import failure_reason, is_permanent
 from aelab.errors import ImageError, UsageError
 from aelab.system.console import printable, warn
@@ -162,8 +163,8 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
     if animations:
         warn(
             f"--data_dir={folder}: {len(animations)} of the {len(names)} pictures for "
-            f"{split} are animations, for example {printable(min(animations))}; only "
-            "the first frame of each is used"
+            f"{split} have several frames, for example {printable(min(animations))}; "
+            "only the first frame of each is used"
         )
     if deep and split == "train":
         _warn_of_darkness(config, sorted(deep)[:_MAX_MEASURED])
@@ -203,7 +204,7 @@ def _scan(
             with image_files.opened(path, config.image_size) as picture:
                 if image_files.has_16_bits(picture):
                     deep.append(name)
-                if image_files.is_animation(picture):
+                if frames(picture) > 1:
                     animations.append(name)
                 return os.path.getsize(path)
         except Exception as error:  # Pillow raises nothing narrower

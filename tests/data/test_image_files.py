@@ -251,49 +251,6 @@ def test_a_tiff_picture_is_turned_before_the_crop(tmp_path, orientation):
     np.testing.assert_array_equal(corner(path), upright[-SIZE:, -SIZE:])
 
 
-def test_a_tiff_file_with_several_pages_is_refused(tmp_path):
-    pages = [Image.fromarray(COLOR)] * 3
-    path = save(tmp_path / "a.tif", pages[0], save_all=True, append_images=pages[1:])
-    assert failure(path).startswith("it holds 3 pages")
-
-
-@pytest.mark.parametrize(
-    ("tag", "value"),
-    [
-        (270, "ImageJ=1.53t\nimages=3\nslices=3\nloop=false\n"),
-        (270, '{"shape": [3, 23, 31, 3], "truncated": true}'),
-        (32997, 3),
-    ],
-)
-def test_a_stack_in_one_directory_of_a_tiff_file_is_refused(tmp_path, tag, value):
-    path = save(tmp_path / "a.tif", COLOR, tiffinfo={tag: value})
-    assert failure(path).startswith("it holds 3 pages")
-
-
-def test_a_description_or_a_preview_of_a_tiff_file_is_no_page(tmp_path):
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags[254] = 1
-    path = save(tmp_path / "a.tif", COLOR, tiffinfo={270: "images=3"})
-    with TiffImagePlugin.AppendingTiffWriter(path) as file:
-        Image.fromarray(COLOR[::2, ::2]).save(file, "TIFF", tiffinfo=tags)
-    with Image.open(path) as picture:
-        assert picture.n_frames == 2
-    np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"shape": [23, 31, 3]}',
-        '{"shape": [23, 31, 3], "truncated": true}',
-        '{"shape": [ , ], "truncated": true}',
-    ],
-)
-def test_the_shape_of_one_picture_in_a_tiff_file_is_no_stack(tmp_path, text):
-    path = save(tmp_path / "a.tif", COLOR, tiffinfo={270: text})
-    np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
-
-
 @pytest.mark.parametrize(("mode", "bits"), [("F", 32), ("I", 32)])
 def test_a_tiff_file_with_too_many_bits_is_refused(tmp_path, mode, bits):
     path = save(tmp_path / "a.tif", Image.fromarray(GRAY).convert(mode))
@@ -400,15 +357,6 @@ def test_a_decoded_picture_is_freed_after_its_crop(tmp_path, monkeypatch, suffix
 RUBBISH = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x0c\0\xff" * 9
 
 
-def png_with(path, kind, content, crc=None):
-    """Writes COLOR as a PNG file with one more chunk before the pixels."""
-    start = Path(save(path, COLOR)).read_bytes()
-    crc = zlib.crc32(kind + content) if crc is None else crc
-    chunk = struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", crc)
-    path.write_bytes(start[:33] + chunk + start[33:])
-    return str(path)
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 def test_a_damaged_exif_block_does_not_stop_the_pixels(tmp_path, suffix):
     options = {"lossless": True} if suffix == ".webp" else {}
@@ -430,64 +378,3 @@ def test_a_damaged_exif_block_of_a_tiff_file_does_not_stop_the_pixels(tmp_path):
         path.write_bytes(content[:place] + damaged + content[place + 4 :])
         with quiet_pillow():
             np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
-
-
-LARGE = zlib.compress(bytes(2**21))
-
-
-@pytest.mark.parametrize(
-    ("kind", "content", "crc"),
-    [
-        (b"iCCP", b"a\0\0" + LARGE, None),
-        (b"zTXt", b"a\0\0" + LARGE, None),
-        (b"iTXt", b"a\0\1\0\0\0" + LARGE, None),
-        (b"zTXt", b"a\0\7unknown method", None),
-        (b"iCCP", b"no end of the name", None),
-        (b"gAMA", b"x", None),
-        (b"tEXt", b"a\0wrong checksum", 0),
-    ],
-)
-def test_large_or_damaged_metadata_of_a_png_file_is_ignored(
-    tmp_path, kind, content, crc
-):
-    path = png_with(tmp_path / "a.png", kind, content, crc)
-    np.testing.assert_array_equal(corner(path), COLOR[-SIZE:, -SIZE:])
-
-
-def test_damaged_chunks_of_pixels_are_refused(tmp_path):
-    path = png_with(tmp_path / "a.png", b"tRNS", b"wrong checksum", 0)
-    assert failure(path)
-
-
-def test_a_damaged_list_of_previews_is_ignored(tmp_path):
-    path = tmp_path / "a.jpg"
-    content = Path(save(path, COLOR)).read_bytes()
-    block = b"MPF\0II*\0\x08\0\0\0\1\0\1\xb0\4\0\1\0\0\0\2\0\0\0\0\0\0\0"
-    marker = b"\xff\xe2" + struct.pack(">H", len(block) + 2) + block
-    expected = corner(path)
-    path.write_bytes(content[:2] + marker + content[2:])
-    np.testing.assert_array_equal(corner(path), expected)
-
-
-def jpeg_with(path, marker, content):
-    """Writes COLOR as a JPEG file with one more segment before the others."""
-    start = Path(save(path, COLOR)).read_bytes()
-    segment = b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
-    path.write_bytes(start[:2] + segment + start[2:])
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("marker", "content"),
-    [
-        (0xE0, b"JFIF"),
-        (0xE2, b"ICC_PROFILE\0"),
-        (0xE2, b"ICC_PROFILE\0\1"),
-        (0xED, b"Photoshop 3.0\x008BIM\x03\xed"),
-        (0xEE, b"Adobe"),
-    ],
-)
-def test_a_cut_segment_of_metadata_of_a_jpeg_file_is_ignored(tmp_path, marker, content):
-    expected = corner(save(tmp_path / "plain.jpg", COLOR))
-    path = jpeg_with(tmp_path / "a.jpg", marker, content)
-    np.testing.assert_array_equal(corner(path), expected)

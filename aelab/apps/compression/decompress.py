@@ -60,6 +60,8 @@ def decompress(
         run = RunDirectory(run_dir)
         inputs = [path, run.config_json, codec_path(run, header.key)]
         check_outputs(paths, overwrite, inputs)
+        if folders := [name for name in paths if os.path.isdir(name)]:
+            raise UsageError(f"--output: {folders[0]} is a folder")
         blocks = [part for part in parts if isinstance(part, Block)]
         damage = [part for part in parts if isinstance(part, str)]
         if damage and not salvage:

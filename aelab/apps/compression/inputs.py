@@ -9,9 +9,9 @@ from PIL import Image
 
 from aelab.apps.compression import file_format
 from aelab.apps.compression.file_format import IDX, MAX_IMAGES, PICTURE, Member
+from aelab.data.frames import check_single
 from aelab.data.idx import GZIP_MAGIC, IdxFile
 from aelab.data.image_files import (
-    check_single,
     failure_reason,
     has_16_bits,
     opened,

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, TiffTags
 
 from aelab.apps.denoising import png
-from aelab.data.image_files import check_single, failure_reason, opened, quiet_pillow
+from aelab.data.frames import check_single
+from aelab.data.image_files import failure_reason, opened, quiet_pillow
 from aelab.system.files import atomic_write
 
 _MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")

@@ -346,6 +346,19 @@ def test_a_file_is_not_overwritten_by_its_content(tmp_path, codec_run):
         decompress(codec_run, str(tmp_path / "x.aelab"), str(tmp_path))
 
 
+def test_a_folder_with_the_name_of_an_output_is_refused_before_any_work(
+    tmp_path, codec_run
+):
+    for name in ("a", "b"):
+        write_idx(tmp_path / name, some_images(1)[..., 0])
+    file = str(tmp_path / "x.aelab")
+    compress(codec_run, [str(tmp_path / name) for name in ("a", "b")], file)
+    (tmp_path / "new" / "b").mkdir(parents=True)
+    with pytest.raises(UsageError, match="new/b is a folder"):
+        decompress(codec_run, file, str(tmp_path / "new"), overwrite=True)
+    assert not (tmp_path / "new" / "a").exists()
+
+
 def test_the_run_is_not_overwritten_by_the_content_of_a_file(tmp_path, codec_run):
     write_idx(tmp_path / "config.json", some_images(1)[..., 0])
     file = str(tmp_path / "x.aelab")
