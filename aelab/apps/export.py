@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 from aelab.errors import UsageError
@@ -59,7 +60,7 @@ def export(
             if os.path.exists(os.path.join(path, _SAVED_MODEL)):  # with `overwrite`
                 shutil.rmtree(path)
         else:
-            network.save(temporary)
+            _save_keras(network, temporary)
     return trained.step
 
 
@@ -98,6 +99,16 @@ def check_output(output: str, format: str, overwrite: bool) -> None:
     elif os.path.lexists(output):
         raise UsageError(f"--output={output} is a file, and must be a new folder")
     check_output_file(output, "", overwrite)
+
+
+def _save_keras(model: "keras.Model", path: str) -> None:
+    """Writes a `.keras` file, for which Keras needs a temporary folder.
+
+    Where there is none, or it is read-only, it is the folder of the file.
+    """
+    if not os.access(tempfile.gettempdir(), os.W_OK):
+        tempfile.tempdir = os.path.dirname(path)
+    model.save(path)
 
 
 def _save_saved_model(model: "keras.Model", path: str) -> None:

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -228,6 +229,13 @@ def test_a_failed_export_leaves_the_existing_output(
         assert output.read_text() == "old"
     else:
         assert list(output.iterdir()) == []
+
+
+def test_a_file_is_exported_without_a_temporary_folder(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    export(run_dir, str(tmp_path / "a.keras"))
+    assert os.listdir(tmp_path) == ["a.keras"]
+    keras.saving.load_model(tmp_path / "a.keras")
 
 
 def test_a_saved_model_is_replaced_through_a_link_but_not_with_other_files(
