@@ -5,6 +5,7 @@ The folder is the truth: a study keeps no list of its own of what is done.
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -97,11 +98,11 @@ def read_curve(path: str, best_step: int) -> Curve:
             best = {n: v for n, v in line.items() if _is_metric(n, v)}
     shown = _parsed(_spread(evaluations))
     names = {n for line in shown for n, v in line.items() if _is_metric(n, v)}
-    values = {n: [float(line.get(n, np.nan)) for line in shown] for n in names}
-    epochs = [float(line.get("epoch", np.nan)) for line in shown]
-    rates = [line.get("images_per_second") for line in _parsed(_spread(trained))]
-    known = [rate for rate in rates if isinstance(rate, int | float)]
-    return Curve(best, epochs, values, float(np.median(known)) if known else np.nan)
+    values = {name: [_number(line, name) for line in shown] for name in names}
+    epochs = [_number(line, "epoch") for line in shown]
+    rates = [_number(line, "images_per_second") for line in _parsed(_spread(trained))]
+    known = [rate for rate in rates if math.isfinite(rate)]
+    return Curve(best, epochs, values, float(np.median(known)) if known else math.nan)
 
 
 def _spread(lines: Sequence[bytes]) -> Iterator[bytes]:
@@ -120,6 +121,12 @@ def _parsed(lines: Iterable[bytes]) -> list[dict[str, Any]]:
             if isinstance(values, dict):
                 found.append(values)
     return found
+
+
+def _number(line: dict[str, Any], name: str) -> float:
+    """A value of a line of metrics; NaN if it is missing or null."""
+    value = line.get(name)
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _is_metric(name: str, value: Any) -> bool:
