@@ -18,7 +18,9 @@ from aelab.distributed.blocks import num_blocks
 from aelab.errors import Stopped
 from aelab.system.signals import StopRequest
 
+_COMMAND = ["-m", "aelab.apps.study.worker"]
 _GPUS = "/proc/driver/nvidia/gpus"  # a folder for each
+_PAUSE_SECONDS = 0.2
 _BUSY_SECONDS = 10.0  # how long a run may take that its dying process still writes
 
 
@@ -71,7 +73,7 @@ class _Worker:
             environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
         cores = ",".join(map(str, slot.cores))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aelab.apps.study.worker", cores],
+            [sys.executable, *_COMMAND, cores],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -103,7 +105,7 @@ class _Worker:
         content = os.read(self.fileno(), 2**16)
         assert self.trial
         if not content:
-            code = self._process.wait()
+            code = self.wait()
             reason = f"its process was killed by signal {-code}" if code < 0 else ""
             if code == -9:
                 reason += ", as the system does for lack of memory"
@@ -122,9 +124,13 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
-    def wait(self) -> None:
-        """Waits until the process has ended."""
-        self._process.wait()
+    def wait(self) -> int:
+        """Waits until the process has ended; returns its exit code."""
+        self.close()
+        code = self._process.wait()
+        assert self._process.stdout
+        self._process.stdout.close()
+        return code
 
 
 def _kind(config: Config) -> object:
@@ -192,8 +198,10 @@ class Pool:
                         began = others.setdefault(outcome.trial.run_dir, now)
                         is_given_up = now - began > _BUSY_SECONDS
                         (left if is_given_up else waiting).append(outcome.trial)
+                        time.sleep(_PAUSE_SECONDS)
                         continue
-                    if outcome.code:
+                    if outcome.code and (worker := self._workers[number]):
+                        worker.wait()
                         self._workers[number] = None
                     done += 1
                     on_end(outcome)
@@ -227,7 +235,6 @@ class Pool:
         if worker and worker.kind == _kind(trial.config):
             return worker
         if worker:
-            worker.close()
             worker.wait()
         worker = self._workers[number] = _Worker(self._slots[number], trial)
         return worker
