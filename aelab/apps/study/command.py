@@ -1,5 +1,6 @@
 """What `scripts/study.py` does with its flags."""
 
+import dataclasses
 import os
 import shlex
 from typing import Any
@@ -11,13 +12,20 @@ from aelab.apps.study.description import (
     make_description,
     read_description,
 )
-from aelab.apps.study.study import Options, train_study, write_table
+from aelab.apps.study.outputs import (
+    Shown,
+    read_shown,
+    write_description,
+    write_results,
+)
+from aelab.apps.study.study import Work, read_results, train_study
 from aelab.apps.study.variants import parse_variants
 from aelab.cli import CommandLine
 from aelab.config import FIELDS, to_text
-from aelab.errors import UsageError
+from aelab.errors import TrainingError, UsageError
 from aelab.metric_info import METRICS
 from aelab.system.console import output, say
+from aelab.system.optional import require
 
 
 def run_study(cli: CommandLine, args: Any) -> None:
@@ -33,14 +41,34 @@ def run_study(cli: CommandLine, args: Any) -> None:
         raise UsageError(f"--study_dir={folder} is a run; give a folder of its own")
     new = _describe(cli, args, old)
     description = extend(old, new, folder) if old else new
-    options = _options(args, description)
+    shown = _shown(args, description, read_shown(folder) if old else Shown())
     if args.dry_run:
         for trial in description.trials(folder):
             output(_command(trial))
-    elif args.table_only:
-        write_table(folder, description, options)
-    elif others := train_study(folder, description, options):
+        return
+    for library in ("scipy", "matplotlib"):
+        require(library, extra="study")
+    write_description(folder, description, shown)
+    others = 0
+    try:
+        if not args.table_only:
+            work = Work(args.jobs, args.evaluate, args.retry_failed)
+            others = train_study(folder, description, work)
+    except TrainingError:
+        _write_results(folder, description, shown)
+        raise
+    if others:
         say(f"{others} runs are with other processes; the last to end writes the table")
+    else:
+        _write_results(folder, description, shown)
+
+
+def _write_results(folder: str, description: Description, shown: Shown) -> None:
+    """Writes the table of what is there, and prints it."""
+    found = read_results(folder, description)
+    say("\n" + write_results(folder, description, shown, found))
+    files = ("table.md", "table.csv", "table.tex", "plot.png")
+    say("Table      " + ", ".join(os.path.join(folder, name) for name in files))
 
 
 def _describe(cli: CommandLine, args: Any, old: Description | None) -> Description:
@@ -61,30 +89,32 @@ def _describe(cli: CommandLine, args: Any, old: Description | None) -> Descripti
     return make_description(given, variants, seeds)
 
 
-def _options(args: Any, description: Description) -> Options:
-    """How the study is trained and shown."""
+def _shown(args: Any, description: Description, before: Shown) -> Shown:
+    """What the table shows; flags that are not given have the study's values."""
+    given: dict[str, Any] = {}
+    if args["metrics"].present:
+        given["metrics"] = args.metrics.split(",")
+    if args.evaluate:
+        given["on_test"] = True
+    for name in ("objective", "baseline"):
+        if args[name].present:
+            given[name] = getattr(args, name)
+    shown = dataclasses.replace(before, **given)
     names = [variant.name for variant in description.variants]
-    baseline = args.baseline or names[0]
-    if baseline not in names:
+    if not shown.baseline:
+        shown = dataclasses.replace(shown, baseline=names[0])
+    if shown.baseline not in names:
         raise UsageError(
-            f"--baseline={baseline} is not a variant; they are {', '.join(names)}"
+            f"--baseline={shown.baseline} is not a variant; they are {', '.join(names)}"
         )
-    metrics = tuple(args.metrics.split(","))
-    known = [name for name, row in METRICS.items() if row.function] + ["loss"]
-    for name in (*metrics, args.objective):
-        if name not in known:
-            flag = "metrics" if name in metrics else "objective"
-            raise UsageError(
-                f"--{flag}: {name!r} is not a metric; they are {', '.join(known)}"
-            )
-    return Options(
-        args.jobs,
-        metrics,
-        args.objective,
-        baseline,
-        args.evaluate,
-        args.retry_failed,
-    )
+    known = ["loss", *(name for name, row in METRICS.items() if row.function)]
+    for flag, metrics in (("metrics", shown.metrics), ("objective", [shown.objective])):
+        for name in metrics:
+            if name not in known:
+                raise UsageError(
+                    f"--{flag}: {name!r} is not a metric; they are {', '.join(known)}"
+                )
+    return shown
 
 
 def _command(trial: Trial) -> str:

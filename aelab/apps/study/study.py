@@ -1,16 +1,14 @@
-"""Trains the runs of a study, and writes its table."""
+"""Trains the runs of a study, and reads what they have found."""
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from aelab.apps.study.description import STUDY_JSON, Description, Trial
+from aelab.apps.study.description import Description, Trial
 from aelab.apps.study.pool import Outcome, Pool
 from aelab.apps.study.results import RunResult, VariantResult
 from aelab.apps.study.state import (
@@ -21,68 +19,31 @@ from aelab.apps.study.state import (
     read_curve,
     run_state,
 )
-from aelab.config import FORMAT, parse_object
 from aelab.errors import TrainingError
 from aelab.metric_info import METRICS
 from aelab.runs.directory import RunDirectory
 from aelab.system.console import printable, say
-from aelab.system.files import read_bytes, write_bytes, writing
 
 _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]"
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a study is trained and shown; none of it changes a run.
+class Work:
+    """How a study is trained; none of it changes a run.
 
     Attributes:
       jobs: the number of processes side by side.
-      metrics: what the table shows.
-      objective: the metric that the plot shows.
-      baseline: the variant that the others are compared with.
-      evaluate: whether the table shows metrics of the test part.
+      evaluate: whether finished runs are evaluated on the test part.
       retry_failed: whether runs are tried again that have diverged.
     """
 
     jobs: int = 1
-    metrics: Sequence[str] = ("psnr", "ssim")
-    objective: str = "psnr"
-    baseline: str = ""
     evaluate: bool = False
     retry_failed: bool = False
 
 
-def write_description(folder: str, description: Description, options: Options) -> None:
-    """Creates the folder of a study and its `study.json`, without results."""
-    path = os.path.join(folder, STUDY_JSON)
-    results = []
-    if os.path.exists(path):  # they stay until the table is written
-        results = parse_object(read_bytes(path).decode(), path).get("trials", [])
-    _write_json(folder, description, options, results)
-
-
-def write_table(folder: str, description: Description, options: Options) -> None:
-    """Writes what is known so far: `study.json`."""
-    _write_json(folder, description, options, [])
-
-
-def _write_json(
-    folder: str, description: Description, options: Options, results: Sequence[Any]
-) -> None:
-    content = {
-        "format": FORMAT,
-        "description": description.to_json(),
-        "objective": options.objective,
-        "trials": results,
-    }
-    with writing(f"--study_dir={folder}"):
-        os.makedirs(folder, exist_ok=True)
-        text = json.dumps(content, indent=2) + "\n"
-        write_bytes(os.path.join(folder, STUDY_JSON), text.encode())
-
-
-def train_study(folder: str, description: Description, options: Options) -> int:
-    """Trains what is left of a study, and writes its table.
+def train_study(folder: str, description: Description, work: Work) -> int:
+    """Trains what is left of a study.
 
     Returns:
       The number of runs that other processes are training.
@@ -92,14 +53,11 @@ def train_study(folder: str, description: Description, options: Options) -> int:
       Stopped: a signal came; the runs under way are saved.
       OSError: the disk is full or fails.
     """
-    write_description(folder, description, options)
     trials = list(description.trials(folder))
-    with Pool(options.jobs) as pool:
-        left = _train(pool, trials, options)
-        if options.evaluate and not left.others:
+    with Pool(work.jobs) as pool:
+        left = _train(pool, trials, work)
+        if work.evaluate and not left.others:
             left.failed += _evaluate(pool, trials).failed
-    if not left.others:
-        write_table(folder, description, options)
     if left.failed:
         lines = [
             f"{_name(outcome.trial)}: {outcome.message}" for outcome in left.failed
@@ -119,10 +77,10 @@ class _Left:
     others: list[Trial]
 
 
-def _train(pool: Pool, trials: Sequence[Trial], options: Options) -> _Left:
+def _train(pool: Pool, trials: Sequence[Trial], work: Work) -> _Left:
     """Trains all runs that are not finished."""
     states = {t.run_dir: run_state(t.run_dir, t.config) for t in trials}
-    skipped = {FINISHED} if options.retry_failed else {FINISHED, DIVERGED}
+    skipped = {FINISHED} if work.retry_failed else {FINISHED, DIVERGED}
     todo = [trial for trial in trials if states[trial.run_dir].kind not in skipped]
     resumed = sum(states[t.run_dir].kind != MISSING for t in todo)
     say(
