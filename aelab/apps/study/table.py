@@ -85,10 +85,7 @@ def make_table(
       UsageError: `baseline` is not a variant, or SciPy is needed and not installed.
     """
     names = [variant.name for variant in variants]
-    if baseline not in names:
-        raise UsageError(
-            f"--baseline={baseline} is not a variant; there are {', '.join(names)}"
-        )
+    _check_baseline(baseline, names)
     compared = {m: _compare(variants, m, baseline, on_test) for m in metrics}
     others = metrics if len(variants) > 1 else ()
     part = "test" if on_test or chosen_on_test else "validation"
@@ -108,6 +105,13 @@ def make_table(
         for i, variant in enumerate(variants)
     ]
     return Table(printable(caption), columns, numbers)
+
+
+def _check_baseline(baseline: str, names: Sequence[str]) -> None:
+    if baseline not in names:
+        raise UsageError(
+            f"--baseline={baseline} is not a variant; there are {', '.join(names)}"
+        )
 
 
 def _compare(
