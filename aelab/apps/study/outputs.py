@@ -77,13 +77,16 @@ def study_table(
     description: Description, shown: Shown, found: Sequence[VariantResult]
 ) -> Table:
     """The table of a study."""
-    chosen_on_test = not description.config["validation_examples"]
+    chosen_on_test = any(
+        description.run_config(variant, 0).eval_part == "test"
+        for variant in description.variants
+    )
     return make_table(
         found,
         shown.metrics,
         shown.baseline,
         shown.on_test,
-        chosen_on_test=bool(chosen_on_test),
+        chosen_on_test=chosen_on_test,
     )
 
 
