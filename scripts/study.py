@@ -3,6 +3,7 @@
 
 scripts/study.py --study_dir=DIR --flagfile=configs/NAME.flags [--FLAG=VALUE ...]
                  [--vary=FLAG=V1,V2,... ...] [--seeds=N] [--jobs=N]
+                 [--launcher=local|slurm]
                  [--metrics=psnr,...] [--baseline=NAME] [--evaluate]
                  [--retry_failed] [--table_only] [--dry_run]
 
@@ -27,6 +28,11 @@ def main(argv: Sequence[str]) -> None:
     )
     cli.add_count("seeds", "Train each variant with the seeds 0 to N-1.", 1)
     cli.add_count("jobs", "Processes side by side, with equal parts of the cores.", 1)
+    cli.add_choice(
+        "launcher",
+        "Where the processes run: here, or as so many jobs of Slurm.",
+        ("local", "slurm"),
+    )
     cli.add_text("metrics", "What the table shows.", "NAME,NAME", "psnr,ssim")
     cli.add_text("objective", "What the picture shows.", "NAME", "psnr")
     cli.add_text(

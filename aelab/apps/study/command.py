@@ -18,6 +18,7 @@ from aelab.apps.study.outputs import (
     write_description,
     write_results,
 )
+from aelab.apps.study.slurm import submit
 from aelab.apps.study.study import Work, read_results, train_study
 from aelab.apps.study.variants import parse_variants
 from aelab.cli import CommandLine
@@ -49,6 +50,8 @@ def run_study(cli: CommandLine, args: Any) -> None:
     for library in ("scipy", "matplotlib"):
         require(library, extra="study")
     write_description(folder, description, shown)
+    if args.launcher == "slurm":
+        return _submit(args)
     others = 0
     try:
         if not args.table_only:
@@ -61,6 +64,19 @@ def run_study(cli: CommandLine, args: Any) -> None:
         say(f"{others} runs are with other processes; the last to end writes the table")
     else:
         _write_results(folder, description, shown)
+
+
+def _submit(args: Any) -> None:
+    """Sends the study to Slurm."""
+    folder = os.path.abspath(args.study_dir)
+    names = ("evaluate", "retry_failed")
+    flags = [f"--{name}" for name in names if getattr(args, name)]
+    numbers = submit(folder, args.jobs, flags)
+    say(
+        f"Sent       {len(numbers)} jobs: {', '.join(numbers)}; squeue shows them\n"
+        f"Output     {os.path.join(folder, 'slurm')}\n"
+        "The last job to end writes the table; --table_only shows what is there"
+    )
 
 
 def _write_results(folder: str, description: Description, shown: Shown) -> None:
