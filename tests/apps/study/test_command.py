@@ -101,6 +101,26 @@ def test_the_same_command_trains_nothing_again_and_more_seeds_may_be_added(train
     assert "--batch_size: 16 -> 32" in message
 
 
+@pytest.mark.slow
+def test_finished_runs_are_evaluated_on_the_test_part_once(trained):
+    folder, _ = trained
+    result = study(folder, "--evaluate", "--metrics=psnr")
+    assert result.returncode == 0, result.stderr
+    files = sorted(folder.glob("runs/*/*/evaluation.json"))
+    assert len(files) == len(list(folder.glob("runs/*/*"))) >= 4
+    found = json.loads(files[0].read_text())
+    assert (found["split"], found["checkpoint"]) == ("test", "best")
+    name = files[0].relative_to(folder / "runs").parent
+    psnr = f"psnr {found['metrics']['psnr']:.2f}"
+    (line,) = [x for x in result.stdout.splitlines() if x.startswith(f"{name}: ")]
+    assert "test part" in line and psnr in line
+    assert "PSNR, dB (test)" in (folder / "table.md").read_text()
+    result = study(folder, "--evaluate")
+    assert "test part  " not in result.stdout
+    result = study(folder, "--noevaluate", "--table_only")
+    assert "(test)" not in (folder / "table.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
