@@ -53,7 +53,10 @@ def test_a_table_is_made_of_what_is_there(tmp_path, capsys):
     assert table in capsys.readouterr().out
     rows = [line.split("|")[2:4] for line in table.splitlines()[2:4]]
     first = ["1 of 3 seeds; 1 of 3 diverged, at step 12", "20.00"]
-    assert [[cell.strip() for cell in row] for row in rows] == [first, ["0 of 3 seeds", ""]]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        first,
+        ["0 of 3 seeds", ""],
+    ]
     trials = json.loads((tmp_path / "study.json").read_text())["trials"]
     kinds = [[run["state"] for run in trial["runs"]] for trial in trials]
     assert kinds == [
