@@ -110,8 +110,8 @@ def _shown(args: Any, description: Description, before: Shown) -> Shown:
     given: dict[str, Any] = {}
     if args["metrics"].present:
         given["metrics"] = args.metrics.split(",")
-    if args.evaluate:
-        given["on_test"] = True
+    if args["evaluate"].present:
+        given["on_test"] = args.evaluate
     for name in ("objective", "baseline"):
         if args[name].present:
             given[name] = getattr(args, name)

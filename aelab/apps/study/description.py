@@ -15,7 +15,7 @@ from aelab.config import (
 )
 from aelab.config.fields import Value
 from aelab.errors import UsageError
-from aelab.system.files import read_bytes
+from aelab.system.files import DISK_ERRORS, read_bytes
 
 STUDY_JSON = "study.json"
 
@@ -97,27 +97,45 @@ def make_description(
     return description
 
 
+def read_study_json(folder: str) -> dict[str, Any] | None:
+    """The values in the `study.json` of a folder; None if there is none.
+
+    Raises:
+      UsageError: it can't be read, holds no JSON object, or is of a later format.
+      OSError: the disk fails.
+    """
+    path = os.path.join(folder, STUDY_JSON)
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
+        raise UsageError(f"{path} can't be read: {error}") from None
+    values = parse_object(text, path)
+    check_format(values.get("format", 1), path)
+    return values
+
+
 def read_description(folder: str) -> Description | None:
     """The description of the study in a folder; None if there is none.
 
     Raises:
       UsageError: `study.json` is bad or of a later format.
     """
-    path = os.path.join(folder, STUDY_JSON)
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except FileNotFoundError:
+    values = read_study_json(folder)
+    if values is None:
         return None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} can't be read: {error}") from None
-    values = parse_object(text, path)
-    check_format(values.get("format", 1), path)
+    path = os.path.join(folder, STUDY_JSON)
     try:
         found = values["description"]
         variants = [
             Variant(str(v["name"]), dict(v["flags"])) for v in found["variants"]
         ]
         config, seeds = dict(found["config"]), int(found["seeds"])
+        if not variants or seeds < 1:
+            raise ValueError("it has no runs")
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} describes no study: {error!r}") from None
     # As in a run's file: a field that is not named has the value that it had then.

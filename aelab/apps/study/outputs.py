@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from aelab.apps.study import table_files
-from aelab.apps.study.description import STUDY_JSON, Description
+from aelab.apps.study.description import STUDY_JSON, Description, read_study_json
 from aelab.apps.study.plot import draw_study
 from aelab.apps.study.results import VariantResult
 from aelab.apps.study.study_json import results
 from aelab.apps.study.table import Table, make_table
-from aelab.config import FORMAT, parse_object
+from aelab.config import FORMAT
 from aelab.errors import UsageError
-from aelab.system.files import read_bytes, write_bytes, writing
+from aelab.system.files import write_bytes, writing
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,7 @@ class Shown:
 
 def write_description(folder: str, description: Description, shown: Shown) -> None:
     """Creates the folder of a study, and its `study.json` with the results so far."""
-    path = os.path.join(folder, STUDY_JSON)
-    known: Any = []
-    if os.path.exists(path):
-        known = parse_object(read_bytes(path).decode(), path).get("trials", [])
+    known = (read_study_json(folder) or {}).get("trials", [])
     with writing(f"--study_dir={folder}"):
         os.makedirs(folder, exist_ok=True)
     _write_json(folder, description, shown, known)
@@ -97,11 +94,15 @@ def read_shown(folder: str) -> Shown:
       UsageError: `study.json` is bad.
     """
     path = os.path.join(folder, STUDY_JSON)
-    values = parse_object(read_bytes(path).decode("utf-8-sig"), path).get("shown", {})
+    values = (read_study_json(folder) or {}).get("shown", {})
     try:
-        return Shown(**values)
+        shown = Shown(**values)
+        ", ".join([*shown.metrics, shown.objective, shown.baseline])
     except TypeError as error:
         raise UsageError(f"{path}: shown is not what a table shows: {error}") from None
+    if isinstance(shown.metrics, str) or not isinstance(shown.on_test, bool):
+        raise UsageError(f"{path}: shown is not what a table shows: {values}")
+    return shown
 
 
 def _write_json(

@@ -113,7 +113,7 @@ def _work(
         if outcome.code and not is_result:
             failed.append(outcome)
         bar.clear()
-        say(_line(outcome, state))
+        say(_line(outcome, state, on_test=action == "evaluate"))
         bar.refresh()
 
     def on_progress(done: float) -> None:
@@ -123,17 +123,19 @@ def _work(
         return _Left(failed, pool.run(action, trials, is_done, on_end, on_progress))
 
 
-def _line(outcome: Outcome, state: RunState) -> str:
-    """What the console says about a run that has ended."""
+def _line(outcome: Outcome, state: RunState, on_test: bool) -> str:
+    """What the console says about a run that was trained, or evaluated if `on_test`."""
     name = _name(outcome.trial)
     if state.kind == DIVERGED:
         return f"{name}: diverged at step {state.step}"
     if outcome.code:
         return f"{name}: failed: {printable(outcome.message)}"
     best = read_curve(outcome.trial.run_dir, state.best_step).best
+    found = _tested(outcome.trial, state) if on_test else best
     shown = ("loss", "psnr", "ssim")
-    text = "  ".join(f"{n} {best[n]:{METRICS[n].digits}}" for n in shown if n in best)
-    return f"{name}: step {state.step}, best {state.best_step}  {text}"
+    text = "  ".join(f"{n} {found[n]:{METRICS[n].digits}}" for n in shown if n in found)
+    where = ", test part" * on_test
+    return f"{name}: step {state.step}, best {state.best_step}{where}  {text}"
 
 
 def _name(trial: Trial) -> str:
@@ -157,7 +159,8 @@ def _tested(trial: Trial, state: RunState) -> dict[str, float]:
         path = RunDirectory(trial.run_dir).evaluation_json
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         is_right = (found["checkpoint"], found["step"]) == ("best", state.best_step)
-        if is_right and found.get("split", "test") == "test":
+        is_own = found["data"]["as_in_training"] is not False
+        if is_right and is_own and found.get("split", "test") == "test":
             return {str(n): float(v) for n, v in found["metrics"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass

@@ -90,7 +90,7 @@ def make_table(
     others = metrics if len(variants) > 1 else ()
     part = "test" if on_test or chosen_on_test else "validation"
     caption = wording.caption(
-        f"the {part} part{'' if on_test or not chosen_on_test else _CHOSEN}",
+        f"the {part} part{_CHOSEN * chosen_on_test}",
         max(len(variant.runs) for variant in variants),
         baseline,
         [[each.difference for each in compared[m]] for m in others],

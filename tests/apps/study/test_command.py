@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import metric_lines, run_script
+from board import experiment, getter, session_groups
+from conftest import metric_lines, run_script, tensorboard
 
 from aelab.cli import CommandLine
 from aelab.config import Config
@@ -99,6 +100,47 @@ def test_the_same_command_trains_nothing_again_and_more_seeds_may_be_added(train
     message = refusal(folder, "--vary=learning_rate=0.5", "--batch_size=32")
     assert "the variant learning_rate=1.0 is gone" in message
     assert "--batch_size: 16 -> 32" in message
+
+
+@pytest.mark.slow
+def test_tensorboard_compares_the_runs_of_a_study(trained):
+    """The flags that differ come first, and each run has its name and its metrics."""
+    folder, _ = trained
+    with tensorboard(folder) as address:
+        get = getter(address)
+        rows, found = session_groups(get), experiment(get)["hparamInfos"]
+    differing = [info["name"] for info in found if info.get("differs")]
+    assert differing == ["learning_rate", "seed"]
+    assert [info["name"] for info in found][:2] == differing
+    runs = sorted(path.parent for path in folder.glob("runs/*/*/config.json"))
+    assert len(rows) == len(runs) >= 4
+    for row, run in zip(rows, runs, strict=True):
+        variant, seed = run.relative_to(folder / "runs").parts
+        assert row["name"] == f"runs/{variant}/{seed}/tensorboard/eval"
+        assert f"learning_rate={row['hparams']['learning_rate']:.1f}" == variant
+        assert f"seed-{row['hparams']['seed']:.0f}" == seed
+        psnr = metric_lines(run, "eval")[-1]["psnr"]
+        assert row["metrics"]["", "psnr"] == pytest.approx(psnr, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_finished_runs_are_evaluated_on_the_test_part_once(trained):
+    folder, _ = trained
+    result = study(folder, "--evaluate", "--metrics=psnr")
+    assert result.returncode == 0, result.stderr
+    files = sorted(folder.glob("runs/*/*/evaluation.json"))
+    assert len(files) == len(list(folder.glob("runs/*/*"))) >= 4
+    found = json.loads(files[0].read_text())
+    assert (found["split"], found["checkpoint"]) == ("test", "best")
+    name = files[0].relative_to(folder / "runs").parent
+    psnr = f"psnr {found['metrics']['psnr']:.2f}"
+    (line,) = [x for x in result.stdout.splitlines() if x.startswith(f"{name}: ")]
+    assert "test part" in line and psnr in line
+    assert "PSNR, dB (test)" in (folder / "table.md").read_text()
+    result = study(folder, "--evaluate")
+    assert "test part  " not in result.stdout
+    result = study(folder, "--noevaluate", "--table_only")
+    assert "(test)" not in (folder / "table.md").read_text()
 
 
 @pytest.mark.parametrize(

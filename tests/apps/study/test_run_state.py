@@ -1,30 +1,12 @@
 import json
 import math
 
-import numpy as np
 import pytest
+from made_up import CONFIG, STEPS, write_run
 
 from aelab.apps.study.state import Curve, RunState, read_curve, run_state
 from aelab.config import Config
 from aelab.runs import checkpoints
-from aelab.runs.directory import RunDirectory
-from aelab.training.plan import Progress
-
-CONFIG = Config(epochs=3, batch_size=8, early_stopping_patience=2)
-STEPS = 15  # 3 epochs of 40 images
-
-
-def write_run(path, step=STEPS, config=CONFIG, **progress):
-    """A run at a step, as training leaves it."""
-    run = RunDirectory(str(path))
-    run.write(
-        config, {"train": "40 images, sha256 0", "eval": "", "image_shape": []}, {}
-    )
-    values = vars(Progress(evaluated_step=step, best_step=5, reference_step=step))
-    arrays = {f"progress/{n}": np.asarray(v) for n, v in (values | progress).items()}
-    arrays |= {"step": np.asarray(step), "model/a": np.zeros([2, 3], np.float32)}
-    checkpoints.save(run.latest, step, arrays)
-    return run
 
 
 def test_a_run_without_a_folder_is_missing(tmp_path):

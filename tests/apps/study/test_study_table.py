@@ -120,8 +120,9 @@ def test_the_part_is_marked():
     assert {row["part"] for row in numbers(table)} == {"test"}
     table = make_table(variants, ["psnr"], "a", on_test=False)
     assert "on the validation part:" in table.caption
-    table = make_table(variants, ["psnr"], "a", on_test=False, chosen_on_test=True)
-    assert "on the test part, by which it was chosen:" in table.caption
+    for on_test in (True, False):
+        table = make_table(variants, ["psnr"], "a", on_test, chosen_on_test=True)
+        assert "on the test part, by which it was chosen:" in table.caption
 
 
 def test_a_baseline_that_is_not_a_variant_is_refused():
