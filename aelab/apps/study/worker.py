@@ -45,11 +45,14 @@ def main() -> None:
     for request in iter(requests.get, None):
         config = Config(**request["config"])
         run_dir = request["run_dir"]
-        os.makedirs(run_dir, exist_ok=True)
-        with (
-            open(os.path.join(run_dir, CONSOLE_TXT), "ab") as console,
-            startup.redirect_fds((1, 2), console),
-        ):
+        try:
+            os.makedirs(run_dir, exist_ok=True)
+            console = open(os.path.join(run_dir, CONSOLE_TXT), "ab")  # noqa: SIM115
+        except OSError as error:
+            message = f"{run_dir} can't be written: {error}"
+            _answer(answers, {"code": 1, "message": message})
+            break
+        with console, startup.redirect_fds((1, 2), console):
             if not is_started:
                 threads = threads_per_op(config)
                 startup.start_tensorflow(config.virtual_cpus, True, threads)
