@@ -170,11 +170,7 @@ class Pool:
                     self.__exit__()
                     raise Stopped(stop.signal_number, "Stopped; all runs are saved")
                 done += self._begin(action, waiting, is_done)
-                for number, outcome in self._ended():
-                    worker = self._workers[number]
-                    if worker and (outcome.code not in (0, BUSY) or worker.is_closed):
-                        worker.wait()
-                        self._workers[number] = None
+                for outcome in self._ended():
                     if outcome.code == BUSY:
                         now = time.monotonic()
                         began = others.setdefault(outcome.trial.run_dir, now)
@@ -184,11 +180,12 @@ class Pool:
                         continue
                     done += 1
                     on_end(outcome)
-                for worker in self._active():
+                active = self._active()
+                for worker in active:
                     if worker.trial and is_hopeless(worker.trial):
                         worker.close()
-                active = sum(worker.progress for worker in self._active())
-                on_progress(done + len(left) + active)
+                share = sum(worker.progress for worker in active)
+                on_progress(done + len(left) + share)
         return left
 
     def _fill(
@@ -231,12 +228,15 @@ class Pool:
         worker = self._workers[number] = _Worker(self._slots[number], trial)
         return worker
 
-    def _ended(self) -> list[tuple[int, Outcome]]:
-        """The outcomes that have come since the last call, by number of the process."""
+    def _ended(self) -> list[Outcome]:
+        """The outcomes that have come since the last call."""
         readable, _, _ = select.select(self._active(), [], [], 0.5)
         found = []
         for worker in readable:
             if outcome := worker.read():
                 worker.trial = None
-                found.append((self._workers.index(worker), outcome))
+                found.append(outcome)
+                if worker.is_closed or outcome.code not in (0, BUSY):
+                    worker.wait()
+                    self._workers[self._workers.index(worker)] = None
         return found
