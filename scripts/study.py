@@ -3,6 +3,7 @@
 
 scripts/study.py --study_dir=DIR --flagfile=configs/NAME.flags [--FLAG=VALUE ...]
                  [--vary=FLAG=V1,V2,... ...] [--seeds=N] [--jobs=N]
+                 [--sampler=grid|random|tpe --trials=N] [--objective=psnr]
                  [--launcher=local|slurm]
                  [--metrics=psnr,...] [--baseline=NAME] [--evaluate]
                  [--retry_failed] [--table_only] [--dry_run]
@@ -23,9 +24,17 @@ def main(argv: Sequence[str]) -> None:
     cli.add_list(
         "vary",
         "Values of a flag; several such flags are a grid. Or @FILE with a line "
-        "NAME: --flag=value --flag=value for each variant.",
+        "NAME: --flag=value --flag=value for each variant. A search also takes "
+        "FLAG=LOW..HIGH and FLAG=log:LOW..HIGH.",
         "FLAG=V1,V2",
     )
+    cli.add_choice(
+        "sampler",
+        "All combinations, or a search: random values, or Optuna's TPE, which goes by "
+        "--objective and stops trials below the median.",
+        ("grid", "random", "tpe"),
+    )
+    cli.add_count("trials", "How many variants a search tries.", 0)
     cli.add_count("seeds", "Train each variant with the seeds 0 to N-1.", 1)
     cli.add_count("jobs", "Processes side by side, with equal parts of the cores.", 1)
     cli.add_choice(
@@ -34,7 +43,9 @@ def main(argv: Sequence[str]) -> None:
         ("local", "slurm"),
     )
     cli.add_text("metrics", "What the table shows.", "NAME,NAME", "psnr,ssim")
-    cli.add_text("objective", "What the picture shows.", "NAME", "psnr")
+    cli.add_text(
+        "objective", "What a search goes by and the picture shows.", "NAME", "psnr"
+    )
     cli.add_text(
         "baseline", "Variant that the others are compared with; empty = first.", "NAME"
     )

@@ -8,7 +8,7 @@ from aelab.apps.study.description import STUDY_JSON, read_description
 from aelab.apps.study.outputs import read_shown, study_table
 from aelab.apps.study.plot import draw_study
 from aelab.apps.study.state import MISSING
-from aelab.apps.study.study import read_results
+from aelab.apps.study.study import read_results, with_trials
 from aelab.apps.study.table import Table
 from aelab.errors import UsageError
 from aelab.system.optional import require
@@ -56,6 +56,9 @@ def _read_study(path: str) -> Study:
     description, shown = read_description(path), read_shown(path)
     if description is None:
         raise UsageError(f"{path} holds no study: {STUDY_JSON} is not a file")
+    description = with_trials(path, description)
+    if not description.variants:
+        raise UsageError(f"no trial of the search in {path} has begun")
     found = read_results(path, description)
     table = study_table(description, shown, found)
     plot = draw_study(found, shown.objective, shown.baseline, shown.on_test)

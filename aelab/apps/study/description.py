@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from aelab.apps.study.ranges import RANDOM, TPE, Search, parse_search
 from aelab.apps.study.variants import Variant
 from aelab.config import (
     FIELDS,
@@ -37,11 +38,19 @@ class Description:
       config: the fields of `Config` that all variants share, without `seed`.
       variants: what each variant sets, in the order of the table.
       seeds: each variant is trained with the seeds 0 to `seeds` - 1.
+      search: where the variants come from, if they are not given. With TPE they are
+        the trials that have begun.
     """
 
     config: Mapping[str, Value]
     variants: Sequence[Variant]
     seeds: int
+    search: Search | None = None
+
+    @property
+    def uses_tpe(self) -> bool:
+        """Whether the variants are in Optuna's journal."""
+        return self.search is not None and self.search.sampler == TPE
 
     def trials(self, folder: str) -> Iterator[Trial]:
         """All runs: the first seed of each variant, then the second, and so on."""
@@ -69,18 +78,23 @@ class Description:
             "config": dict(self.config),
             "variants": variants,
             "seeds": self.seeds,
+            **({"search": self.search.to_json()} if self.search else {}),
         }
 
 
 def make_description(
-    given: Mapping[str, Value], variants: Sequence[Variant], seeds: int
+    given: Mapping[str, Value],
+    variants: Sequence[Variant],
+    seeds: int,
+    search: Search | None = None,
 ) -> Description:
     """The description of a new study; all its runs are checked.
 
     Args:
       given: the fields of `Config` that the command line sets for all variants.
-      variants: at least one.
+      variants: at least one, unless there is a search.
       seeds: at least 1.
+      search: where the variants come from; all corners of its ranges are checked.
 
     Raises:
       UsageError: the study would set a field itself, or a run's values contradict each
@@ -91,8 +105,10 @@ def make_description(
     config: dict[str, Any] = {name: field.default for name, field in FIELDS.items()}
     config |= given
     del config["seed"]
-    description = Description(config, list(variants), seeds)
-    for variant in variants:
+    if search and search.sampler == RANDOM:
+        variants = search.random_variants()
+    description = Description(config, list(variants), seeds, search)
+    for variant in [*variants, *(search.corners() if search else ())]:
         description.run_config(variant, 0)
     return description
 
@@ -134,8 +150,11 @@ def read_description(folder: str) -> Description | None:
             Variant(str(v["name"]), dict(v["flags"])) for v in found["variants"]
         ]
         config, seeds = dict(found["config"]), int(found["seeds"])
-        if not variants or seeds < 1:
+        search = _read_search(found["search"]) if "search" in found else None
+        if seeds < 1 or not (variants or search):
             raise ValueError("it has no runs")
+    except UsageError as error:
+        raise UsageError(f"{path} describes no search: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} describes no study: {error!r}") from None
     # As in a run's file: a field that is not named has the value that it had then.
@@ -147,7 +166,13 @@ def read_description(folder: str) -> Description | None:
             f"{path} has fields that this release of aelab does not know: "
             f"{', '.join(unknown)}"
         )
-    return Description(earlier | config, variants, seeds)
+    return Description(earlier | config, variants, seeds, search)
+
+
+def _read_search(values: Mapping[str, Any]) -> Search:
+    """The search of a description in `study.json`."""
+    given = [f"{name}={text}" for name, text in values["ranges"].items()]
+    return parse_search(str(values["sampler"]), given, int(values["trials"]))
 
 
 def extend(old: Description, new: Description, folder: str) -> Description:
@@ -159,18 +184,9 @@ def extend(old: Description, new: Description, folder: str) -> Description:
     Raises:
       UsageError: it can't, with the list of differences.
     """
-    lines = []
-    added = {variant.name: variant for variant in new.variants}
-    for variant in old.variants:
-        other = added.get(variant.name)
-        if other is None:
-            lines.append(f"the variant {variant.name} is gone")
-            continue
-        before, after = old.run_config(variant, 0), new.run_config(other, 0)
-        lines += [
-            line if line in lines else f"{variant.name}: {line}"
-            for line in differences(before, after)
-        ]
+    lines = _search_differences(old.search, new.search)
+    if not lines:
+        lines = _variant_differences(old, new)
     if new.seeds < old.seeds:
         lines.append(f"--seeds: {old.seeds} -> {new.seeds}")
     if lines:
@@ -179,3 +195,38 @@ def extend(old: Description, new: Description, folder: str) -> Description:
             "same flags. Differences:\n  " + "\n  ".join(lines)
         )
     return new
+
+
+def _search_differences(old: Search | None, new: Search | None) -> list[str]:
+    """What keeps a study from going on with another search, one line each."""
+    samplers = [search.sampler if search else "grid" for search in (old, new)]
+    if not old or not new or old.sampler != new.sampler:
+        return ["--sampler: " + " -> ".join(samplers)] if old or new else []
+    lines = [
+        f"--vary: {name}={old.ranges.get(name, '')} -> {new.ranges.get(name, '')}"
+        for name in {**old.ranges, **new.ranges}
+        if old.ranges.get(name) != new.ranges.get(name)
+    ]
+    if new.trials < old.trials:
+        lines.append(f"--trials: {old.trials} -> {new.trials}")
+    return lines
+
+
+def _variant_differences(old: Description, new: Description) -> list[str]:
+    """Variants that are gone, and flags that differ; of a search the flags only."""
+    lines: list[str] = []
+    before_all, after_all = old.variants, {each.name: each for each in new.variants}
+    if old.search:
+        corner = next(old.search.corners())
+        before_all, after_all = [corner], {corner.name: corner}
+    for variant in before_all:
+        other = after_all.get(variant.name)
+        if other is None:
+            lines.append(f"the variant {variant.name} is gone")
+            continue
+        before, after = old.run_config(variant, 0), new.run_config(other, 0)
+        lines += [
+            line if line in lines or old.search else f"{variant.name}: {line}"
+            for line in differences(before, after)
+        ]
+    return lines

@@ -83,6 +83,7 @@ def study_table(
         shown.metrics,
         shown.baseline,
         shown.on_test,
+        is_search=description.search is not None,
         chosen_on_test=chosen_on_test,
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aelab.apps.study.description import Trial
+from aelab.apps.study.slots import Slot, slots
 from aelab.apps.study.worker import BUSY
 from aelab.config import Config
 from aelab.distributed.blocks import num_blocks
@@ -19,7 +20,6 @@ from aelab.errors import Stopped
 from aelab.system.signals import StopRequest
 
 _COMMAND = ["-m", "aelab.apps.study.worker"]
-_GPUS = "/proc/driver/nvidia/gpus"  # a folder for each
 _PAUSE_SECONDS = 0.2
 _BUSY_SECONDS = 10.0  # how long a run may take that its dying process still writes
 
@@ -30,36 +30,6 @@ class Outcome(NamedTuple):
     trial: Trial
     code: int
     message: str
-
-
-class Slot(NamedTuple):
-    """The part of the machine that one process may use."""
-
-    cores: list[int]
-    gpu: str  # of CUDA_VISIBLE_DEVICES; "" for all
-
-
-def slots(jobs: int) -> list[Slot]:
-    """Equal parts of the machine for `jobs` processes."""
-    cores = sorted(os.sched_getaffinity(0))
-    size = max(1, len(cores) // jobs)
-    gpus = _gpus()
-    return [
-        Slot(
-            [cores[(number * size + i) % len(cores)] for i in range(size)],
-            gpus[number % len(gpus)] if len(gpus) > 1 else "",
-        )
-        for number in range(jobs)
-    ]
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name for name in given.split(",") if name]
-    found = os.listdir(_GPUS) if os.path.isdir(_GPUS) else []
-    return [str(number) for number in range(len(found))]
 
 
 class _Worker:
@@ -79,6 +49,7 @@ class _Worker:
             env=environment,
         )
         self.trial: Trial | None = None
+        self.is_closed = False
         self.progress = 0.0
         self._text = b""
 
@@ -121,6 +92,7 @@ class _Worker:
     def close(self) -> None:
         """Lets the process end, after it has saved the run under way."""
         assert self._process.stdin
+        self.is_closed = True
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
@@ -165,6 +137,8 @@ class Pool:
         is_done: Callable[[Trial], bool],
         on_end: Callable[[Outcome], None],
         on_progress: Callable[[float], None],
+        next_runs: Callable[[], Sequence[Trial]] = lambda: (),
+        is_hopeless: Callable[[Trial], bool] = lambda trial: False,
     ) -> list[Trial]:
         """Does `action`, `train` or `evaluate`, for each run.
 
@@ -176,6 +150,10 @@ class Pool:
           on_end: called for each run that ends.
           on_progress: called now and then with the runs that are done, a fraction of
             each that is under way included.
+          next_runs: called when a process has nothing to do; returns more runs, or none
+            for the time being.
+          is_hopeless: whether a run under way is to be stopped; asked now and then. It
+            is saved, and ends with the code of a stopped run.
 
         Returns:
           The runs that another process writes.
@@ -187,12 +165,12 @@ class Pool:
         left: list[Trial] = []
         done = 0
         with StopRequest() as stop:
-            while waiting or self._active():
+            while self._fill(waiting, next_runs) or self._active():
                 if stop.signal_number:
                     self.__exit__()
                     raise Stopped(stop.signal_number, "Stopped; all runs are saved")
                 done += self._begin(action, waiting, is_done)
-                for number, outcome in self._ended():
+                for outcome in self._ended():
                     if outcome.code == BUSY:
                         now = time.monotonic()
                         began = others.setdefault(outcome.trial.run_dir, now)
@@ -200,14 +178,25 @@ class Pool:
                         (left if is_given_up else waiting).append(outcome.trial)
                         time.sleep(_PAUSE_SECONDS)
                         continue
-                    if outcome.code and (worker := self._workers[number]):
-                        worker.wait()
-                        self._workers[number] = None
                     done += 1
                     on_end(outcome)
-                active = sum(worker.progress for worker in self._active())
-                on_progress(done + len(left) + active)
+                active = self._active()
+                for worker in active:
+                    if worker.trial and is_hopeless(worker.trial):
+                        worker.close()
+                share = sum(worker.progress for worker in active)
+                on_progress(done + len(left) + share)
         return left
+
+    def _fill(
+        self, waiting: list[Trial], next_runs: Callable[[], Sequence[Trial]]
+    ) -> list[Trial]:
+        """Adds to the runs that wait until there is one for each free process."""
+        while len(waiting) + len(self._active()) < len(self._workers):
+            if not (more := next_runs()):
+                break
+            waiting += more
+        return waiting
 
     def _active(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker and worker.trial]
@@ -239,12 +228,15 @@ class Pool:
         worker = self._workers[number] = _Worker(self._slots[number], trial)
         return worker
 
-    def _ended(self) -> list[tuple[int, Outcome]]:
-        """The outcomes that have come since the last call, by number of the process."""
+    def _ended(self) -> list[Outcome]:
+        """The outcomes that have come since the last call."""
         readable, _, _ = select.select(self._active(), [], [], 0.5)
         found = []
         for worker in readable:
             if outcome := worker.read():
                 worker.trial = None
-                found.append((self._workers.index(worker), outcome))
+                found.append(outcome)
+                if worker.is_closed or outcome.code not in (0, BUSY):
+                    worker.wait()
+                    self._workers[self._workers.index(worker)] = None
         return found

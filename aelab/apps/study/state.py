@@ -19,6 +19,7 @@ from aelab.runs.directory import RunDirectory
 from aelab.training.plan import Plan, Progress
 
 MISSING, STARTED, FINISHED, DIVERGED = "missing", "started", "finished", "diverged"
+PRUNED = "pruned"
 _MAX_LINES = 200  # of metrics.jsonl that are parsed for a curve
 
 
@@ -27,7 +28,8 @@ class RunState(NamedTuple):
 
     Attributes:
       kind: MISSING: it does not exist. STARTED: it can be resumed. FINISHED: nothing is
-        left to do. DIVERGED: a loss or gradient was not finite.
+        left to do. DIVERGED: a loss or gradient was not finite. PRUNED: a search has
+        stopped it; its folder says STARTED.
       step: of its newest checkpoint, or the step at which it diverged.
       best_step: of its best checkpoint; 0 if there is none.
       parameters: the number of weights; 0 if there is no checkpoint.
@@ -103,6 +105,34 @@ def read_curve(path: str, best_step: int) -> Curve:
     rates = [_number(line, "images_per_second") for line in _parsed(_spread(trained))]
     known = [rate for rate in rates if math.isfinite(rate)]
     return Curve(best, epochs, values, float(np.median(known)) if known else math.nan)
+
+
+def read_evaluations(path: str, metric: str) -> list[float]:
+    """A metric in each evaluation of the run in the folder `path`, NaN if unknown."""
+    try:
+        with open(RunDirectory(path).metrics_jsonl, "rb") as file:
+            *lines, _ = file.read().split(b"\n")  # the last may not be whole
+    except OSError:
+        return []
+    found = _parsed(line for line in lines if b'"eval"' in line)
+    return [_number(line, metric) for line in found]
+
+
+def read_tested(path: str, state: RunState) -> dict[str, float]:
+    """The metrics of the test part in the run's `evaluation.json`.
+
+    They are of the best checkpoint; empty if there are none.
+    """
+    try:
+        with open(RunDirectory(path).evaluation_json, encoding="utf-8") as file:
+            found = json.load(file)
+        is_right = (found["checkpoint"], found["step"]) == ("best", state.best_step)
+        is_own = found["data"]["as_in_training"] is not False
+        if is_right and is_own and found.get("split", "test") == "test":
+            return {str(n): float(v) for n, v in found["metrics"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass
+    return {}
 
 
 def _spread(lines: Sequence[bytes]) -> Iterator[bytes]:

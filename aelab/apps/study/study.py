@@ -1,30 +1,30 @@
 """Trains the runs of a study, and reads what they have found."""
 
-import json
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from tqdm import tqdm
 
 from aelab.apps.study.description import Description, Trial
-from aelab.apps.study.pool import Outcome, Pool
+from aelab.apps.study.journal import read_trials
+from aelab.apps.study.pool import Pool
+from aelab.apps.study.progress import Left, run_name, work_on
 from aelab.apps.study.results import RunResult, VariantResult
+from aelab.apps.study.search import SearchRuns
 from aelab.apps.study.state import (
     DIVERGED,
     FINISHED,
     MISSING,
-    RunState,
+    PRUNED,
+    STARTED,
     read_curve,
+    read_tested,
     run_state,
 )
+from aelab.apps.study.statistics import summarize
 from aelab.errors import TrainingError
 from aelab.metric_info import METRICS
-from aelab.runs.directory import RunDirectory
-from aelab.system.console import printable, say
-
-_BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]"
+from aelab.system.console import say
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Work:
       jobs: the number of processes side by side.
       evaluate: whether finished runs are evaluated on the test part.
       retry_failed: whether runs are tried again that have diverged.
+      objective: the metric that a search goes by.
     """
 
     jobs: int = 1
     evaluate: bool = False
     retry_failed: bool = False
+    objective: str = "psnr"
 
 
 def train_study(folder: str, description: Description, work: Work) -> int:
@@ -53,14 +55,23 @@ def train_study(folder: str, description: Description, work: Work) -> int:
       Stopped: a signal came; the runs under way are saved.
       OSError: the disk is full or fails.
     """
-    trials = list(description.trials(folder))
     with Pool(work.jobs) as pool:
-        left = _train(pool, trials, work)
+        if description.uses_tpe:
+            done = _done(work)
+            source = SearchRuns(folder, description, work.objective, done)
+            left = work_on(pool, "train", [], source=source)
+            description = with_trials(folder, description)
+        else:
+            left = _train(pool, list(description.trials(folder)), work)
+        trials = list(description.trials(folder))
         if work.evaluate and not left.others:
-            left.failed += _evaluate(pool, trials).failed
+            tested = (
+                _best_trial(folder, description, work) if description.search else trials
+            )
+            left.failed += _evaluate(pool, tested).failed
     if left.failed:
         lines = [
-            f"{_name(outcome.trial)}: {outcome.message}" for outcome in left.failed
+            f"{run_name(outcome.trial)}: {outcome.message}" for outcome in left.failed
         ]
         raise TrainingError(
             f"{len(lines)} of {len(trials)} runs have failed; the same command tries "
@@ -69,18 +80,41 @@ def train_study(folder: str, description: Description, work: Work) -> int:
     return len(left.others)
 
 
-@dataclass
-class _Left:
-    """What is not done: runs that failed, and runs of other processes."""
-
-    failed: list[Outcome]
-    others: list[Trial]
+def _done(work: Work) -> set[str]:
+    """The kinds of states in which a run is not tried again."""
+    return {FINISHED} if work.retry_failed else {FINISHED, DIVERGED}
 
 
-def _train(pool: Pool, trials: Sequence[Trial], work: Work) -> _Left:
+def _best_trial(folder: str, description: Description, work: Work) -> list[Trial]:
+    """The runs of the trial with the best mean on the part that validates."""
+    sign = 1 if METRICS[work.objective].better == "higher" else -1
+    means = {}
+    for variant in read_results(folder, description):
+        values = [run.value(work.objective, on_test=False) for run in variant.runs]
+        found = summarize(values)
+        if found.n == description.seeds:
+            means[variant.name] = sign * found.mean
+    best = max(means, key=lambda name: means[name], default="")
+    return [run for run in description.trials(folder) if run.variant == best]
+
+
+def with_trials(folder: str, description: Description) -> Description:
+    """A description whose variants are the trials that have begun, if TPE makes them.
+
+    Raises:
+      UsageError: Optuna is needed and not installed.
+    """
+    if not description.uses_tpe:
+        return description
+    assert description.search
+    variants, _ = read_trials(folder, description.search)
+    return dataclasses.replace(description, variants=variants)
+
+
+def _train(pool: Pool, trials: Sequence[Trial], work: Work) -> Left:
     """Trains all runs that are not finished."""
     states = {t.run_dir: run_state(t.run_dir, t.config) for t in trials}
-    skipped = {FINISHED} if work.retry_failed else {FINISHED, DIVERGED}
+    skipped = _done(work)
     todo = [trial for trial in trials if states[trial.run_dir].kind not in skipped]
     resumed = sum(states[t.run_dir].kind != MISSING for t in todo)
     say(
@@ -91,97 +125,39 @@ def _train(pool: Pool, trials: Sequence[Trial], work: Work) -> _Left:
     def is_done(trial: Trial) -> bool:
         return run_state(trial.run_dir, trial.config).kind in skipped
 
-    return _work(pool, "train", todo, is_done)
+    return work_on(pool, "train", todo, is_done)
 
 
-def _work(
-    pool: Pool, action: str, trials: Sequence[Trial], is_done: Callable[[Trial], bool]
-) -> _Left:
-    """Does an action for each run, with a progress bar and a line for each."""
-    failed: list[Outcome] = []
-    bar = tqdm(
-        total=len(trials),
-        unit="run",
-        disable=None,
-        dynamic_ncols=True,
-        bar_format=_BAR,
-    )
-
-    def on_end(outcome: Outcome) -> None:
-        state = run_state(outcome.trial.run_dir, outcome.trial.config)
-        is_result = state.kind == DIVERGED
-        if outcome.code and not is_result:
-            failed.append(outcome)
-        bar.clear()
-        say(_line(outcome, state, on_test=action == "evaluate"))
-        bar.refresh()
-
-    def on_progress(done: float) -> None:
-        bar.update(done - bar.n)
-
-    with bar:
-        return _Left(failed, pool.run(action, trials, is_done, on_end, on_progress))
-
-
-def _line(outcome: Outcome, state: RunState, on_test: bool) -> str:
-    """What the console says about a run that was trained, or evaluated if `on_test`."""
-    name = _name(outcome.trial)
-    if state.kind == DIVERGED:
-        return f"{name}: diverged at step {state.step}"
-    if outcome.code:
-        return f"{name}: failed: {printable(outcome.message)}"
-    best = read_curve(outcome.trial.run_dir, state.best_step).best
-    found = _tested(outcome.trial, state) if on_test else best
-    shown = ("loss", "psnr", "ssim")
-    text = "  ".join(f"{n} {found[n]:{METRICS[n].digits}}" for n in shown if n in found)
-    where = ", test part" * on_test
-    return f"{name}: step {state.step}, best {state.best_step}{where}  {text}"
-
-
-def _name(trial: Trial) -> str:
-    return f"{trial.variant}/seed-{trial.seed}"
-
-
-def _evaluate(pool: Pool, trials: Sequence[Trial]) -> _Left:
+def _evaluate(pool: Pool, trials: Sequence[Trial]) -> Left:
     """Evaluates the best checkpoint of each finished run on the test part."""
 
     def is_done(trial: Trial) -> bool:
         state = run_state(trial.run_dir, trial.config)
-        return state.kind != FINISHED or bool(_tested(trial, state))
+        return state.kind != FINISHED or bool(read_tested(trial.run_dir, state))
 
     todo = [trial for trial in trials if not is_done(trial)]
-    return _work(pool, "evaluate", todo, is_done)
-
-
-def _tested(trial: Trial, state: RunState) -> dict[str, float]:
-    """The metrics of the test part in `evaluation.json`, empty if there are none."""
-    try:
-        path = RunDirectory(trial.run_dir).evaluation_json
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        is_right = (found["checkpoint"], found["step"]) == ("best", state.best_step)
-        is_own = found["data"]["as_in_training"] is not False
-        if is_right and is_own and found.get("split", "test") == "test":
-            return {str(n): float(v) for n, v in found["metrics"].items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        pass
-    return {}
+    return work_on(pool, "evaluate", todo, is_done)
 
 
 def read_results(folder: str, description: Description) -> list[VariantResult]:
     """What the runs of a study have found so far."""
-    results = []
+    results, pruned = [], set[str]()
+    if description.uses_tpe and description.search:
+        _, pruned = read_trials(folder, description.search)
     trials = list(description.trials(folder))
     for variant in description.variants:
         own = [trial for trial in trials if trial.variant == variant.name]
-        runs = [_read_run(trial) for trial in own]
+        runs = [_read_run(trial, variant.name in pruned) for trial in own]
         results.append(VariantResult(variant.name, variant.flags, runs))
     return results
 
 
-def _read_run(trial: Trial) -> RunResult:
+def _read_run(trial: Trial, is_pruned: bool) -> RunResult:
     state = run_state(trial.run_dir, trial.config)
+    if is_pruned and state.kind == STARTED:
+        state = state._replace(kind=PRUNED)
     curve = read_curve(trial.run_dir, state.best_step)
     images = state.step * trial.config.batch_size
     minutes = images / curve.images_per_second / 60 if images else math.nan
-    tested = _tested(trial, state)
+    tested = read_tested(trial.run_dir, state)
     return RunResult(trial.seed, trial.run_dir, state, curve, minutes, tested)

@@ -47,7 +47,25 @@ def parse_variants(given: Sequence[str]) -> list[Variant]:
 
 def _grid(given: Sequence[str]) -> list[Variant]:
     """All combinations of the values given for each flag."""
-    axes: dict[str, list[Value]] = {}
+    axes = {
+        name: [
+            parse_value(name, value, f"--vary={name}={values}")
+            for value in values.split(",")
+        ]
+        for name, values in read_axes(given).items()
+    }
+    combinations = itertools.product(*axes.values())
+    flags = [dict(zip(axes, values, strict=True)) for values in combinations]
+    return [Variant(grid_name(each) or ONLY, each) for each in flags]
+
+
+def read_axes(given: Sequence[str]) -> dict[str, str]:
+    """The text of the values of each flag, from `FLAG=VALUES`.
+
+    Raises:
+      UsageError: an unknown flag, or one that is varied twice or set by the study.
+    """
+    axes: dict[str, str] = {}
     for text in given:
         name, equals, values = text.partition("=")
         name = name.removeprefix("--")
@@ -56,12 +74,8 @@ def _grid(given: Sequence[str]) -> list[Variant]:
         _check_name(name, f"--vary={text}")
         if name in axes:
             raise UsageError(f"--vary={text}: --{name} is varied twice")
-        axes[name] = [
-            _parse(name, value, f"--vary={text}") for value in values.split(",")
-        ]
-    combinations = itertools.product(*axes.values())
-    flags = [dict(zip(axes, values, strict=True)) for values in combinations]
-    return [Variant(grid_name(each) or ONLY, each) for each in flags]
+        axes[name] = values
+    return axes
 
 
 def grid_name(flags: dict[str, Value]) -> str:
@@ -109,7 +123,7 @@ def _read_line(line: str, place: str) -> Variant:
         _check_name(field, place)
         if field in flags:
             raise UsageError(f"{place}: --{field} is given twice")
-        flags[field] = _parse(field, value, place)
+        flags[field] = parse_value(field, value, place)
     return Variant(name, flags)
 
 
@@ -124,7 +138,8 @@ def _check_name(name: str, place: str) -> None:
         raise UsageError(f"{place}: there is no flag --{name}{hint}")
 
 
-def _parse(name: str, text: str, place: str) -> Value:
+def parse_value(name: str, text: str, place: str) -> Value:
+    """The value of a field; raises UsageError that begins with `place`."""
     try:
         return parse_field(name, text)
     except UsageError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aelab.apps.study.results import VariantResult
-from aelab.apps.study.state import DIVERGED, FINISHED
+from aelab.apps.study.state import DIVERGED, FINISHED, PRUNED
 from aelab.apps.study.statistics import SIGNIFICANCE, Difference, Summary
 from aelab.metric_info import METRICS, format_value
 
@@ -17,8 +17,12 @@ _DIRECTIONS = {
 def count_text(variant: VariantResult) -> str:
     """How many seeds have finished, and which have diverged.
 
-    For example "3", "2 of 3 seeds" or "1 of 3 diverged, at step 120".
+    For example "3", "2 of 3 seeds" or "1 of 3 diverged, at step 120". Of a trial that a
+    search has pruned: "pruned at step 120".
     """
+    pruned = [run.state.step for run in variant.runs if run.state.kind == PRUNED]
+    if pruned:
+        return f"pruned at step {pruned[0]}"
     kinds, total = [run.state.kind for run in variant.runs], len(variant.runs)
     finished, diverged = kinds.count(FINISHED), kinds.count(DIVERGED)
     parts = []

@@ -4,7 +4,8 @@ import signal
 import pytest
 
 from aelab.apps.study.description import Trial
-from aelab.apps.study.pool import Pool, Slot, slots
+from aelab.apps.study.pool import Pool
+from aelab.apps.study.slots import Slot, slots
 from aelab.config import Config
 from aelab.errors import Stopped
 
