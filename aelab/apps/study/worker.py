@@ -9,6 +9,7 @@ When standard input ends, so does the process: a run under way saves its state f
 import contextlib
 import gc
 import json
+import logging
 import os
 import queue
 import signal
@@ -56,6 +57,8 @@ def main() -> None:
             if not is_started:
                 threads = threads_per_op(config)
                 startup.start_tensorflow(config.virtual_cpus, True, threads)
+                # It takes the functions of the next run for retraced ones.
+                logging.getLogger("tensorflow").setLevel(logging.ERROR)
                 is_started = True
             code, message = _serve(request["action"], config, run_dir, answers)
         _answer(answers, {"code": code, "message": message})
@@ -87,8 +90,6 @@ def _serve(
     action: str, config: Config, run_dir: str, answers: TextIO
 ) -> tuple[int, str]:
     """Does what a request asks for; returns the exit code and the last message."""
-    import keras
-
     busy: list[BusyError] = []
 
     def work(_: object) -> None:
@@ -104,10 +105,24 @@ def _serve(
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # Names of layers begin to be counted anew, and the graphs of the run are freed.
-    keras.backend.clear_session()
-    gc.collect()
+    forget_run()
     return code, _last_line(os.path.join(run_dir, CONSOLE_TXT)) if code else ""
+
+
+def forget_run() -> None:
+    """Frees the graphs of the runs so far; names of layers are counted from 1 again.
+
+    TensorFlow keeps the graph of each use of `tf.custom_gradient` for ever, in a
+    registry that has no public way to remove it: 12 MB a run.
+    """
+    import keras
+    from tensorflow.python.framework import ops
+
+    keras.backend.clear_session()
+    registry = ops.gradient_registry._registry
+    for name in [name for name in registry if name.startswith("CustomGradient-")]:
+        del registry[name]
+    gc.collect()
 
 
 def _train(config: Config, run_dir: str, answers: TextIO) -> None:
