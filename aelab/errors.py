@@ -8,6 +8,10 @@ class UsageError(ValueError):
     """
 
 
+class BusyError(UsageError):
+    """A folder that another process is writing: exit code 2."""
+
+
 class FormatError(UsageError):
     """A file of a later release of aelab, which is not damaged: exit code 2."""
 

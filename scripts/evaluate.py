@@ -2,6 +2,7 @@
 """Evaluates a run on held-out images, next to simple baselines.
 
 scripts/evaluate.py --run_dir=DIR [--checkpoint=best|latest] [--data_dir=DIR]
+                    [--split=test|validation]
 
 Prints a table. Writes evaluation.json and pictures into the run directory.
 """
@@ -18,6 +19,11 @@ def main(argv: Sequence[str]) -> None:
     cli = CommandLine(__doc__)
     cli.add_run()
     cli.add_path("data_dir", "Where the run's data files are now.", "DIR")
+    cli.add_choice(
+        "split",
+        "Part of the data set; validation is what --validation_examples held out.",
+        ("test", "validation"),
+    )
     cli.add_levels(
         "noise_stddevs",
         "Also evaluate a model for Gaussian noise at these levels; empty = do not.",
@@ -40,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
         args.noise_stddevs,
         args.floors == "true",
         args.model,
+        args.split,
     )
     output(table(result))
 

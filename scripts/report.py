@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes one HTML page on one or several runs; it needs no server and no network.
+"""Writes one HTML page on runs and studies; it needs no server and no network.
 
 scripts/report.py --run_dir=DIR[,DIR...] --output=FILE.html [--x_axis=epoch|step]
 scripts/report.py runs/* --output=FILE.html [--curves=NAME,...]
 
 The page has curves, pictures, evaluation metrics, and the differences between
-configurations. A run may still be training.
+configurations; of a study also its table and its picture. A run may still be training.
 Needs matplotlib: pip install -c constraints.txt -e '.[report]'
 """
 
@@ -20,7 +20,7 @@ from aelab.system.console import say
 def main(argv: Sequence[str]) -> None:
     """Parses the command line and writes the page."""
     cli = CommandLine(__doc__)
-    folders = "Folders of runs, separated by commas; or give them without this flag."
+    folders = "Folders of runs or studies, separated by commas; or without this flag."
     cli.add_path("run_dir", folders, "DIR[,DIR...]")
     cli.add_output("File to write.", "FILE.html")
     cli.add_choice("x_axis", "Horizontal axis of curves.", ("epoch", "step"))
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     # runs/* also matches files: the logs of workers.
     run_dirs += [path for path in cli.inputs if not os.path.isfile(path)]
     if not run_dirs:
-        raise UsageError("--run_dir is missing: give the folders of one or more runs")
+        raise UsageError("--run_dir is missing: give the folders of runs or studies")
 
     from aelab.apps.report import write_report
 

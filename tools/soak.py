@@ -2,7 +2,8 @@
 """Stops runs at random moments and compares them with an uninterrupted run.
 
 tools/soak.py [--kills=100] [--seed=0] [--variants=single,mirrored,bfloat16]
-    [--work_dir=DIR] [--full_disk=true|false] [--fuzz=true|false] [--json=FILE]
+    [--work_dir=DIR] [--study_kills=20] [--full_disk=true|false] [--fuzz=true|false]
+    [--json=FILE]
 
 For each variant, a reference run is trained first. Then runs with the same flags get
 SIGKILL, SIGTERM or SIGINT and are started again. They must end with the checkpoints,
@@ -10,8 +11,10 @@ metrics and images of the reference run, byte for byte. All random choices follo
 --seed; they hit the same steps only if the machine is as fast as before. A stop takes
 about six seconds.
 
-After that come runs on a full disk (needs permission to mount a tmpfs), and
-tests/promises/test_fuzz.py with many examples. The exit code is 1 if anything was lost.
+A study of four runs in two processes is killed with all its processes, and must end
+with the same runs and table. After that come runs on a full disk (needs permission to
+mount a tmpfs), and tests/promises/test_fuzz.py with many examples. The exit code is 1
+if anything was lost.
 """
 
 import contextlib
@@ -30,6 +33,7 @@ from common import markdown_table, names_among, whole_number
 from soaking.disk import soak_full_disk
 from soaking.runs import Tally
 from soaking.stops import soak
+from soaking.studies import soak_study
 
 from aelab.cli import CommandLine, run
 from aelab.errors import TrainingError, UsageError
@@ -48,6 +52,10 @@ VARIANTS = {
     "bfloat16": [*_BASE, "--precision=mixed_bfloat16"],
     "conv": [*_BASE, "--model=conv", "--train_examples=500", "--eval_examples=100"],
 }
+_STUDY = [
+    *(flag for flag in _BASE if not flag.startswith("--early")),
+    *("--vary=learning_rate=0.001,0.002", "--seeds=2", "--jobs=2"),
+]
 _FUZZ_TEST = "tests/promises/test_fuzz.py"
 _HEAD = ("variant", "stops", "processes", "runs compared", "losses", "minutes")
 
@@ -57,6 +65,7 @@ def main(argv: Sequence[str]) -> None:
     values = _parse(argv)
     kills = whole_number("kills", values.kills)
     seed = whole_number("seed", values.seed)
+    study_kills = whole_number("study_kills", values.study_kills)
     variants = names_among("variants", values.variants, [*VARIANTS, "none"])
     # Child processes inherit an ignored SIGINT, for example from `&` in a script.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +75,8 @@ def main(argv: Sequence[str]) -> None:
             for name in variants
             if name != "none"
         ]
+        if study_kills:
+            tallies.append(soak_study(_STUDY, study_kills, seed, folder / "study"))
         if values.full_disk == "true":
             tallies.append(soak_full_disk(_BASE, seed, folder / "full_disk"))
         if values.fuzz == "true":
@@ -82,6 +93,7 @@ def _parse(argv: Sequence[str]) -> Any:
     command_line = CommandLine(__doc__)
     add = command_line.add_text
     add("kills", "Number of stops per variant.", "N", "100")
+    add("study_kills", "Number of times that a study is killed.", "N", "20")
     add("seed", "Determines the signals and their moments.", "N", "0")
     variants = f"Comma-separated variants, from {', '.join(VARIANTS)}; or none."
     add("variants", variants, "NAMES", "single,mirrored,bfloat16")

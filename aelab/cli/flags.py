@@ -100,6 +100,18 @@ class CommandLine:
         self._define(name, tuple(default), help, _parse_levels)
         self._help_texts[f"--{name}={','.join(f'{n:g}' for n in default)}"] = help
 
+    def add_list(self, name: str, help: str, kind: str) -> None:
+        """Adds a text flag that may be given several times; its value is a list."""
+        flags.DEFINE_multi_string(name, [], help, flag_values=self.values)
+        self._help_texts[f"--{name}={kind}"] = help
+
+    def add_count(self, name: str, help: str, default: int) -> None:
+        """Adds a flag for an integer of at least 0."""
+        flags.DEFINE_integer(
+            name, default, help, lower_bound=0, flag_values=self.values
+        )
+        self._help_texts[f"--{name}={default}"] = help
+
     def add_switch(self, name: str, help: str) -> None:
         """Adds a boolean flag that is off by default."""
         flags.DEFINE_boolean(name, False, help, flag_values=self.values)
@@ -175,6 +187,19 @@ class CommandLine:
         for path in self.inputs:
             check_is_local(path)
         return self.values
+
+    def given_fields(self) -> dict[str, fields.Value]:
+        """The fields of `Config` that the flags give, with an absolute `data_dir`.
+
+        Raises:
+          UsageError: a value that only earlier runs may have.
+        """
+        given = {n: self.values[n].value for n in FIELDS if self.values[n].present}
+        for name, value in given.items():
+            fields.check_new(FIELDS[name], value)
+        if given.get("data_dir"):
+            given["data_dir"] = os.path.abspath(given["data_dir"])
+        return given
 
     def config(self, base: Config | None = None) -> Config:
         """The `Config` that the flags describe, with an absolute `data_dir`.

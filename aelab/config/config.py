@@ -65,23 +65,39 @@ class Config:
     )
     split_by: str = field(
         "file",
-        "What of --dataset=images falls into one part, for training or for evaluation: "
-        "a file, or a sub-folder of --data_dir with all its pictures.",
+        "What of --dataset=images falls into one part, for training, validation or "
+        "test: a file, or a sub-folder of --data_dir with all its pictures.",
         choices=("file", "folder"),
+        only_with={"dataset": ("images",)},
+    )
+    test_share: float = field(
+        0.1,
+        "Share of the pictures of --dataset=images that is the test part, by a hash of "
+        "the path; 0 = none.",
+        maximum=1,
         only_with={"dataset": ("images",)},
     )
     max_bad_files: int = field(
         0,
-        "Tolerate up to N unreadable or too small pictures in each of the training "
-        "and evaluation splits of --dataset=images.",
+        "Tolerate up to N unreadable or too small pictures of --dataset=images, in the "
+        "test part and in the rest.",
         only_with={"dataset": ("images",)},
         changes_numbers=False,  # a run in which it matters has ended
     )
+    validation_examples: int = field(
+        0,
+        "Hold the last N training images out of training, and evaluate on them; only "
+        "evaluate.py and rate_distortion.py then read the test images. 0 = evaluate on "
+        "the test images. With --split_by=folder at least N, of whole folders.",
+        maximum=2**31 - 1,
+    )
     train_examples: int = field(
-        0, "Use only the first N training images; 0 = all.", maximum=2**31 - 1
+        0, "Train on the first N training images only; 0 = all.", maximum=2**31 - 1
     )
     eval_examples: int = field(
-        0, "Use only the first N evaluation images; 0 = all.", maximum=2**31 - 1
+        0,
+        "Evaluate, while training, on the first N images only; 0 = all.",
+        maximum=2**31 - 1,
     )
     corruption: str = field(
         "gaussian",
@@ -292,6 +308,11 @@ class Config:
             raise UsageError(
                 f"--dataset={self.dataset} needs --data_dir, the folder of its files"
             )
+        if not (self.test_share or self.validation_examples):
+            raise UsageError(
+                "--test_share=0 leaves no pictures to evaluate on: give "
+                "--validation_examples, a number of pictures that training leaves out"
+            )
         if self.virtual_cpus and self.strategy == "multi_worker":
             raise UsageError(
                 f"--virtual_cpus={self.virtual_cpus} contradicts "
@@ -333,6 +354,11 @@ class Config:
                 f"--corruption={self.corruption} needs --noise_stddev or "
                 "--noise_stddev_max above 0; without such noise leave gaussian out"
             )
+
+    @property
+    def eval_part(self) -> str:
+        """The part of the data set that a run is evaluated on while it trains."""
+        return "validation" if self.validation_examples else "test"
 
     def corruptions(self) -> tuple[str, ...]:
         """The names in `corruption`, in the order in which they are applied."""

@@ -23,7 +23,6 @@ orf pbm pcd pcx pef pfm pgm pic pict pjp pjpeg pnm ppm psb psd pxr qoi raf ras r
 rgba rw2 rwl sgi sr2 srf srw svg svgz svs tga wbmp wdp wmf x3f xbm xcf xpm
 """
 _OTHER_SUFFIXES = {f".{ending}" for ending in _OTHER_ENDINGS.split()}
-_EVAL_SHARE = 0.1
 # What a run writes into the folder of pictures, if that is its own directory.
 _RUN_FOLDERS = {"checkpoints", "codec", "images", "tensorboard"}
 _RUN_FILES = ("evaluation-",)
@@ -109,23 +108,25 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def picture_names(folder: str, split: str, split_by: str = "file") -> list[str]:
-    """The pictures below a folder, links included, that belong to `train` or `eval`.
+def picture_names(
+    folder: str, split: str, split_by: str = "file", test_share: float = 0.1
+) -> list[str]:
+    """The pictures below a folder, links included, that belong to `train` or `test`.
 
-    A picture is `eval` if a hash of its path within the folder is in the lowest tenth
-    of all possible hashes. So its split does not change when the folder is moved, or
-    when other pictures are added or removed. If a split would be empty, the picture
-    with the nearest hash is moved into it. The paths are relative, in the order of
-    hashes: the first are a fair sample of all.
+    A picture is `test` if a hash of its path within the folder is in the lowest
+    `test_share` of all possible hashes. So its part does not change when the folder is
+    moved, or when other pictures are added or removed. If a part would be empty, the
+    picture with the nearest hash is moved into it, but a share of 0 has no test part.
+    The paths are relative, in the order of hashes: the first are a fair sample of all.
 
     With `split_by="folder"` the hash of a sub-folder decides for all pictures below it,
-    at any depth. Pictures directly in `folder` are in the same split, too.
+    at any depth. Pictures directly in `folder` are in the same part, too.
 
     Warnings about skipped files are printed for `train` only.
 
     Raises:
       UsageError: a folder can't be read, or has fewer than two pictures, or sub-folders
-        with pictures.
+        with pictures, or no test part.
     """
     given = f"--data_dir={folder}"
     if not os.path.isdir(folder):
@@ -139,10 +140,33 @@ def picture_names(folder: str, split: str, split_by: str = "file") -> list[str]:
             f"{given} must hold at least two pictures, one to train on and one to "
             f"evaluate on, with names in {_KNOWN}; it holds {len(names)}"
         )
-    units = {name: name if split_by == "file" else _sub_folder(name) for name in names}
-    held_out = _held_out({*units.values()}, folder)
     names.sort(key=_hash)
-    return [n for n in names if (units[n] in held_out) == (split == "eval")]
+    if not test_share:
+        if split == "test":
+            raise UsageError(f"{given} has no test part: --test_share=0")
+        return names
+    units = [_unit(name, split_by) for name in names]
+    held_out = _held_out({*units}, folder, test_share)
+    parts = ("test" if unit in held_out else "train" for unit in units)
+    return [name for name, part in zip(names, parts, strict=True) if part == split]
+
+
+def last_names(names: list[str], count: int, split_by: str) -> set[str]:
+    """The last `count` of `names`, or at least as many if sub-folders stay whole."""
+    members = collections.defaultdict(list)
+    for name in names:
+        members[_unit(name, split_by)].append(name)
+    last: set[str] = set()
+    for unit in sorted(members, key=_hash, reverse=True):
+        if len(last) >= count:
+            break
+        last.update(members[unit])
+    return last
+
+
+def _unit(name: str, split_by: str) -> str:
+    """What stays in one part: a picture, or the sub-folder that it is in."""
+    return name if split_by == "file" else _sub_folder(name)
 
 
 def _sub_folder(name: str) -> str:
@@ -150,8 +174,8 @@ def _sub_folder(name: str) -> str:
     return name.rpartition(os.sep)[0].partition(os.sep)[0]
 
 
-def _held_out(units: set[str], folder: str) -> set[str]:
-    """The pictures or sub-folders for evaluation."""
+def _held_out(units: set[str], folder: str, share: float) -> set[str]:
+    """The pictures or sub-folders of the test part."""
     if len(units) < 2:
         raise UsageError(
             "--split_by=folder needs pictures in at least two sub-folders of "
@@ -159,7 +183,7 @@ def _held_out(units: set[str], folder: str) -> set[str]:
             "another --data_dir, or --split_by=file"
         )
     ordered = sorted(units, key=_hash)
-    lowest = sum(_hash(unit) < _EVAL_SHARE for unit in ordered)
+    lowest = sum(_hash(unit) < share for unit in ordered)
     return {*ordered[: min(max(lowest, 1), len(ordered) - 1)]}
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from aelab.config import Config
 from aelab.data import image_files
-from aelab.data.find_pictures import picture_names
+from aelab.data.find_pictures import last_names, picture_names
 from aelab.data.frames import frames
 from aelab.data.image_files import failure_reason, is_permanent
 from aelab.errors import ImageError, UsageError
@@ -41,6 +41,7 @@ class ImageFolder:
         self._limit, self._left_out = config.max_bad_files, left_out
         self._bad: set[str] = set()
         self._lock = threading.Lock()
+        self._split_by = config.split_by
         self._white, size = config.white_level, config.image_size
         self.image_shape: tuple[int, int, int] = (size, size, config.image_channels)
 
@@ -94,9 +95,32 @@ class ImageFolder:
         )
 
     def take(self, count: int) -> "ImageFolder":
-        """A source of the first `count` pictures, which counts bad files with this."""
+        """A source of the first `count` pictures."""
+        return self._part(self._files[:count])
+
+    def divide(self, held_out: int) -> "tuple[ImageFolder, ImageFolder]":
+        """All without the last `held_out` pictures, and these; see `Source.divide`.
+
+        If sub-folders stay whole, the second part is the last of them, in the order of
+        their hashes, that have as many pictures together.
+
+        Raises:
+          UsageError: so many sub-folders would leave none for training.
+        """
+        names = last_names([name for name, _ in self._files], held_out, self._split_by)
+        if len(names) == len(self._files):
+            raise UsageError(
+                f"--validation_examples={held_out} leaves no sub-folder to train on in "
+                f"--data_dir={self._folder}: give a lower number, or --split_by=file"
+            )
+        parts = ([f for f in self._files if (f[0] in names) == last] for last in (0, 1))
+        train, validation = map(self._part, parts)
+        return train, validation
+
+    def _part(self, files: list[tuple[str, int]]) -> "ImageFolder":
+        """A source of some files, which counts bad files with this."""
         source = copy.copy(self)
-        source._files = self._files[:count]
+        source._files = files
         return source
 
     def warn_of_copies(self, held_out: "ImageFolder") -> None:
@@ -132,7 +156,7 @@ class ImageFolder:
 
 
 def open_image_folder(config: Config, split: str) -> ImageFolder:
-    """The pictures of `config.data_dir` for training or for evaluation.
+    """The pictures of `config.data_dir` in a part, `train` or `test`.
 
     Reads the header of each, in several threads, with a progress bar on a terminal.
 
@@ -143,7 +167,7 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
       OSError: the disk fails, or there are too many open files.
     """
     folder, limit = config.data_dir, config.max_bad_files
-    names = picture_names(folder, split, config.split_by)
+    names = picture_names(folder, split, config.split_by, config.test_share)
     deep: list[str] = []
     animations: list[str] = []
     scanned = _scan(config, names, f"Pictures, {split}", deep, animations)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -37,6 +38,12 @@ class Source(Protocol):
 
     def take(self, count: int) -> "Source":
         """A source of the first `count` images, at least 1 and no more than all."""
+
+    def divide(self, held_out: int) -> "tuple[Source, Source]":
+        """The images without the last `held_out`, and these; both at least 1.
+
+        The second part may have more images, so that what belongs together stays so.
+        """
 
 
 class ArraySource:
@@ -79,12 +86,22 @@ class ArraySource:
 
     def take(self, count: int) -> "ArraySource":
         """A source of the first `count` images."""
-        labels = None if self.labels is None else self.labels[:count]
-        return ArraySource(self._images[:count], labels)
+        return self._slice(slice(count))
+
+    def divide(self, held_out: int) -> "tuple[ArraySource, ArraySource]":
+        """The images without the last `held_out`, and these; see `Source.divide`."""
+        return self._slice(slice(-held_out)), self._slice(slice(-held_out, None))
+
+    def _slice(self, part: slice) -> "ArraySource":
+        labels = None if self.labels is None else self.labels[part]
+        return ArraySource(self._images[part], labels)
 
 
 class Splits(NamedTuple):
-    """The parts of a data set: for training, and held out for evaluation."""
+    """What a run uses: images to train on, and images to evaluate on.
+
+    `eval` is the validation part if the run has one, and else the test part.
+    """
 
     train: Source
     eval: Source
@@ -97,8 +114,8 @@ class Splits(NamedTuple):
 
 # The embedded sets: default size and seed. They are as fixed as a download would be;
 # `--seed` distinguishes runs on the same set.
-_SYNTHETIC = {"train": (60_000, 1), "eval": (10_000, 2)}
-_PREFIXES = {"train": "train", "eval": "t10k"}
+_SYNTHETIC = {"train": (60_000, 1), "test": (10_000, 2)}
+_PREFIXES = {"train": "train", "test": "t10k"}
 _KINDS = ("images-idx3", "labels-idx1")
 # Of the package `dataset-fashion-mnist`.
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
@@ -109,7 +126,10 @@ _HALF_DOWNLOAD = "if {} has half a download, delete it to download it again"
 def open_synthetic(config: Config, split: str) -> Source:
     """The embedded set, with as many images as requested."""
     count, seed = _SYNTHETIC[split]
-    count = getattr(config, f"{split}_examples") or count
+    if split == "train" and config.train_examples:
+        count = config.train_examples + config.validation_examples
+    elif split == "test":
+        count = _limit(config, "test")[1] or count
     return ArraySource(*synthetic.draw_images(count, seed))
 
 
@@ -149,21 +169,62 @@ def open_idx(config: Config, split: str) -> Source:
     return read_idx_split(config.data_dir, split)
 
 
-def load_split(config: Config, split: str) -> Source:
-    """The `train` or the `eval` part of the data set that `config` names.
+def load_part(config: Config, name: str) -> Source:
+    """The part `train`, `validation` or `test` of the data set of `config`.
+
+    `train` is without `validation`, and `test` is held out from the start.
 
     Raises:
-      UsageError: files are missing or bad, or the set has fewer images than requested.
+      UsageError: files are missing or bad, the set has fewer images than requested, or
+        there is no such part.
     """
-    function = load(SOURCES[config.dataset].function, f"--dataset={config.dataset}")
-    source: Source = function(config, split)
-    examples = getattr(config, f"{split}_examples")
-    if examples > len(source):
+    return _load_parts(config, [name])[0]
+
+
+def _load_parts(config: Config, names: Sequence[str]) -> list[Source]:
+    """The parts with some names, see `load_part`; no file is read twice."""
+    entry = SOURCES[config.dataset]
+    open_part = load(entry.function, f"--dataset={config.dataset}")
+    parts: dict[str, Source] = {}
+    if "test" in names:
+        parts["test"] = open_part(config, "test")
+    if {*names} & {"train", "validation"}:
+        parts["train"] = open_part(config, "train")
+        if config.validation_examples:
+            parts["train"], parts["validation"] = _divide(config, parts["train"])
+    missing = [name for name in names if name not in parts]
+    if missing:
+        raise UsageError(f"there is no {missing[0]} part: --validation_examples=0")
+    return [_limited(config, name, parts[name]) for name in names]
+
+
+def _limit(config: Config, part: str) -> tuple[str, int]:
+    """The field that limits the images of a part, and its value; 0 = all."""
+    names = {"train": "train_examples", config.eval_part: "eval_examples"}
+    name = names.get(part, "")
+    return name, getattr(config, name) if name else 0
+
+
+def _limited(config: Config, part: str, source: Source) -> Source:
+    """The first images of a part, as many as requested."""
+    name, count = _limit(config, part)
+    if count > len(source):
         raise UsageError(
-            f"--{split}_examples={examples} is more than the {len(source)} images that "
-            f"--dataset={config.dataset} has"
+            f"--{name}={count} is more than the {len(source)} images of the {part} "
+            f"part of --dataset={config.dataset}"
         )
-    return source.take(examples) if examples else source
+    return source.take(count) if count else source
+
+
+def _divide(config: Config, source: Source) -> tuple[Source, Source]:
+    """The images to train on, and those that validate."""
+    count = config.validation_examples
+    if count >= len(source):
+        raise UsageError(
+            f"--validation_examples={count} leaves nothing to train on: "
+            f"--dataset={config.dataset} has {len(source)} training images"
+        )
+    return source.divide(count)
 
 
 def with_data_dir(config: Config, data_dir: str) -> Config:
@@ -183,12 +244,12 @@ def with_data_dir(config: Config, data_dir: str) -> Config:
 
 
 def load_splits(config: Config) -> Splits:
-    """Both parts of the data set that `config` names.
+    """The parts of the data set that a run of `config` reads.
 
     Raises:
-      UsageError: `load_split` raises it, or the image sizes differ.
+      UsageError: `load_part` raises it, or the image sizes differ.
     """
-    splits = Splits(load_split(config, "train"), load_split(config, "eval"))
+    splits = Splits(*_load_parts(config, ["train", config.eval_part]))
     if splits.train.image_shape != splits.eval.image_shape:
         raise UsageError(
             f"training images are {splits.train.image_shape} and evaluation images "
@@ -201,10 +262,10 @@ def load_splits(config: Config) -> Splits:
 
 
 def read_idx_split(folder: str, split: str) -> ArraySource:
-    """Reads the `train` or `eval` part of a set in the four official files.
+    """Reads the `train` or `test` part of a set in the four official files.
 
     These are `{train,t10k}-images-idx3-ubyte` of one channel and, optionally,
-    `{train,t10k}-labels-idx1-ubyte`; t10k is for evaluation. See `_find` for their
+    `{train,t10k}-labels-idx1-ubyte`; t10k is the test part. See `_find` for their
     other names.
 
     Raises:

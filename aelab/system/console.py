@@ -17,8 +17,17 @@ _DRAW_SECONDS = 0.1  # minimum time between updates of the bar's text
 class Console(contextlib.AbstractContextManager["Console"]):
     """Lines and progress of a run. A context manager."""
 
-    def __init__(self, first_step: int, total_steps: int):
-        """Starts the bar at `first_step` of `total_steps`."""
+    def __init__(
+        self,
+        first_step: int,
+        total_steps: int,
+        on_progress: Callable[[int, int], None] | None = None,
+    ):
+        """Starts the bar at `first_step` of `total_steps`.
+
+        `on_progress` is called with the step and the total.
+        """
+        self._on_progress = on_progress
         self._is_terminal = sys.stderr.isatty()
         self._last_line = time.monotonic()
         self._last_draw = -_DRAW_SECONDS
@@ -39,6 +48,8 @@ class Console(contextlib.AbstractContextManager["Console"]):
 
         `text` returns the metrics to show. It is called only when they are shown.
         """
+        if self._on_progress:
+            self._on_progress(step, self._bar.total)
         now = time.monotonic()
         if not self._is_terminal:
             if now - self._last_line > _QUIET_SECONDS:

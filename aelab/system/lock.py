@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from aelab.errors import UsageError
+from aelab.errors import BusyError, UsageError
 from aelab.system.files import writing
 
 
@@ -21,7 +21,8 @@ def exclusive_lock(path: str, folder: str) -> Iterator[None]:
     remains, empty unless the process was killed.
 
     Raises:
-      UsageError: another process has the lock, or the folder can't be locked.
+      BusyError: another process has the lock.
+      UsageError: the folder can't be locked.
       OSError: the disk is full or fails.
     """
     with writing(folder):
@@ -36,13 +37,13 @@ def exclusive_lock(path: str, folder: str) -> Iterator[None]:
 
 
 def _take(descriptor: int, path: str, folder: str) -> None:
-    """Takes the lock or raises UsageError, and writes this process into the file."""
+    """Takes the lock or raises, and writes this process into the file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             holder = os.read(descriptor, 1000).decode(errors="replace").strip()
-            raise UsageError(
+            raise BusyError(
                 f"{folder} is being written by {holder or 'another process'}: wait "
                 "until it ends, stop it, or give another directory"
             ) from None

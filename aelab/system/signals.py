@@ -14,6 +14,8 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # `timeout`, `srun` and others send a signal to the process and to its group.
 _SAME_SIGNAL_SECONDS = 0.05
 
+_current: "StopRequest | None" = None  # of the run under way
+
 # True once a run has stopped in response to a signal and is exiting.
 is_stopping = False
 
@@ -31,6 +33,8 @@ class StopRequest:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
+        global _current
+        _current = self
         if current_thread() is main_thread():
             read, self._write = os.pipe()
             os.set_blocking(self._write, False)
@@ -43,8 +47,8 @@ class StopRequest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        global is_stopping
-        is_stopping = kind is Stopped
+        global _current, is_stopping
+        _current, is_stopping = None, kind is Stopped
         if self._handlers:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
@@ -63,6 +67,17 @@ class StopRequest:
             elif time.monotonic() - first_time > _SAME_SIGNAL_SECONDS:
                 os._exit(128 + byte[0])
         os.close(read)
+
+
+def stop(number: int) -> None:
+    """Stops the run under way as the first signal `number` does; may be repeated.
+
+    A process without such a run ends at once.
+    """
+    if request := _current:
+        request.signal_number = request.signal_number or number
+    else:
+        os._exit(128 + number)
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def announce(run: Run, status: str) -> None:
     penalties = "".join(f" + {w:g} {name}" for name, w in weights.items() if w)
     say(f"""\
 Data       {config.dataset}: {len(splits.train):,} images for training, \
-{len(splits.eval):,} for evaluation, {shape}
+{len(splits.eval):,} for {config.eval_part}, {shape}
 Task       corruption {describe(config)}; loss {config.loss}{penalties}, \
 {config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
 Length     {plan.total_steps:,} steps of {config.batch_size} images = \

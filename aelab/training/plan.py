@@ -1,8 +1,41 @@
 """The schedule of a run: at which steps to log, evaluate, save and profile."""
 
+import math
 from dataclasses import dataclass
 
 from aelab.config import Config
+
+
+@dataclass
+class Progress:
+    """The memory of the outer loop; part of every checkpoint.
+
+    Attributes:
+      logged_step: step of the last log entry.
+      evaluated_step: step of the last evaluation.
+      best_loss: lowest evaluation loss so far.
+      best_step: its step, which is the step of the best checkpoint.
+      reference_loss: the loss that the next evaluation must beat by `min_delta`, or
+        early stopping begins to wait.
+      reference_step: its step.
+    """
+
+    logged_step: int = 0
+    evaluated_step: int = 0
+    best_loss: float = math.inf
+    best_step: int = 0
+    reference_loss: float = math.inf
+    reference_step: int = 0
+
+    def record(self, step: int, loss: float, min_delta: float) -> bool:
+        """Records an evaluation; returns True if it is the best so far."""
+        self.evaluated_step = step
+        if loss < self.reference_loss - min_delta:
+            self.reference_loss, self.reference_step = loss, step
+        if loss >= self.best_loss:
+            return False
+        self.best_loss, self.best_step = loss, step
+        return True
 
 
 @dataclass(frozen=True)
@@ -35,6 +68,21 @@ class Plan:
     def completed_epochs(self, step: int) -> int:
         """Epochs completed after `step` steps (whole)."""
         return step * self.config.batch_size // self.examples
+
+    def waited_epochs(self, progress: Progress) -> int:
+        """Epochs without a better evaluation loss, for early stopping."""
+        evaluated = self.completed_epochs(progress.evaluated_step)
+        return evaluated - self.completed_epochs(progress.reference_step)
+
+    def is_stopped_early(self, progress: Progress) -> bool:
+        """True if the loss has not improved for too long."""
+        patience = self.config.early_stopping_patience
+        return 0 < patience <= self.waited_epochs(progress)
+
+    def is_complete(self, step: int, progress: Progress) -> bool:
+        """True if nothing is left to do after `step`."""
+        is_end = step >= self.total_steps and progress.evaluated_step == step
+        return is_end or self.is_stopped_early(progress)
 
     def next_evaluation(self, step: int) -> int:
         """The first step after `step` with an evaluation."""

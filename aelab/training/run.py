@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -23,12 +24,17 @@ from aelab.training.state import Run, TrainState
 from aelab.training.trainer import Trainer
 
 
-def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
+def train_and_evaluate(
+    config: Config,
+    run_dir: str,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
     """Trains, or resumes, the run that `config` describes.
 
     Args:
       config: the run.
       run_dir: its folder, created if it does not exist; only worker 0 writes it.
+      on_progress: called after each compiled loop with the step and the last step.
 
     Returns:
       The metrics of the last evaluation of this call; empty if nothing was left to do.
@@ -48,7 +54,7 @@ def train_and_evaluate(config: Config, run_dir: str) -> dict[str, float]:
         try:
             with contextlib.ExitStack() as stack:
                 run = _prepare(config, directory, distribution, stack)
-                return _train(run)
+                return _train(run, on_progress)
         except tf.errors.OpError as error:
             # Not from the training loop: memory, or the workers' start-up handshake.
             if distribution.workers == 1:
@@ -97,7 +103,9 @@ def _prepare(
     return run
 
 
-def _train(run: Run) -> dict[str, float]:
+def _train(
+    run: Run, on_progress: Callable[[int, int], None] | None
+) -> dict[str, float]:
     """Trains from the step of the restored state."""
     first_step, distribution = int(run.state.step), run.distribution
     progress = run.state.progress
@@ -109,7 +117,8 @@ def _train(run: Run) -> dict[str, float]:
             if distribution.is_chief:
                 summaries = Summaries(run.directory, logged, first_step)
                 stack.enter_context(summaries)
-            console = stack.enter_context(Console(first_step, run.plan.total_steps))
+            console = Console(first_step, run.plan.total_steps, on_progress)
+            stack.enter_context(console)
             if summaries and not first_step:
                 summaries.describe(run.config, run.state.autoencoder.model)
             metrics = Trainer(run, summaries, console, stop).train()

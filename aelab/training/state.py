@@ -1,7 +1,6 @@
 """A run, and its state as saved in checkpoints."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,39 +15,7 @@ from aelab.models import build_model, unique_names
 from aelab.runs.directory import RunDirectory
 from aelab.training.loss_scale import LossScale
 from aelab.training.optimizers import build_optimizer
-from aelab.training.plan import Plan
-
-
-@dataclasses.dataclass
-class Progress:
-    """The memory of the outer loop; part of every checkpoint.
-
-    Attributes:
-      logged_step: step of the last log entry.
-      evaluated_step: step of the last evaluation.
-      best_loss: lowest evaluation loss so far.
-      best_step: its step, which is the step of the best checkpoint.
-      reference_loss: the loss that the next evaluation must beat by `min_delta`, or
-        early stopping begins to wait.
-      reference_step: its step.
-    """
-
-    logged_step: int = 0
-    evaluated_step: int = 0
-    best_loss: float = math.inf
-    best_step: int = 0
-    reference_loss: float = math.inf
-    reference_step: int = 0
-
-    def record(self, step: int, loss: float, min_delta: float) -> bool:
-        """Records an evaluation; returns True if it is the best so far."""
-        self.evaluated_step = step
-        if loss < self.reference_loss - min_delta:
-            self.reference_loss, self.reference_step = loss, step
-        if loss >= self.best_loss:
-            return False
-        self.best_loss, self.best_step = loss, step
-        return True
+from aelab.training.plan import Plan, Progress
 
 
 class TrainState:

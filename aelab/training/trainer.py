@@ -97,14 +97,12 @@ class Trainer:
         plan, progress = self._plan, self._state.progress
         if self._step >= plan.total_steps:
             return True
-        patience = self._config.early_stopping_patience
-        reference = plan.completed_epochs(progress.reference_step)
-        waited = plan.completed_epochs(progress.evaluated_step) - reference
-        if not patience or waited < patience:
+        if not plan.is_stopped_early(progress):
             return False
         self._console.line(
-            f"Stopped early: no evaluation loss in {waited} epochs was below "
-            f"{progress.reference_loss:.6g} - {self._config.early_stopping_min_delta}"
+            f"Stopped early: no evaluation loss in {plan.waited_epochs(progress)} "
+            f"epochs was below {progress.reference_loss:.6g} - "
+            f"{self._config.early_stopping_min_delta}"
         )
         return True
 

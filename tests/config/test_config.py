@@ -39,7 +39,10 @@ FULL = Config(
 
 def users(name):
     """Choices with which a field may have another value than its default."""
-    return {o: values[0] for o, values in FIELDS[name].metadata["only_with"].items()}
+    owners = FIELDS[name].metadata["only_with"]
+    choices = {owner: values[0] for owner, values in owners.items()}
+    needs_folder = choices.get("dataset") == "images"
+    return choices | ({"data_dir": "pictures"} if needs_folder else {})
 
 
 def limited(limit):

@@ -5,7 +5,12 @@ import pytest
 from PIL import Image
 
 from aelab.config import Config
-from aelab.data.find_pictures import SUFFIXES, find_pictures, picture_names
+from aelab.data.find_pictures import (
+    SUFFIXES,
+    find_pictures,
+    last_names,
+    picture_names,
+)
 from aelab.errors import UsageError
 
 
@@ -23,7 +28,7 @@ def test_a_hash_of_the_name_selects_a_tenth_for_evaluation(tmp_path):
     make(tmp_path, NAMES)
     hashes = {n: hashlib.sha256(n.encode()).hexdigest()[:12] for n in NAMES}
     ordered = sorted(NAMES, key=hashes.get)
-    held_out, train = (picture_names(str(tmp_path), s) for s in ("eval", "train"))
+    held_out, train = (picture_names(str(tmp_path), s) for s in ("test", "train"))
     assert held_out + train == ordered
     assert held_out == [n for n in ordered if int(hashes[n], 16) < 2**48 / 10]
     assert 100 < len(held_out) < 200
@@ -35,10 +40,10 @@ def test_other_pictures_and_the_folder_do_not_change_the_split(tmp_path):
     make(tmp_path / "one", NAMES)
     make(tmp_path / "two", [*NAMES[::2], *(f"new/{n}.png" for n in range(300))])
     one, two = (
-        {split: picture_names(str(tmp_path / f), split) for split in ("train", "eval")}
+        {split: picture_names(str(tmp_path / f), split) for split in ("train", "test")}
         for f in ("one", "two")
     )
-    for split in ("train", "eval"):
+    for split in ("train", "test"):
         common = set(NAMES[::2])
         assert set(one[split]) & common == set(two[split]) & common
 
@@ -48,7 +53,7 @@ def test_both_splits_of_a_small_folder_have_a_picture(tmp_path, count):
     for number in range(30):
         folder = tmp_path / str(number)
         make(folder, [f"{number}-{n}.png" for n in range(count)])
-        held_out, train = (picture_names(str(folder), s) for s in ("eval", "train"))
+        held_out, train = (picture_names(str(folder), s) for s in ("test", "train"))
         assert held_out and train and len(held_out) + len(train) == count
 
 
@@ -72,7 +77,7 @@ def test_all_names_in_sub_folders_and_behind_links_are_found(tmp_path):
     (folder / "file link.png").symlink_to(folder / "a.JPG")
     names += ["link/linked.png", "file link.png"]
     found = [
-        n for split in ("eval", "train") for n in picture_names(str(folder), split)
+        n for split in ("test", "train") for n in picture_names(str(folder), split)
     ]
     assert sorted(found) == sorted(names)
 
@@ -109,9 +114,12 @@ def test_an_unreadable_folder_is_reported(tmp_path, monkeypatch):
         picture_names(str(tmp_path), "train")
 
 
+PARTS = ("train", "test")
+
+
 def parts_of(folder, split_by="folder"):
-    """The names for training and for evaluation."""
-    return [picture_names(str(folder), part, split_by) for part in ("train", "eval")]
+    """The names for training and for test."""
+    return [picture_names(str(folder), part, split_by) for part in ("train", "test")]
 
 
 def test_with_split_by_folder_no_sub_folder_is_in_both_parts(tmp_path):
@@ -129,7 +137,7 @@ def test_with_split_by_folder_no_sub_folder_is_in_both_parts(tmp_path):
     for part in parts:
         assert part == sorted(part, key=lambda n: hashlib.sha256(n.encode()).digest())
     by_file = parts_of(tmp_path, "file")
-    assert by_file == [picture_names(str(tmp_path), part) for part in ("train", "eval")]
+    assert by_file == [picture_names(str(tmp_path), part) for part in ("train", "test")]
     assert set(by_file[1]) != set(parts[1])
 
 
@@ -140,6 +148,45 @@ def test_split_by_folder_needs_two_sub_folders(tmp_path):
     assert "--split_by=folder" in str(caught.value)
     make(tmp_path, ["c/1.png"])
     assert sorted(map(len, parts_of(tmp_path))) == [1, 2]
+
+
+@pytest.mark.parametrize("share", [0.25, 0.9])
+def test_the_test_share_is_the_share_of_hashes(tmp_path, share):
+    names = [f"{n}.png" for n in range(400)]
+    make(tmp_path, names)
+    found = {p: picture_names(str(tmp_path), p, "file", share) for p in PARTS}
+    digests = {n: hashlib.sha256(n.encode()).digest()[:6] for n in names}
+    lowest = {n for n in names if int.from_bytes(digests[n], "big") < share * 2**48}
+    assert set(found["test"]) == lowest and set(found["train"]) == {*names} - lowest
+
+
+def test_a_share_of_zero_has_no_test_part(tmp_path):
+    make(tmp_path, ["1.png", "2.png", "3.png"])
+    assert len(picture_names(str(tmp_path), "train", test_share=0)) == 3
+    with pytest.raises(UsageError, match="no test part: --test_share=0"):
+        picture_names(str(tmp_path), "test", test_share=0)
+    with pytest.raises(UsageError, match="give --validation_examples"):
+        Config(dataset="images", data_dir=str(tmp_path), test_share=0)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+def test_the_last_names_are_whole_sub_folders(count):
+    names = [f"{folder}/{n}.png" for n in "12" for folder in "abcd"] + ["5.png"]
+    order = sorted(
+        ["a", "b", "c", "d", ""], key=lambda n: hashlib.sha256(n.encode()).digest()
+    )
+    found = last_names(names, count, "folder")
+    folders = {os.path.dirname(name) for name in found}
+    assert folders == {*order[-len(folders) :]}
+    assert found == {name for name in names if os.path.dirname(name) in folders}
+    without_first = [n for n in found if os.path.dirname(n) != order[-len(folders)]]
+    assert len(without_first) < count <= len(found)
+
+
+def test_the_last_names_are_in_the_order_of_hashes():
+    names = [f"{n}.png" for n in range(50)]
+    order = sorted(names, key=lambda n: hashlib.sha256(n.encode()).digest())
+    assert last_names(names, 7, "file") == {*order[-7:]}
 
 
 def test_split_by_is_refused_with_other_data_sets():

@@ -18,7 +18,7 @@ from aelab.data.corruptions import Key, random_bits
 from aelab.data.find_pictures import picture_names
 from aelab.data.permutation import example_indices
 from aelab.data.pipeline import Share, make_eval_dataset, make_train_dataset
-from aelab.data.sources import load_split, load_splits
+from aelab.data.sources import load_part, load_splits
 from aelab.errors import ImageError, TrainingError, UsageError
 from aelab.models import build_model
 from aelab.runs import checkpoints
@@ -95,7 +95,7 @@ def places(images):
 
 def test_a_folder_is_a_source_with_center_crops(folder):
     splits = load_splits(config_of(folder))
-    names = [picture_names(folder, split) for split in ("train", "eval")]
+    names = [picture_names(folder, split) for split in ("train", "test")]
     for source, expected in zip(splits, names, strict=True):
         assert callable(source.crops)
         assert len(source) == len(expected)
@@ -110,7 +110,7 @@ def test_a_folder_is_a_source_with_center_crops(folder):
 
 
 def test_numbers_determine_the_crops(folder):
-    source = load_split(config_of(folder, image_channels=1), "train")
+    source = load_part(config_of(folder, image_channels=1), "train")
     names = picture_names(folder, "train")
     generator = np.random.default_rng(0)
     indices = generator.integers(0, len(names), 100)
@@ -127,7 +127,7 @@ def test_numbers_determine_the_crops(folder):
 
 def test_the_example_and_the_seed_determine_the_crop(folder):
     config = config_of(folder)
-    source = load_split(config, "train")
+    source = load_part(config, "train")
     first = 3 * config.batch_size
     indices = example_indices(first, 16, len(source), config.seed)
     examples = tf.constant(first, tf.int64)
@@ -140,7 +140,7 @@ def test_the_example_and_the_seed_determine_the_crop(folder):
 @pytest.mark.parametrize("batch_size", [1, 5, 40, 80])
 def test_an_example_does_not_depend_on_batch_size_or_first_step(folder, batch_size):
     config = config_of(folder)
-    source = load_split(config, "train")
+    source = load_part(config, "train")
     expected = batches(source, config, 0, 10)
     other = dataclasses.replace(config, batch_size=batch_size)
     found = batches(source, other, 0, 80 // batch_size)
@@ -150,7 +150,7 @@ def test_an_example_does_not_depend_on_batch_size_or_first_step(folder, batch_si
 
 def test_replicas_and_workers_make_the_same_rows(folder):
     config = config_of(folder)
-    source = load_split(config, "train")
+    source = load_part(config, "train")
     expected = batches(source, config, 0, 3)
     together = batches(source, config, 0, 3, Share(2, 0, 2))
     np.testing.assert_array_equal(together, expected)
@@ -163,7 +163,7 @@ def test_replicas_and_workers_make_the_same_rows(folder):
 
 def test_crops_do_not_depend_on_threads(folder):
     config = config_of(folder)
-    source = load_split(config, "train")
+    source = load_part(config, "train")
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     dataset = make_train_dataset(source, config, 0).take(20).with_options(options)
@@ -177,7 +177,7 @@ def test_every_epoch_and_every_seed_has_different_crops(tmp_path):
     for number in range(4):
         Image.fromarray(numbered(number, 200, 200)).save(tmp_path / f"{number}.bmp")
     config = config_of(tmp_path)
-    source = load_split(config, "train")
+    source = load_part(config, "train")
     found = places(batches(source, config, 0, 100))
     numbers = {tuple(place) for place in found}
     # Each picture has 193 * 193 positions, so that few of 800 crops are equal.
@@ -196,7 +196,7 @@ def test_evaluation_uses_center_crops_for_every_seed(folder):
     seen = []
     for seed in (5, 6):
         config = config_of(folder, seed=seed)
-        source = load_split(config, "eval")
+        source = load_part(config, "test")
         parts = [(c.numpy(), w) for _, c, w in make_eval_dataset(source, config)]
         images = np.concatenate([clean[w.numpy() == 1] for clean, w in parts])
         seen.append(images)
@@ -206,7 +206,7 @@ def test_evaluation_uses_center_crops_for_every_seed(folder):
 
 
 def test_threads_may_read_at_the_same_time(folder):
-    source = load_split(config_of(folder), "train")
+    source = load_part(config_of(folder), "train")
     indices = np.arange(len(source))
     expected, results = source.read(indices), {}
 
@@ -224,8 +224,8 @@ def test_threads_may_read_at_the_same_time(folder):
 
 
 def test_train_examples_takes_the_first_pictures(folder):
-    whole = load_split(config_of(folder), "train")
-    few = load_split(config_of(folder, train_examples=7), "train")
+    whole = load_part(config_of(folder), "train")
+    few = load_part(config_of(folder, train_examples=7), "train")
     indices = np.arange(7)
     assert len(few) == 7
     np.testing.assert_array_equal(few.read(indices), whole.read(indices))
@@ -252,7 +252,7 @@ def test_fingerprints_depend_on_names_and_sizes_in_bytes(own, tmp_path):
 
 def test_identical_files_in_both_parts_are_counted(own, capsys):
     """Files of one size and with the same middle are not identical yet."""
-    train, held_out = (picture_names(str(own), split) for split in ("train", "eval"))
+    train, held_out = (picture_names(str(own), split) for split in ("train", "test"))
     load_splits(config_of(own))
     assert capsys.readouterr().err == ""
     assert len(held_out) > 2
@@ -280,6 +280,32 @@ def test_identical_files_in_one_folder_are_in_one_part(own, capsys):
     splits = load_splits(config_of(own, split_by="folder"))
     assert capsys.readouterr().err == ""
     assert len(splits.train) + len(splits.eval) == 80 and len(splits.eval) % 2 == 0
+
+
+def test_the_last_pictures_validate(folder):
+    names = picture_names(folder, "train")
+    splits = load_splits(config_of(folder, validation_examples=5))
+    whole = load_part(config_of(folder), "train")
+    for source, first, count in (
+        (splits.train, 0, len(names) - 5),
+        (splits.eval, len(names) - 5, 5),
+    ):
+        assert len(source) == count
+        expected = whole.read(np.arange(first, first + count))
+        np.testing.assert_array_equal(source.read(np.arange(count)), expected)
+
+
+def test_whole_sub_folders_validate(own):
+    for number, path in enumerate(sorted(own.iterdir())):
+        (own / str(number % 8)).mkdir(exist_ok=True)
+        path.rename(own / str(number % 8) / path.name)
+    values = {"split_by": "folder", "test_share": 0.0}
+    splits = load_splits(config_of(own, validation_examples=6, **values))
+    assert (len(splits.train), len(splits.eval)) == (30, 10)
+    folders = [{name.split("/")[0] for name, _ in s._files} for s in splits]
+    assert not folders[0] & folders[1]
+    message = refusal(config_of(own, validation_examples=39, **values))
+    assert "--validation_examples=39 leaves no sub-folder to train on" in message
 
 
 def test_a_run_within_the_folder_of_pictures_resumes(own, capsys):
@@ -320,13 +346,13 @@ def test_only_some_of_many_bad_files_are_listed(own):
 def test_bad_files_within_the_limit_are_skipped_and_reported(own, capsys):
     names = picture_names(str(own), "train")
     (own / names[3]).write_text("not a picture")
-    source = load_split(config_of(own, max_bad_files=1), "train")
+    source = load_part(config_of(own, max_bad_files=1), "train")
     assert len(source) == len(names) - 1
     errors = capsys.readouterr().err
     assert errors.startswith("warning: ") and errors.count("\n") == 1
     assert names[3] in errors and "not a picture" in errors
     (own / names[3]).unlink()
-    assert load_split(config_of(own), "train").fingerprint == source.fingerprint
+    assert load_part(config_of(own), "train").fingerprint == source.fingerprint
 
 
 def test_animations_are_reported_once(own, capsys):
@@ -335,7 +361,7 @@ def test_animations_are_reported_once(own, capsys):
     for name in names:
         options = {"save_all": True, "append_images": frames[1:]}
         frames[0].save(own / name, "GIF", **options)
-    source = load_split(config_of(own), "train")
+    source = load_part(config_of(own), "train")
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1 and min(names) in errors
     assert "2 of the " in errors and "only the first frame" in errors
@@ -351,11 +377,11 @@ def write_12_bits(own):
 
 def test_pictures_of_12_bits_are_scaled_by_the_white_level(own, capsys):
     write_12_bits(own)
-    dark = load_split(config_of(own, image_channels=1), "train")
+    dark = load_part(config_of(own, image_channels=1), "train")
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1 and "--white_level" in errors
     config = config_of(own, image_channels=1, white_level=4095)
-    bright = load_split(config, "train")
+    bright = load_part(config, "train")
     assert capsys.readouterr().err == ""
     assert dark.read(np.arange(9)).max() == 15
     assert bright.read(np.arange(9)).max() >= 254
@@ -367,10 +393,10 @@ def test_the_white_level_of_16_bits_of_color(own, capsys):
         pixels = np.full((20, 20, 3 + number % 2), 200, np.uint16)
         pixels[..., 3:] = 65535
         (own / f"{number}.jpg").write_bytes(tf.io.encode_png(pixels).numpy())
-    dark = load_split(config_of(own), "train")
+    dark = load_part(config_of(own), "train")
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1 and "--white_level" in errors
-    bright = load_split(config_of(own, white_level=255), "train")
+    bright = load_part(config_of(own, white_level=255), "train")
     assert capsys.readouterr().err == ""
     assert set(np.unique(dark.read(np.arange(9)))) == {0}
     assert set(np.unique(bright.read(np.arange(9)))) == {200}
@@ -384,7 +410,7 @@ def test_a_bmp_file_of_5_and_6_bits_has_no_white_level(own, capsys):
     for path in own.iterdir():
         path.write_bytes(head + bytes(800))
     for white_level in (0, 4095):
-        load_split(config_of(own, white_level=white_level), "train")
+        load_part(config_of(own, white_level=white_level), "train")
         assert capsys.readouterr().err == ""
 
 
@@ -402,7 +428,7 @@ def test_an_unprintable_name_is_escaped_in_the_message(own):
 
 
 def test_a_picture_that_becomes_bad_is_an_error(own):
-    source = load_split(config_of(own), "train")
+    source = load_part(config_of(own), "train")
     names = picture_names(str(own), "train")
     damage(own / names[2])
     (own / names[3]).unlink()
@@ -424,7 +450,7 @@ def test_a_picture_that_becomes_bad_is_an_error(own):
     ],
 )
 def test_a_transient_failure_is_an_error(own, monkeypatch, capsys, error, reason):
-    source = load_split(config_of(own, max_bad_files=3), "train")
+    source = load_part(config_of(own, max_bad_files=3), "train")
     path = str(own / picture_names(str(own), "train")[1])
     failing = [path]
 
@@ -439,7 +465,7 @@ def test_a_transient_failure_is_an_error(own, monkeypatch, capsys, error, reason
         source.read(np.arange(3))
     assert str(caught.value) == f"{path} can't be read: {reason}"
     with pytest.raises(type(error)) as caught:
-        load_split(config_of(own, max_bad_files=3), "train")
+        load_part(config_of(own, max_bad_files=3), "train")
     assert caught.value is error
     failing.clear()
     source.read(np.arange(3))
@@ -449,7 +475,7 @@ def test_a_transient_failure_is_an_error(own, monkeypatch, capsys, error, reason
 def test_within_the_limit_the_next_picture_replaces_a_bad_one(own, capsys):
     names = picture_names(str(own), "train")
     (own / names.pop(0)).write_bytes(b"")
-    source = load_split(config_of(own, max_bad_files=3), "train")
+    source = load_part(config_of(own, max_bad_files=3), "train")
     numbers = np.random.default_rng(0).integers(0, 2**32, (5, 2), np.uint32)
     expected = source.crops(np.array([1, 4, 4, 4, 5]), numbers)
     capsys.readouterr()
@@ -470,7 +496,7 @@ def test_within_the_limit_the_next_picture_replaces_a_bad_one(own, capsys):
 
 def test_the_first_picture_replaces_a_bad_last_one(own):
     names = picture_names(str(own), "train")
-    source = load_split(config_of(own, max_bad_files=len(names)), "train")
+    source = load_part(config_of(own, max_bad_files=len(names)), "train")
     first, last = source.read(np.array([0])), np.array([len(names) - 1])
     damage(own / names[-1])
     np.testing.assert_array_equal(source.read(last), first)
@@ -541,7 +567,7 @@ def test_evaluation_of_a_moved_folder_and_of_a_bad_file(own, tmp_path):
     result = evaluate_run(str(run_dir), "latest", str(moved), (), False)
     assert result.data.as_in_training
     assert result.metrics["psnr"] == pytest.approx(metrics["psnr"], rel=1e-6)
-    path = damage(moved / picture_names(str(moved), "eval")[0])
+    path = damage(moved / picture_names(str(moved), "test")[0])
     with pytest.raises(UsageError) as caught:
         evaluate_run(str(run_dir), "latest", str(moved))
     assert str(caught.value).startswith(f"{path} can't be used: ")
@@ -551,7 +577,7 @@ def test_evaluation_of_a_moved_folder_and_of_a_bad_file(own, tmp_path):
 @pytest.mark.parametrize("strategy", ["single", "mirrored"])
 def test_a_bad_evaluation_picture_is_reported(own, tmp_path, strategy):
     run_dir = tmp_path / "run"
-    path = damage(own / picture_names(str(own), "eval")[0])
+    path = damage(own / picture_names(str(own), "test")[0])
     with pytest.raises(TrainingError) as caught:
         train(own, run_dir, train_steps=2, strategy=strategy)
     assert f"{path} can't be used: " in str(caught.value)
@@ -569,7 +595,7 @@ def test_memory_stays_flat(tmp_path):
     config = config_of(folder, image_size=64)
     tracemalloc.start()
     try:
-        source = load_split(config, "train")
+        source = load_part(config, "train")
         before, _ = tracemalloc.get_traced_memory()
         assert before < 600 * count  # a decoded picture has 12,288 bytes
         tracemalloc.reset_peak()

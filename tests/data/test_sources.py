@@ -15,7 +15,8 @@ from aelab.config import FIELDS, Config
 from aelab.config.registry import SOURCES
 from aelab.data import sources
 from aelab.data.idx import read_idx
-from aelab.data.sources import ArraySource, load_splits
+from aelab.data.sources import ArraySource, load_part, load_splits
+from aelab.data.synthetic import draw_images
 from aelab.errors import UsageError
 from aelab.training.run import train_and_evaluate
 
@@ -202,6 +203,45 @@ def test_the_number_of_examples_takes_the_first_images(idx_folder):
         assert_holds(part, images[..., 0], full.labels[:count])
         assert part.fingerprint == ArraySource(images).fingerprint
     assert len(load(idx_folder, train_examples=50, eval_examples=21).train) == 50
+
+
+def test_the_last_training_images_validate(idx_folder):
+    whole = load(idx_folder).train
+    for name in (EVAL, EVAL_LABELS):  # training does not read them
+        os.remove(idx_folder / f"{name}.gz")
+    splits = load(idx_folder, validation_examples=8)
+    images = whole.read(np.arange(50))[..., 0]
+    assert_holds(splits.train, images[:42], whole.labels[:42])
+    assert_holds(splits.eval, images[42:], whole.labels[42:])
+    few = load(idx_folder, validation_examples=8, train_examples=5, eval_examples=3)
+    assert_holds(few.train, images[:5], whole.labels[:5])
+    assert_holds(few.eval, images[42:45], whole.labels[42:45])
+
+
+def test_a_limit_on_validation_images_does_not_limit_test_images(idx_folder):
+    values = {"validation_examples": 8, "eval_examples": 3}
+    config = Config(dataset="idx", data_dir=str(idx_folder), **values)
+    assert len(load_part(config, "test")) == 21
+    assert len(load_part(config, "validation")) == 3
+
+
+@pytest.mark.parametrize("values", [{}, {"train_examples": 59_000}])
+def test_embedded_validation_images_follow_the_training_images(values):
+    config = Config(validation_examples=1000, **values)
+    splits = load_splits(config)
+    assert (len(splits.train), len(splits.eval)) == (59_000, 1000)
+    images, labels = draw_images(60_000, 1)
+    assert_holds(splits.eval, images[59_000:, ..., 0], labels[59_000:])
+
+
+def test_a_validation_part_that_leaves_nothing_to_train_on_is_refused(idx_folder):
+    message = idx_refusal(idx_folder, validation_examples=50)
+    assert "--validation_examples=50" in message and "50 training images" in message
+
+
+def test_a_part_that_does_not_exist_is_refused():
+    with pytest.raises(UsageError, match="no validation part: --validation_examples=0"):
+        load_part(Config(train_examples=9), "validation")
 
 
 @pytest.mark.parametrize(("name", "count"), [("train", 50), ("eval", 21)])

@@ -21,7 +21,7 @@ from test_killed_runs import assert_same_run
 from aelab.apps.evaluation import evaluate_run
 from aelab.config import Config
 from aelab.data.pipeline import make_train_dataset
-from aelab.data.sources import load_split
+from aelab.data.sources import load_part
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.training.loops import build_train_loop
@@ -141,7 +141,7 @@ def test_a_worker_compiles_once(run_dir, worker):
 
 def test_each_worker_makes_its_own_rows(run_dir):
     config = RunDirectory(str(run_dir)).read_config()
-    whole = make_train_dataset(load_split(config, "train"), config, 0)
+    whole = make_train_dataset(load_part(config, "train"), config, 0)
     for number, (corrupted, _) in enumerate(whole.take(3)):
         parts = [
             np.fromfile(f"{run_dir}-{worker}-rows-{number}", np.float32)
@@ -165,7 +165,7 @@ def test_two_workers_agree_with_one_device(tmp_path, model):
     assert len(losses) == 7
 
     config = dataclasses.replace(run.read_config(), strategy=Config().strategy)
-    images = load_split(config, "train")
+    images = load_part(config, "train")
     state = TrainState(config, images.image_shape, 7)
     batches = iter(make_train_dataset(images, config, 0))
     loop = build_train_loop(state, config)

@@ -119,7 +119,7 @@ def output(checkout):
     """What training, evaluation and a report print, with everything that was added."""
     commands = [
         ["train", "--run_dir=run", *RUN],
-        ["evaluate", "--run_dir=run", "--floors=false"],
+        ["evaluate", "--run_dir=run", "--floors=false", "--checkpoint=latest"],
         ["report", "run", "--output=report.html"],
     ]
     found = run(checkout, "-c", SCRIPTS, json.dumps(commands))

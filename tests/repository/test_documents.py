@@ -20,8 +20,8 @@ FILES = {
     for pattern in ("*.*", *FOLDERS, *(f"{folder}/**/*" for folder in FOLDERS))
     for path in ROOT.glob(pattern)
 }
-# Written by a run, or by the reader of CONTRIBUTING.md.
-NOT_IN_THE_REPOSITORY = {"run.flags", "aelab/models/tiny.py"}
+# Written by a run or a study, or by the reader of CONTRIBUTING.md.
+NOT_IN_THE_REPOSITORY = {"run.flags", "table.md", "aelab/models/tiny.py"}
 # Flags of other programs that the documents name without their program.
 FOREIGN_FLAGS = {"signal"}
 PLACEHOLDER = re.compile(r"[<>{}$]|\b(DIR|FILE|FOLDER|NAME)\b")

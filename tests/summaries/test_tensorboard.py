@@ -1,13 +1,12 @@
 """The data that a real TensorBoard serves of a run over its HTTP API."""
 
 import io
-import json
 import urllib.parse
-import urllib.request
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from board import experiment, get_json, getter, session_groups
 from conftest import metric_lines, tensorboard
 from PIL import Image
 
@@ -24,12 +23,6 @@ def run_dir(runs):
     return runs / "denoiser"
 
 
-def getter(address):
-    """`get(path)`: the bytes at a path of a server, asked without a proxy."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return lambda path: opener.open(address + path, timeout=60).read()
-
-
 @pytest.fixture(scope="module")
 def get(run_dir):
     """`get(path)` of a TensorBoard that shows one run."""
@@ -41,11 +34,6 @@ def get(run_dir):
 def get_of_all(tensorboard_of_runs):
     """`get(path)` of a TensorBoard that shows the folder of both runs."""
     return getter(tensorboard_of_runs)
-
-
-def get_json(get, path, **query):
-    query = f"?{urllib.parse.urlencode(query)}" if query else ""
-    return json.loads(get(f"/data/{path}{query}"))
 
 
 def test_runs_and_scalars(get):
@@ -150,30 +138,6 @@ def test_the_model_is_a_graph(get):
     graph = get("/data/plugin/graphs/graph?run=train&conceptual=false").decode()
     for name in ("encoder", "conv1", "decoder", "pixels"):
         assert name in graph
-
-
-def experiment(get):
-    request = json.dumps({"experimentName": ""})
-    return get_json(get, "plugin/hparams/experiment", request=request)
-
-
-def session_groups(get):
-    """The rows of the table of runs, each with its metrics by name."""
-    request = {
-        "experimentName": "",
-        "allowedStatuses": ["STATUS_UNKNOWN"],
-        "startIndex": 0,
-        "sliceSize": 100,
-    }
-    rows = get_json(get, "plugin/hparams/session_groups", request=json.dumps(request))[
-        "sessionGroups"
-    ]
-    for row in rows:
-        row["metrics"] = {
-            (m["name"].get("group", ""), m["name"]["tag"]): m["value"]
-            for m in row["metricValues"]
-        }
-    return rows
 
 
 def test_the_table_of_runs_has_a_row_per_run_with_its_last_metrics(get_of_all, runs):

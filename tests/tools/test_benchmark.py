@@ -253,6 +253,7 @@ def test_a_repeating_source_is_a_source():
     indices = np.array([0, 2, 3, 5_999_999], np.int64)
     np.testing.assert_array_equal(source.read(indices), images[[0, 2, 0, 2]])
     assert len(source.take(7)) == 7
+    assert [len(part) for part in source.divide(7)] == [5_999_993, 7]
     again = scale.RepeatingSource(images.copy(), 6_000_000)
     assert source.fingerprint == again.fingerprint
     others = [source.take(7), scale.RepeatingSource(images + 1, 6_000_000)]

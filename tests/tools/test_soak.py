@@ -205,6 +205,7 @@ def test_every_kind_of_stop_is_drawn():
     [
         ("--kills=many", ["--kills", "'many'"]),
         ("--kills=-1", ["--kills", "at least 0"]),
+        ("--study_kills=many", ["--study_kills", "'many'"]),
         ("--seed=1.5", ["--seed", "'1.5'"]),
         ("--variants=single,double", ["--variants", "mirrored", "double"]),
         ("--variants=", ["--variants", "single"]),
@@ -227,6 +228,6 @@ def test_a_work_folder_must_be_empty(tmp_path):
 
 def test_with_every_part_off_the_table_is_empty():
     off = [f"--{part}=false" for part in ("full_disk", "fuzz")]
-    result = run_script("soak", "--variants=none", *off)
+    result = run_script("soak", "--variants=none", "--study_kills=0", *off)
     assert (result.returncode, result.stderr) == (0, "")
     assert "| variant | stops |" in result.stdout

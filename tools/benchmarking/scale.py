@@ -48,6 +48,10 @@ class RepeatingSource:
         """See `Source.take`."""
         return RepeatingSource(self._images, count)
 
+    def divide(self, held_out: int) -> "tuple[RepeatingSource, RepeatingSource]":
+        """See `Source.divide`."""
+        return self.take(len(self) - held_out), self.take(held_out)
+
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:
     """The first images in another size, in at most as many bytes, but at least one.

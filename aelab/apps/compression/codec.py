@@ -14,7 +14,7 @@ from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.inputs import check_shape
 from aelab.apps.compression.tables import Tables
 from aelab.data.pixels import unit_tensor
-from aelab.data.sources import Source, load_split, with_data_dir
+from aelab.data.sources import Source, load_part, with_data_dir
 from aelab.errors import ImageError, UsageError
 from aelab.metrics import psnr
 from aelab.runs.directory import RunDirectory
@@ -137,7 +137,7 @@ def open_codec(
         with writing(f"--run_dir={run.path}, which keeps the tables,"):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             tempfile.TemporaryFile(dir=os.path.dirname(path)).close()
-        source = load_split(with_data_dir(trained.config, data_dir), "train")
+        source = load_part(with_data_dir(trained.config, data_dir), "train")
         tables = _fit(networks, source, 1.0 if networks.has_prior else step)
         codec_file.save_codec(path, trained, step, tables)
     return Codec(networks, key, codec_file.load_codec(path, key)[1])

@@ -15,7 +15,7 @@ from aelab.apps.compression.codec import open_codec, read_images
 from aelab.apps.compression.codec_file import codec_path
 from aelab.config import Config
 from aelab.data.pixels import unit_tensor
-from aelab.data.sources import load_split, with_data_dir
+from aelab.data.sources import load_part, with_data_dir
 from aelab.errors import UsageError
 from aelab.metrics import psnr, ssim
 from aelab.runs.directory import RunDirectory
@@ -52,14 +52,14 @@ def rate_distortion(
     model: str = "",
     overwrite: bool = False,
 ) -> list[Measurement]:
-    """Compresses the evaluation images of runs with their models and with baselines.
+    """Compresses the test images of runs with their models and with baselines.
 
     Writes `rate_distortion.json` and `rate_distortion.png` to the folder `output`. All
-    runs must have the same evaluation images. `baselines` says whether to measure other
+    runs must have the same test images. `baselines` says whether to measure other
     codecs as well, which takes a minute or two. See `open_codec` for the rest.
 
     Raises:
-      UsageError: a run or a library is missing, or the evaluation images differ.
+      UsageError: a run or a library is missing, or the test images differ.
     """
     plotting = require("matplotlib.figure", extra="report")
     json_path, png_path = (
@@ -72,10 +72,10 @@ def rate_distortion(
         raise UsageError(f"--output={output} can't be created: {error}") from None
     runs = [RunDirectory(path) for path in run_dirs]
     config = _shared_config(runs, data_dir)
-    images = read_images(load_split(config, "eval"))
+    images = read_images(load_part(config, "test"))
     points = [_run_points(run, checkpoint, data_dir, images, model) for run in runs]
     if baselines:
-        training = read_images(load_split(config, "train"))
+        training = read_images(load_part(config, "train"))
         points += [others.principal_components(images, training)]
         points += [others.image_codecs(images)]
     results = [_measure(p, images) for p in itertools.chain.from_iterable(points)]
@@ -88,12 +88,20 @@ def rate_distortion(
 
 
 def _shared_config(runs: Sequence[RunDirectory], data_dir: str) -> Config:
-    """The first run's configuration, if all have the same evaluation images."""
-    prints = {r.path: (r.read_data().get("eval"), r.read_image_shape()) for r in runs}
+    """The first run's configuration, if all have the same test images."""
+    prints = {r.path: (_test_images(r, data_dir), r.read_image_shape()) for r in runs}
     if len(set(prints.values())) > 1:
         described = "; ".join(f"{path}: {text}" for path, text in prints.items())
-        raise UsageError(f"the runs must have the same evaluation images ({described})")
+        raise UsageError(f"the runs must have the same test images ({described})")
     return with_data_dir(runs[0].read_config(), data_dir)
+
+
+def _test_images(run: RunDirectory, data_dir: str) -> Any:
+    """The fingerprint of a run's test images, which only some runs have read."""
+    config = run.read_config()
+    if config.eval_part == "test":
+        return run.read_data().get("eval")
+    return load_part(with_data_dir(config, data_dir), "test").fingerprint
 
 
 def _run_points(

@@ -26,7 +26,7 @@ from aelab.apps.evaluation.result import EvaluatedData, Evaluation
 from aelab.apps.evaluation.table import table
 from aelab.config import Config
 from aelab.data.pipeline import image_error
-from aelab.data.sources import Source, load_split, with_data_dir
+from aelab.data.sources import Source, load_part, with_data_dir
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import TrainedModel, load_trained
@@ -65,8 +65,12 @@ def evaluate_run(
     noise_stddevs: Sequence[float] = (),
     baselines: bool = True,
     model: str = "",
+    split: str = "test",
 ) -> Evaluation:
     """Evaluates a run's checkpoint; writes `evaluation.json` and pictures.
+
+    `split` is the part of the data set, `test` or `validation`. A warning says that the
+    run chose its checkpoint on this part.
 
     `noise_stddevs` are further levels of noise, above 0, for a model with Gaussian
     noise. See `load_trained` and `with_data_dir` for the other arguments. The result of
@@ -79,7 +83,12 @@ def evaluate_run(
     run = RunDirectory(run_dir)
     loaded = load_trained(run, checkpoint, model)
     config = with_data_dir(loaded.config, data_dir)
-    source = _load(config, "eval", loaded.image_shape)
+    if split == config.eval_part and checkpoint == "best":
+        warn(
+            f"the run chose its best checkpoint on these images, its {split} part, so "
+            "the result is slightly too good"
+        )
+    source = _load(config, split, loaded.image_shape)
     model_step = build_evaluation_step(loaded.autoencoder, config)
     worst, input, output = measure(model_step, config, source, keep_worst=_NUM_WORST)
     usable = UsableBaselines({}, None, [], [])
@@ -87,12 +96,12 @@ def evaluate_run(
         usable = _usable_baselines(loaded, config, is_clean=not input["mse"].any())
     comparison = Comparison(model_step, source, usable.baselines, usable.training)
     trained, sweep = compare_levels(comparison, config, noise_stddevs)
-    known = run.read_data().get("eval")
     result = Evaluation(
         checkpoint,
         loaded.step,
+        split,
         len(source),
-        EvaluatedData(source.fingerprint, source.fingerprint == known),
+        _describe(source, split, config, run),
         metrics=means(output),
         input=means(input),
         spread={"input": spread(input), "output": spread(output)},
@@ -107,6 +116,16 @@ def evaluate_run(
         pictures=[],
     )
     return _keep(result, run, worst)
+
+
+def _describe(
+    source: Source, split: str, config: Config, run: RunDirectory
+) -> EvaluatedData:
+    """What the result says of the images."""
+    if split != config.eval_part:  # training did not read them
+        return EvaluatedData(source.fingerprint, None)
+    known = run.read_data().get("eval")
+    return EvaluatedData(source.fingerprint, source.fingerprint == known)
 
 
 def _keep(result: Evaluation, run: RunDirectory, worst: Images) -> Evaluation:
@@ -174,8 +193,8 @@ def select_baselines(
 
 
 def _load(config: Config, split: str, image_shape: tuple[int, int, int]) -> Source:
-    """The images of a split, in the shape that the model takes."""
-    source = load_split(config, split)
+    """The images of a part, in the shape that the model takes."""
+    source = load_part(config, split)
     if source.image_shape != image_shape:
         raise UsageError(
             f"the images of {config.data_dir or config.dataset} are "

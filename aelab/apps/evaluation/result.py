@@ -23,10 +23,13 @@ class Level:
 
 @dataclass(frozen=True)
 class EvaluatedData:
-    """The fingerprint of the evaluation images; True if training used the same ones."""
+    """The fingerprint of the images; True if the run was evaluated on the same ones.
+
+    None: it did not read them, because it has a validation part.
+    """
 
     fingerprint: str
-    as_in_training: bool
+    as_in_training: bool | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Evaluation:
 
     checkpoint: str
     step: int
-    examples: int  # number of evaluation images, which `data` describes
+    split: str  # the part of the data set, `test` or `validation`
+    examples: int  # number of its images, which `data` describes
     data: EvaluatedData
     metrics: Means  # of the output, over all images
     input: Means

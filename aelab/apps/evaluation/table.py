@@ -38,9 +38,9 @@ def _compared(values: Means) -> list[str]:
 
 
 def _head(result: Evaluation) -> str:
-    images = f"{result.examples:,} images"
+    images = f"{result.examples:,} {result.split} images"
     text = f"{result.checkpoint} checkpoint, step {result.step}, {images}"
-    if result.data.as_in_training:
+    if result.data.as_in_training is not False:
         text += " that the model never saw"
     else:
         text += "\nThe run was evaluated on other images, so it may have seen these."

@@ -1,4 +1,4 @@
-"""One HTML page on one or several runs: curves, pictures, metrics, configurations."""
+"""One HTML page on runs and studies: curves, pictures, metrics, configurations."""
 
 from aelab.apps.report.page import write_report
 

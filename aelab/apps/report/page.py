@@ -10,10 +10,12 @@ from PIL import Image
 
 from aelab.apps.report import results
 from aelab.apps.report.plots import DASHES, MAX_RUNS, NUM_COLORS, Line, draw
-from aelab.apps.report.runs import Run, read_runs, select
+from aelab.apps.report.runs import Run, names, read_runs, select
+from aelab.apps.report.studies import Study
 from aelab.apps.report.style import STYLE
+from aelab.apps.report.tables import Table
 from aelab.metric_info import METRICS, heading
-from aelab.system.console import warn
+from aelab.system.console import printable, warn
 from aelab.system.files import write_bytes, writing
 from aelab.system.optional import require
 from aelab.system.outputs import check_output_file
@@ -31,9 +33,9 @@ def write_report(
     curves: str = "",
     overwrite: bool = False,
 ) -> int:
-    """Writes one HTML page on one or several runs, which may still be training.
+    """Writes one HTML page on runs and studies, which may still be training.
 
-    The same runs give the same bytes. The x-axis of the curves is `epoch` or `step`.
+    The same folders give the same bytes. The x-axis of the curves is `epoch` or `step`.
     The curves are of the runs that `curves` names, or else of the `MAX_RUNS` best, see
     `select`. An earlier page is replaced, another file only with `overwrite`. Returns
     the size of the page in bytes.
@@ -45,10 +47,10 @@ def write_report(
     """
     check_output_file(output, ".html", overwrite, is_own=_is_page)
     require("matplotlib.figure", extra="report")
-    runs = read_runs(run_dirs, axis)
+    studies, runs = read_runs(run_dirs, axis)
     drawn = select(runs, curves, MAX_RUNS)
     # JSON may contain lone surrogates, which UTF-8 can't encode.
-    page = _build_page(runs, drawn, axis).encode(errors="backslashreplace")
+    page = _build_page(studies, runs, drawn, axis).encode(errors="backslashreplace")
     with writing(f"--output={output}"):
         write_bytes(output, page)
     return len(page)
@@ -63,11 +65,15 @@ def _is_page(path: str) -> bool:
         return False
 
 
-def _build_page(runs: Sequence[Run], drawn: Sequence[Run], axis: str) -> str:
-    names = ", ".join(run.name for run in runs)
-    title = escape(f"Report: {names if len(runs) <= MAX_RUNS else f'{len(runs)} runs'}")
-    sections = {
-        "Runs": results.overview(runs, axis),
+def _build_page(
+    studies: Sequence[Study], runs: Sequence[Run], drawn: Sequence[Run], axis: str
+) -> str:
+    title = escape(_title(studies, runs))
+    sections = {}
+    for study, name in zip(studies, _names(studies), strict=True):
+        sections[f"Study {escape(name)}"] = _study(study, name)
+    sections |= {
+        "Runs": results.overview(runs, axis) if runs else "",
         "Curves": _selection(runs, drawn) + (_curves(drawn, axis) or _NOTHING),
         "Pictures": _pictures(runs),
         "Evaluation": results.evaluation(runs),
@@ -95,6 +101,33 @@ def _build_page(runs: Sequence[Run], drawn: Sequence[Run], axis: str) -> str:
 </body>
 </html>
 """
+
+
+def _names(studies: Sequence[Study]) -> list[str]:
+    return [*map(printable, names([study.path for study in studies]))]
+
+
+def _title(studies: Sequence[Study], runs: Sequence[Run]) -> str:
+    """Names the studies and the runs outside of them."""
+    inside = {path for study in studies for path in study.runs}
+    others = [run.name for run in runs if run.path not in inside]
+    if len(others) > MAX_RUNS:
+        others = [f"{len(others)} runs"]
+    return f"Report: {', '.join([*_names(studies), *others])}"
+
+
+def _study(study: Study, name: str) -> str:
+    """The table of a study with its caption, and its picture."""
+    columns = study.table.columns
+    titles = [column.title for column in columns]
+    right = {column.title for column in columns if column.alignment == "r"}
+    table = Table(titles, [list(row) for row in study.table.rows])
+    alt = f"The metric of each seed of {name}, and its curves"
+    return (
+        f"{results.table_html(table, right=right)}"
+        f"<p>{escape(study.table.caption)}</p>\n"
+        f"<figure>\n{_image(study.plot, alt)}\n</figure>"
+    )
 
 
 def _selection(runs: Sequence[Run], drawn: Sequence[Run]) -> str:
@@ -152,17 +185,22 @@ def _pictures(runs: Sequence[Run]) -> str:
     for run in runs:
         figures = ""
         for tag, step, png in run.pictures:
-            data = base64.b64encode(png).decode()
-            alt = escape(f"{tag} of {run.name} at step {step}", quote=True)
+            image = _image(png, f"{tag} of {run.name} at step {step}")
             caption = f"{tag}, step {step:,}. {_description(png)}".removesuffix(". ")
             figures += (
                 f"<figure>\n<figcaption>{escape(caption)}</figcaption>\n"
-                f'<img src="data:image/png;base64,{data}" alt="{alt}">\n</figure>\n'
+                f"{image}\n</figure>\n"
             )
         if figures:
             name = escape(run.name)
             parts.append(f'<h3>{name}</h3>\n<div class="pictures">{figures}</div>')
     return "\n".join(parts)
+
+
+def _image(png: bytes, text: str) -> str:
+    """A picture, and the text that a screen reader says."""
+    data = base64.b64encode(png).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{escape(text)}">'
 
 
 def _description(png: bytes) -> str:

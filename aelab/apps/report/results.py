@@ -1,6 +1,6 @@
 """The tables of a report as HTML: overview, evaluations and configurations."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from html import escape
 from typing import Any
 
@@ -103,17 +103,21 @@ def configurations(runs: Sequence[Run]) -> str:
     return "".join(parts)
 
 
-def table_html(table: Table, exact: bool = False) -> str:
+def table_html(
+    table: Table, exact: bool = False, right: Container[str] = frozenset()
+) -> str:
     """A table, its first column with names, in a box that scrolls on a narrow page.
 
-    If `exact` is True, all digits of numbers are shown.
+    If `exact` is True, all digits of numbers are shown. Numbers are aligned right, and
+    so are the columns with the titles `right`.
     """
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
     body = ""
     for name, *values in table.rows:
         body += f'<tr><th scope="row">{cell_text(name, NAME, exact)}</th>'
         for column, value in zip(table.columns[1:], values, strict=True):
-            kind = ' class="number"' if isinstance(value, int | float) else ""
+            is_number = isinstance(value, int | float) or column in right
+            kind = ' class="number"' if is_number else ""
             body += f"<td{kind}>{cell_text(value, column, exact)}</td>"
         body += "</tr>\n"
     return (

@@ -5,12 +5,14 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aelab.apps.report.curves import EMPTY, Curve, Curves, read_curves
+from aelab.apps.report.studies import Study, read_studies
 from aelab.config import FIELDS, parse_object
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
@@ -32,6 +34,7 @@ class Picture(NamedTuple):
 class Run:
     """The parts of a run that are shown."""
 
+    path: str
     name: str  # unique in the report
     config: dict[str, Any]
     curves: Curves  # by split and metric
@@ -48,38 +51,59 @@ class Run:
         return self.curve("eval", name).at(self.curve("eval", "loss").lowest()[2])
 
 
-def read_runs(paths: Sequence[str], axis: str) -> list[Run]:
-    """Reads runs from their directories, each once; `axis` is one of `curves.AXES`.
+def read_runs(paths: Sequence[str], axis: str) -> tuple[list[Study], list[Run]]:
+    """Reads studies and runs from their folders, each once, and the studies' runs.
 
-    A path without a run, or with a damaged `config.json`, is left out with a warning.
+    A path without a run or a study, or with a damaged `config.json` or `study.json`, is
+    left out with a warning. `axis` is one of `curves.AXES`.
 
     Raises:
-      UsageError: nothing is left.
+      UsageError: nothing is left, or there is a study, and SciPy is not installed.
     """
-    distinct: dict[str, str] = {}
-    for path in paths:
-        distinct.setdefault(os.path.realpath(path), path)
+    studies, bad = read_studies(_distinct(paths))
+    inside = {path: name for study in studies for path, name in study.runs.items()}
+    known = {study.path for study in studies} | bad.keys()
+    others = [path for path in _distinct(paths) if path not in known]
     configs: dict[str, dict[str, Any]] = {}
-    refused: list[str] = []
-    for path in distinct.values():
+    refused = [*bad.values()]
+    for path in _distinct([*inside, *others]):
         try:
             configs[path] = _read_config(path)
         except UsageError as error:
             refused.append(str(error))
-    if not configs:
-        others = f" ({len(refused) - 1} more hold none either)" if refused[1:] else ""
-        raise UsageError(f"{refused[0]}{others}" if refused else "--run_dir is missing")
+    if not configs and not studies:
+        others_too = f" ({len(refused) - 1} more hold none either)" * bool(refused[1:])
+        raise UsageError(
+            f"{refused[0]}{others_too}" if refused else "--run_dir is missing"
+        )
     for reason in refused:
         warn(f"{reason}; it is left out")
-    shown = map(printable, names(list(configs)))
+    shown = map(printable, names(list(configs), inside))
     pairs = zip(configs.items(), shown, strict=True)
-    return [_read_run(path, name, axis, config) for (path, config), name in pairs]
+    runs = [_read_run(path, name, axis, config) for (path, config), name in pairs]
+    return studies, runs
 
 
-def names(paths: Sequence[str]) -> list[str]:
-    """Names of runs: their directories' names, with parents only if needed."""
+def _distinct(paths: Sequence[str]) -> list[str]:
+    """The folders, each under the first of its names."""
+    found: dict[str, str] = {}
+    for path in paths:
+        found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def names(
+    paths: Sequence[str], given: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Names of runs: their directories' names, with parents only if needed.
+
+    Some may have other names `given`, as long as all names differ.
+    """
     full = [os.path.abspath(path) for path in paths]
-    short = [os.path.basename(path) or path for path in full]
+    short = [
+        given.get(p) or os.path.basename(f) or f
+        for p, f in zip(paths, full, strict=True)
+    ]
     if len(set(short)) == len(short):
         return short
     common = os.path.commonpath(full)
@@ -140,6 +164,7 @@ def _read_run(path: str, name: str, axis: str, config: dict[str, Any]) -> Run:
     directory = RunDirectory(path)
     notes: list[str] = []
     return Run(
+        path,
         name,
         config,
         _read_curves(directory.metrics_jsonl, axis, notes),

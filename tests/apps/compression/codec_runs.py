@@ -14,7 +14,7 @@ from aelab.apps.compression import decompress
 from aelab.apps.compression.codec import open_codec
 from aelab.apps.compression.compress import compress
 from aelab.config import Config
-from aelab.data.sources import load_split
+from aelab.data.sources import load_part
 from aelab.models import build_model
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
@@ -95,7 +95,7 @@ def save_weights(run, model, step):
 
 @functools.cache
 def _garments():
-    source = load_split(Config(eval_examples=300), "eval")
+    source = load_part(Config(eval_examples=300), "test")
     return source.read(np.arange(300))
 
 

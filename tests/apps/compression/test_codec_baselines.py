@@ -4,11 +4,11 @@ from sklearn.decomposition import PCA
 
 from aelab.apps.compression import baselines
 from aelab.config import Config
-from aelab.data.sources import load_split
+from aelab.data.sources import load_part
 
 
 def test_pca_points_match_scikit_learn_with_rounding():
-    source = load_split(Config(train_examples=300), "train")
+    source = load_part(Config(train_examples=300), "train")
     images = source.read(np.arange(300))[:, ::2, ::2]
     first = next(baselines.principal_components(images[:50], images[50:]))
     flat = images.reshape(300, -1) / 255

@@ -30,7 +30,7 @@ from aelab.apps.compression.file_format import (
 )
 from aelab.cli import exit_code
 from aelab.data.idx import read_idx
-from aelab.data.sources import load_split
+from aelab.data.sources import load_part
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 
@@ -151,7 +151,7 @@ def test_a_file_takes_no_more_bytes_than_the_prior_predicts(tmp_path, codec_trai
     """The metric `code_bytes` is honest: tables take a little less, not more."""
     run_dir, metrics = codec_training
     config = RunDirectory(run_dir).read_config()
-    images = load_split(config, "eval").read(np.arange(EVAL_IMAGES))
+    images = load_part(config, "test").read(np.arange(EVAL_IMAGES))
     write_idx(tmp_path / "images", images[..., 0])
     done = compress(run_dir, [str(tmp_path / "images")], str(tmp_path / "x.aelab"))
     bytes_per_image = done.ideal_bytes / done.images

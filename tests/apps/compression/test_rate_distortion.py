@@ -15,7 +15,7 @@ from aelab.apps.compression.rate_distortion import (
     rate_distortion,
     table,
 )
-from aelab.data.sources import load_split
+from aelab.data.sources import load_part
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 
@@ -48,7 +48,7 @@ def test_models_and_baselines_are_measured(tmp_path, codec_run, dense_run, monke
 
 def test_the_size_of_a_point_is_the_size_of_the_file(tmp_path, codec_run):
     """The file of the same images, with the name that the measurement takes."""
-    source = load_split(RunDirectory(codec_run).read_config(), "eval")
+    source = load_part(RunDirectory(codec_run).read_config(), "test")
     write_idx(tmp_path / NAME, source.read(np.arange(EVAL_IMAGES))[..., 0])
     done = compress(codec_run, [str(tmp_path / NAME)], str(tmp_path / "x.aelab"))
     (point,) = rate_distortion([codec_run], str(tmp_path), "best", baselines=False)
@@ -71,8 +71,8 @@ def test_a_curve_has_only_points_that_no_other_beats():
     assert curves(points) == {"a": [(1, 18), (2, 21), (4, 22)]}
 
 
-def test_runs_with_different_evaluation_images_are_refused(codec_run, tmp_path):
+def test_runs_with_different_test_images_are_refused(codec_run, tmp_path):
     assert RunDirectory(codec_run).read_data()["eval"]
     other = untrained_run(tmp_path / "other", model="dense", eval_print="other")
-    with pytest.raises(UsageError, match="same evaluation images"):
+    with pytest.raises(UsageError, match="same test images"):
         rate_distortion([codec_run, other], str(tmp_path / "rd"))

@@ -38,6 +38,7 @@ def result(output, **changes):
     fields = {
         "checkpoint": "best",
         "step": 6943,
+        "split": "test",
         "examples": 1813,
         "data": EvaluatedData("1813 images", True),
         "metrics": {k: v for k, v in output.items() if k not in spread},
@@ -159,12 +160,13 @@ def test_a_limited_number_of_images_is_reported():
 def test_images_that_the_run_was_not_evaluated_on_are_reported():
     heads = [
         table(result(metrics(18.78), data=EvaluatedData("", same))).split("\n\n")[0]
-        for same in (True, False)
+        for same in (True, None, False)
     ]
-    assert "1,813 images that the model never saw" in heads[0]
-    assert "may have seen" not in heads[0]
-    assert "The run was evaluated on other images, so it may have seen" in heads[1]
-    assert "never saw" not in heads[1]
+    for head in heads[:2]:
+        assert "1,813 test images that the model never saw" in head
+        assert "may have seen" not in head
+    assert "The run was evaluated on other images, so it may have seen" in heads[2]
+    assert "never saw" not in heads[2]
 
 
 def test_a_level_that_was_given_as_a_quotient_fits_into_its_column():

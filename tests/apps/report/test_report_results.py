@@ -151,6 +151,6 @@ def test_an_evaluation_of_other_images_is_reported(tmp_path):
 
 @given(st.dictionaries(st.sampled_from([*EVALUATION, "a", "<b>"]), JSON))
 def test_any_evaluation_is_shown(values):
-    page = Page(evaluation([Run("run", {}, {}, [], values, [])]))
+    page = Page(evaluation([Run("", "run", {}, {}, [], values, [])]))
     allowed = {"div", "table", "thead", "tbody", "tr", "th", "td", "h3", "p"}
     assert {name for name, _ in page.elements} <= allowed

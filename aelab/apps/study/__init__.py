@@ -1,0 +1,1 @@
+"""Studies: many runs, several seeds, one table."""

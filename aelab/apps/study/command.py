@@ -1,0 +1,222 @@
+"""What `scripts/study.py` does with its flags."""
+
+import contextlib
+import dataclasses
+import os
+import shlex
+from typing import Any
+
+from aelab.apps.study.description import (
+    Description,
+    Trial,
+    extend,
+    make_description,
+    read_description,
+)
+from aelab.apps.study.outputs import (
+    Shown,
+    read_shown,
+    write_description,
+    write_results,
+)
+from aelab.apps.study.ranges import (
+    GRID,
+    Search,
+    check_is_grid,
+    parse_search,
+    trial_name,
+)
+from aelab.apps.study.slurm import submit
+from aelab.apps.study.study import Work, read_results, train_study, with_trials
+from aelab.apps.study.variants import Variant, parse_variants
+from aelab.cli import CommandLine
+from aelab.config import FIELDS, to_text
+from aelab.errors import TrainingError, UsageError
+from aelab.metric_info import METRICS
+from aelab.system.console import output, say
+from aelab.system.files import writing
+from aelab.system.lock import exclusive_lock
+from aelab.system.optional import require
+
+
+def run_study(cli: CommandLine, args: Any) -> None:
+    """Trains the study that the flags describe, or what they ask for instead.
+
+    Raises:
+      UsageError: a bad flag, or the folder holds something else. Nothing is trained.
+      TrainingError, Stopped, OSError: see `train_study`.
+    """
+    folder = args.study_dir
+    old = read_description(folder)
+    if old is None and os.path.lexists(os.path.join(folder, "config.json")):
+        raise UsageError(f"--study_dir={folder} is a run; give a folder of its own")
+    new = _describe(cli, args, old)
+    description = extend(old, new, folder) if old else new
+    before = read_shown(folder) if old else Shown()
+    shown = _shown(args, description, before)
+    if old and description.uses_tpe and shown.objective != before.objective:
+        raise UsageError(
+            f"--objective={shown.objective}: the search in {folder} goes by "
+            f"{before.objective}; give another folder"
+        )
+    if args.dry_run:
+        if description.uses_tpe:
+            raise UsageError("--dry_run: the values that tpe tries follow from results")
+        for trial in description.trials(folder):
+            output(_command(trial))
+        return
+    for library in ("scipy", "matplotlib", *["optuna"] * description.uses_tpe):
+        require(library, extra="study")
+    if args.launcher == "slurm":
+        if description.uses_tpe:
+            raise UsageError(
+                "--launcher=slurm contradicts --sampler=tpe, a search in one process"
+            )
+        write_description(folder, description, shown)
+        return _submit(args)
+    with contextlib.ExitStack() as stack:
+        if description.uses_tpe and not args.table_only:
+            stack.enter_context(_only_search(folder))
+        _train(folder, description, shown, args)
+
+
+def _only_search(folder: str) -> contextlib.AbstractContextManager[None]:
+    """Makes this process the only one that runs the search in a folder.
+
+    Raises:
+      BusyError: another process does.
+    """
+    given = f"--study_dir={folder}"
+    with writing(given):
+        os.makedirs(folder, exist_ok=True)
+    return exclusive_lock(os.path.join(folder, "lock"), given)
+
+
+def _train(folder: str, description: Description, shown: Shown, args: Any) -> None:
+    """Trains a study unless only its table is wanted, and writes its files."""
+    write_description(folder, with_trials(folder, description), shown)
+    others = 0
+    try:
+        if not args.table_only:
+            work = Work(args.jobs, args.evaluate, args.retry_failed, shown.objective)
+            others = train_study(folder, description, work)
+    except TrainingError:
+        _write_results(folder, description, shown)
+        raise
+    if others:
+        say(f"{others} runs are with other processes; the last to end writes the table")
+    else:
+        _write_results(folder, description, shown)
+
+
+def _submit(args: Any) -> None:
+    """Sends the study to Slurm."""
+    folder = os.path.abspath(args.study_dir)
+    names = ("evaluate", "retry_failed")
+    flags = [f"--{name}" for name in names if getattr(args, name)]
+    numbers = submit(folder, args.jobs, flags)
+    say(
+        f"Sent       {len(numbers)} jobs: {', '.join(numbers)}; squeue shows them\n"
+        f"Output     {os.path.join(folder, 'slurm')}\n"
+        "The last job to end writes the table; --table_only shows what is there"
+    )
+
+
+def _write_results(folder: str, description: Description, shown: Shown) -> None:
+    """Writes the table of what is there, and prints it."""
+    description = with_trials(folder, description)
+    if not description.variants:
+        say("No trial has begun")
+        return
+    found = read_results(folder, description)
+    say("\n" + write_results(folder, description, shown, found))
+    files = ("table.md", "table.csv", "table.tex", "plot.png")
+    say("Table      " + ", ".join(os.path.join(folder, name) for name in files))
+
+
+def _describe(cli: CommandLine, args: Any, old: Description | None) -> Description:
+    """The description in the flags; those not given have the study's values."""
+    given = cli.given_fields()
+    if "seed" in given:
+        raise UsageError("--seed: a study sets it itself; --seeds=N is their number")
+    if old is None and args.table_only:
+        raise UsageError(f"--study_dir={args.study_dir} holds no study")
+    search = _search(args, old)
+    variants: list[Variant] = []
+    if search is None:
+        check_is_grid(args.vary)
+        if old and not args.vary:
+            variants = list(old.variants)
+        else:
+            variants = parse_variants(args.vary)
+    seeds = args.seeds
+    if old:
+        given = {**old.config, **given}
+        seeds = seeds if args["seeds"].present else old.seeds
+    for name in ("seeds", "jobs"):
+        if not args[name].value:
+            raise UsageError(f"--{name} must be at least 1")
+    return make_description(given, variants, seeds, search)
+
+
+def _search(args: Any, old: Description | None) -> Search | None:
+    """The search in the flags; those not given have the study's values."""
+    before = old.search if old else None
+    sampler = args.sampler
+    if before and not args["sampler"].present:
+        sampler = before.sampler
+    if sampler == GRID:
+        if args["trials"].present:
+            raise UsageError("--trials needs --sampler=random or tpe")
+        return None
+    trials = args.trials
+    if before and not args["trials"].present:
+        trials = before.trials
+    if not trials:
+        raise UsageError(f"--sampler={sampler} needs --trials=N, at least 1")
+    given = args.vary
+    if before and not given:
+        given = [f"{name}={each}" for name, each in before.ranges.items()]
+    return parse_search(sampler, given, trials)
+
+
+def _shown(args: Any, description: Description, before: Shown) -> Shown:
+    """What the table shows; flags that are not given have the study's values."""
+    given: dict[str, Any] = {}
+    if args["metrics"].present:
+        given["metrics"] = args.metrics.split(",")
+    if args["evaluate"].present:
+        given["on_test"] = args.evaluate
+    for name in ("objective", "baseline"):
+        if args[name].present:
+            given[name] = getattr(args, name)
+    shown = dataclasses.replace(before, **given)
+    search = description.search
+    names = [variant.name for variant in description.variants]
+    if search:
+        names = [*map(trial_name, range(search.trials))]
+    if not shown.baseline:
+        shown = dataclasses.replace(shown, baseline=names[0])
+    if shown.baseline not in names:
+        raise UsageError(
+            f"--baseline={shown.baseline} is not a variant; they are {', '.join(names)}"
+        )
+    known = ["loss", *(name for name, row in METRICS.items() if row.function)]
+    for flag, metrics in (("metrics", shown.metrics), ("objective", [shown.objective])):
+        for name in metrics:
+            if name not in known:
+                raise UsageError(
+                    f"--{flag}: {name!r} is not a metric; they are {', '.join(known)}"
+                )
+    return shown
+
+
+def _command(trial: Trial) -> str:
+    """The command that trains a run by itself."""
+    flags = [
+        f"--{name}={to_text(value)}"
+        for name, field in FIELDS.items()
+        if (value := getattr(trial.config, name)) != field.default
+    ]
+    words = ["scripts/train.py", *flags, f"--run_dir={trial.run_dir}"]
+    return shlex.join(words)

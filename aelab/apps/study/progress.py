@@ -1,0 +1,117 @@
+"""Runs that are worked on: a progress bar over all, and a line for each that ends."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from aelab.apps.study.description import Trial
+from aelab.apps.study.pool import Outcome, Pool
+from aelab.apps.study.state import (
+    DIVERGED,
+    PRUNED,
+    RunState,
+    read_curve,
+    read_tested,
+    run_state,
+)
+from aelab.metric_info import METRICS
+from aelab.system.console import printable, say
+
+_BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]"
+
+
+@dataclass
+class Left:
+    """What is not done: runs that failed, and runs of other processes."""
+
+    failed: list[Outcome]
+    others: list[Trial]
+
+
+class Source:
+    """Runs that are not known before others have ended; here there are none.
+
+    Attributes:
+      total: how many there will be, as far as it is known.
+    """
+
+    total = 0
+
+    def next_runs(self) -> Sequence[Trial]:
+        """See `Pool.run`."""
+        return []
+
+    def is_hopeless(self, trial: Trial) -> bool:
+        """See `Pool.run`."""
+        return False
+
+    def end(self, outcome: Outcome, state: RunState) -> RunState:
+        """Called with each run that has ended; returns the state to report."""
+        return state
+
+
+_NO_SOURCE = Source()
+
+
+def work_on(
+    pool: Pool,
+    action: str,
+    trials: Sequence[Trial],
+    is_done: Callable[[Trial], bool] = lambda trial: False,
+    source: Source = _NO_SOURCE,
+) -> Left:
+    """Does an action for each run, with a progress bar and a line for each."""
+    failed: list[Outcome] = []
+    bar = tqdm(
+        total=len(trials) + source.total,
+        unit="run",
+        disable=None,
+        dynamic_ncols=True,
+        bar_format=_BAR,
+    )
+
+    def on_end(outcome: Outcome) -> None:
+        state = run_state(outcome.trial.run_dir, outcome.trial.config)
+        state = source.end(outcome, state)
+        if outcome.code and state.kind not in (DIVERGED, PRUNED):
+            failed.append(outcome)
+        bar.clear()
+        say(_line(outcome, state, on_test=action == "evaluate"))
+        bar.refresh()
+
+    def on_progress(done: float) -> None:
+        bar.update(done - bar.n)
+
+    with bar:
+        others = pool.run(
+            action,
+            trials,
+            is_done,
+            on_end,
+            on_progress,
+            source.next_runs,
+            source.is_hopeless,
+        )
+    return Left(failed, others)
+
+
+def _line(outcome: Outcome, state: RunState, on_test: bool) -> str:
+    """What the console says about a run that was trained, or evaluated if `on_test`."""
+    name = run_name(outcome.trial)
+    if state.kind in (DIVERGED, PRUNED):
+        return f"{name}: {state.kind} at step {state.step}"
+    if outcome.code:
+        return f"{name}: failed: {printable(outcome.message)}"
+    path = outcome.trial.run_dir
+    best = read_curve(path, state.best_step).best
+    found = read_tested(path, state) if on_test else best
+    shown = ("loss", "psnr", "ssim")
+    text = "  ".join(f"{n} {found[n]:{METRICS[n].digits}}" for n in shown if n in found)
+    where = ", test part" * on_test
+    return f"{name}: step {state.step}, best {state.best_step}{where}  {text}"
+
+
+def run_name(trial: Trial) -> str:
+    """A run in a message."""
+    return f"{trial.variant}/seed-{trial.seed}"

@@ -1,0 +1,65 @@
+"""What a study reads of its runs."""
+
+import json
+import shutil
+
+import pytest
+import study
+from made_up import write_study
+
+from aelab.apps.study.description import read_description
+from aelab.apps.study.study import read_results
+
+EVALUATION = {"checkpoint": "best", "step": 5, "split": "test", "examples": 16}
+EVALUATION |= {"data": {"as_in_training": None}, "metrics": {"psnr": 19.0}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"psnr": 19.0}),
+        ({"data": {"as_in_training": True}}, {"psnr": 19.0}),
+        ({"data": {"as_in_training": False}}, {}),
+        ({"split": "validation"}, {}),
+        ({"step": 10}, {}),
+        ({"checkpoint": "latest"}, {}),
+        ({"metrics": {"psnr": "high"}}, {}),
+        ({"metrics": 3}, {}),
+        ({"data": 3}, {}),
+    ],
+)
+def test_an_evaluation_counts_if_it_is_of_the_best_step_and_the_test_part(
+    tmp_path, changes, expected
+):
+    (run,) = write_study(tmp_path, seeds=1, psnrs=[20.0])
+    (run / "evaluation.json").write_text(json.dumps(EVALUATION | changes))
+    (variant,) = read_results(str(tmp_path), read_description(str(tmp_path)))
+    assert variant.runs[0].tested == expected
+    assert variant.runs[0].value("psnr", on_test=False) == 20.0
+
+
+def test_a_table_is_made_of_what_is_there(tmp_path, capsys):
+    """Seeds of a: finished, diverged, damaged. Of b: damaged, missing, missing."""
+    rates = "learning_rate=0.5,1"
+    psnrs = [20.0, 21.0, 22.0, 23.0, 24.0]
+    a0, b0, a1, b1, a2, _ = write_study(tmp_path, rates, seeds=3, psnrs=psnrs)
+    (a1 / "not_finite.json").write_text('{"step": 12}')
+    (a2 / "config.json").write_text("{")
+    (b0 / "checkpoints" / "latest" / "step-00000015.npz").write_bytes(b"PK")
+    shutil.rmtree(b1)
+    (a0 / "metrics.jsonl").write_bytes((a0 / "metrics.jsonl").read_bytes() + b"\xff\n{")
+    study.main(["study.py", f"--study_dir={tmp_path}", "--table_only"])
+    table = (tmp_path / "table.md").read_text()
+    assert table in capsys.readouterr().out
+    rows = [line.split("|")[2:4] for line in table.splitlines()[2:4]]
+    first = ["1 of 3 seeds; 1 of 3 diverged, at step 12", "20.00"]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        first,
+        ["0 of 3 seeds", ""],
+    ]
+    trials = json.loads((tmp_path / "study.json").read_text())["trials"]
+    kinds = [[run["state"] for run in trial["runs"]] for trial in trials]
+    assert kinds == [
+        ["finished", "diverged", "started"],
+        ["started", "missing", "missing"],
+    ]

@@ -1,0 +1,21 @@
+import gc
+
+import keras
+from tensorflow.python.framework.func_graph import FuncGraph
+
+from aelab.apps.study.worker import forget_run
+from aelab.config import Config
+from aelab.training.run import train_and_evaluate
+
+CONFIG = Config(train_examples=32, eval_examples=16, batch_size=16, epochs=1)
+
+
+def test_nothing_of_a_run_remains_in_its_process(tmp_path):
+    graphs, names = [], []
+    for number in range(3):
+        train_and_evaluate(CONFIG, str(tmp_path / str(number)))
+        names.append(keras.layers.Dense(1).name)
+        forget_run()
+        graphs.append(sum(isinstance(each, FuncGraph) for each in gc.get_objects()))
+    assert graphs[1] == graphs[2]
+    assert names[1] == names[2]
