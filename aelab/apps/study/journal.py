@@ -83,19 +83,24 @@ class Journal:
         self._suggest(self._study.ask())
         return self.variants()[number]
 
-    def is_hopeless(self, number: int, values: Sequence[float]) -> bool:
-        """Whether the median rule stops an open trial.
+    def report(self, number: int, values: Sequence[float]) -> None:
+        """Takes note of the evaluations of an open trial so far.
+
+        The median rule compares trials by them, so those of a trial that ends count.
 
         Args:
           number: of the trial.
-          values: the objective in each evaluation so far, of the first seed.
+          values: the objective in each evaluation of the first seed.
         """
         trial = self._open[number]
         known = self._frozen()[number].intermediate_values
         for count, value in enumerate(values, 1):
             if count not in known and math.isfinite(value):
                 trial.report(value, count)
-        return bool(trial.should_prune())
+
+    def is_hopeless(self, number: int) -> bool:
+        """Whether the median rule stops an open trial."""
+        return bool(self._open[number].should_prune())
 
     def end(self, number: int, value: float | None, is_pruned: bool = False) -> None:
         """Ends an open trial with the mean of its seeds; None: pruned or failed."""

@@ -83,8 +83,8 @@ class SearchRuns(Source):
         if size == self._sizes.get(path, 0):
             return False
         self._sizes[path] = size
-        values = read_evaluations(trial.run_dir, self._objective)
-        if self._journal.is_hopeless(number, values):
+        self._report(trial)
+        if self._journal.is_hopeless(number):
             self._stopped.add(trial.run_dir)
         return trial.run_dir in self._stopped
 
@@ -93,12 +93,19 @@ class SearchRuns(Source):
         trial = outcome.trial
         number = self._number(trial)
         self._ended.add(trial.run_dir)
+        if not trial.seed and self._journal.is_open(number):
+            self._report(trial)
         if trial.run_dir in self._stopped and state.kind == STARTED:
             state = state._replace(kind=PRUNED)
             self._journal.end(number, None, is_pruned=True)
         else:
             self._advance(number)
         return state
+
+    def _report(self, trial: Trial) -> None:
+        """Passes the evaluations of a run on to the median rule."""
+        values = read_evaluations(trial.run_dir, self._objective)
+        self._journal.report(self._number(trial), values)
 
     def _advance(self, number: int) -> None:
         """Queues the runs of a trial that can begin; ends it if there are none."""

@@ -83,15 +83,18 @@ def test_the_median_rule_stops_a_trial(tmp_path):
     opened = journal(tmp_path)
     for number in range(5):
         opened.ask()
-        assert not opened.is_hopeless(number, [10.0 + number, 20.0 + number])
+        opened.report(number, [10.0 + number, 20.0 + number])
+        assert not opened.is_hopeless(number)
         opened.end(number, 20.0 + number)
     opened.ask()
-    assert not opened.is_hopeless(5, [])
-    assert not opened.is_hopeless(5, [12.5])
-    assert not opened.is_hopeless(5, [12.5, float("nan")])
+    opened.report(5, [])
+    assert not opened.is_hopeless(5)
+    opened.report(5, [12.5])    assert not opened.is_hopeless(5)
+    opened.report(5, [12.5, float("nan")])    assert not opened.is_hopeless(5)
     # Its process was killed; the evaluations come again.
     again = journal(tmp_path)
-    assert again.is_hopeless(5, [12.5, 15.0])
+    again.report(5, [12.5, 15.0])
+    assert again.is_hopeless(5)
     again.end(5, None, is_pruned=True)
     assert again.pruned() == {5} and not again.is_open(5)
     assert read_trials(str(tmp_path), search(20))[1] == {"trial-005"}
