@@ -36,7 +36,7 @@ def results(tmp_path_factory):
 
 
 def _results(folder, environment):
-    for arguments in (("train", *RUN), ("evaluate",)):
+    for arguments in (("train", *RUN), ("evaluate", "--checkpoint=latest")):
         name, *flags = arguments
         start = functools.partial(run_script, env=environment)
         done = (start if environment else run_forked)(

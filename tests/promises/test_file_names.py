@@ -63,7 +63,7 @@ def train(pictures, model):
 def test_a_run_and_its_pictures(pictures, capfd):
     """Training, resuming, evaluation, report and denoising."""
     run_dir = train(pictures, "conv")
-    assert evaluate_run(run_dir, noise_stddevs=()).data.as_in_training
+    assert evaluate_run(run_dir, "latest", noise_stddevs=()).data.as_in_training
     assert os.listdir(os.path.join(run_dir, "tensorboard", "train"))
     assert capfd.readouterr().err == ""
     page = pictures.parent / f"{NAME}.html"

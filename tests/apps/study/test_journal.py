@@ -89,8 +89,10 @@ def test_the_median_rule_stops_a_trial(tmp_path):
     opened.ask()
     opened.report(5, [])
     assert not opened.is_hopeless(5)
-    opened.report(5, [12.5])    assert not opened.is_hopeless(5)
-    opened.report(5, [12.5, float("nan")])    assert not opened.is_hopeless(5)
+    opened.report(5, [12.5])
+    assert not opened.is_hopeless(5)
+    opened.report(5, [12.5, float("nan")])
+    assert not opened.is_hopeless(5)
     # Its process was killed; the evaluations come again.
     again = journal(tmp_path)
     again.report(5, [12.5, 15.0])
