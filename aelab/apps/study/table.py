@@ -165,9 +165,15 @@ def _metric_column(
 
 def _cost_columns(variants: Sequence[VariantResult]) -> Iterator[Column]:
     costs = [*map(_costs, variants)]
-    minutes = ["" if math.isnan(cost) else f"{cost:.1f}" for cost, _ in costs]
-    yield Column("minutes", "r", minutes)
+    yield Column("minutes", "r", [_minutes(cost) for cost, _ in costs])
     yield Column("parameters", "r", [f"{n:,}" if n else "" for _, n in costs])
+
+
+def _minutes(value: float) -> str:
+    """A time with two digits or more; "" if it is not known."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _difference_column(
