@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from conftest import metric_lines
+from conftest import metric_lines, write_idx_folder
 
 from aelab.apps.compression import compress
 from aelab.apps.evaluation import evaluate_run
@@ -86,6 +86,15 @@ def test_a_run_without_a_validation_part_is_not_evaluated_on_one(idx_folder, tmp
     train(idx_folder, tmp_path / "run", epochs=1, validation_examples=0)
     with pytest.raises(UsageError, match="no validation part"):
         evaluate_run(str(tmp_path / "run"), split="validation")
+
+
+def test_test_images_of_another_folder_are_reported(idx_folder, tmp_path):
+    train(idx_folder, tmp_path / "run", epochs=1)
+    other = write_idx_folder(tmp_path / "other")
+    run = str(tmp_path / "run")
+    assert evaluate_run(run, baselines=False).data.as_in_training is None
+    found = evaluate_run(run, data_dir=str(other), baselines=False)
+    assert found.data.as_in_training is False
 
 
 def test_another_validation_part_is_another_run(idx_folder, tmp_path):

@@ -123,7 +123,8 @@ def _describe(
 ) -> EvaluatedData:
     """What the result says of the images."""
     if split != config.eval_part:  # training did not read them
-        return EvaluatedData(source.fingerprint, None)
+        is_own = config.data_dir == run.read_config().data_dir
+        return EvaluatedData(source.fingerprint, None if is_own else False)
     known = run.read_data().get("eval")
     return EvaluatedData(source.fingerprint, source.fingerprint == known)
 

@@ -25,7 +25,8 @@ class Level:
 class EvaluatedData:
     """The fingerprint of the images; True if the run was evaluated on the same ones.
 
-    None: it did not read them, because it has a validation part.
+    None: it did not read them, because it has a validation part. False also if they
+    come from another folder then.
     """
 
     fingerprint: str

@@ -67,7 +67,7 @@ def run_study(cli: CommandLine, args: Any) -> None:
         return
     for library in ("scipy", "matplotlib", *["optuna"] * description.uses_tpe):
         require(library, extra="study")
-    if args.launcher == "slurm":
+    if args.launcher == "slurm" and not args.table_only:
         if description.uses_tpe:
             raise UsageError(
                 "--launcher=slurm contradicts --sampler=tpe, a search in one process"
@@ -98,7 +98,7 @@ def _train(folder: str, description: Description, shown: Shown, args: Any) -> No
     others = 0
     try:
         if not args.table_only:
-            work = Work(args.jobs, args.evaluate, args.retry_failed, shown.objective)
+            work = Work(args.jobs, shown.on_test, args.retry_failed, shown.objective)
             others = train_study(folder, description, work)
     except TrainingError:
         _write_results(folder, description, shown)

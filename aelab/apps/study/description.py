@@ -108,8 +108,15 @@ def make_description(
     if search and search.sampler == RANDOM:
         variants = search.random_variants()
     description = Description(config, list(variants), seeds, search)
-    for variant in [*variants, *(search.corners() if search else ())]:
+    for variant in search.corners() if search else ():
         description.run_config(variant, 0)
+    configs: dict[Config, str] = {}
+    for variant in description.variants:
+        other = configs.setdefault(description.run_config(variant, 0), variant.name)
+        if other != variant.name and not search:
+            raise UsageError(
+                f"--vary: the variants {other} and {variant.name} train the same runs"
+            )
     return description
 
 

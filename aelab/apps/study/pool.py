@@ -96,6 +96,10 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
+    def is_alive(self) -> bool:
+        """False if the system has killed it meanwhile, for example."""
+        return self._process.poll() is None
+
     def wait(self) -> int:
         """Waits until the process has ended; returns its exit code."""
         self.close()
@@ -165,12 +169,17 @@ class Pool:
         left: list[Trial] = []
         done = 0
         with StopRequest() as stop:
-            while self._fill(waiting, next_runs) or self._active():
+            while True:
                 if stop.signal_number:
                     self.__exit__()
                     raise Stopped(stop.signal_number, "Stopped; all runs are saved")
+                if not (self._fill(waiting, next_runs) or self._active()):
+                    break
                 done += self._begin(action, waiting, is_done)
-                for outcome in self._ended():
+                ended = self._ended()
+                if stop.signal_number:  # the processes may have got it, too
+                    continue
+                for outcome in ended:
                     if outcome.code == BUSY:
                         now = time.monotonic()
                         began = others.setdefault(outcome.trial.run_dir, now)
@@ -186,7 +195,7 @@ class Pool:
                         worker.close()
                 share = sum(worker.progress for worker in active)
                 on_progress(done + len(left) + share)
-        return left
+        return [trial for trial in left if not is_done(trial)]
 
     def _fill(
         self, waiting: list[Trial], next_runs: Callable[[], Sequence[Trial]]
@@ -221,7 +230,7 @@ class Pool:
     def _worker(self, number: int, trial: Trial) -> _Worker:
         """A process for a run: the one that there is, or a new one."""
         worker = self._workers[number]
-        if worker and worker.kind == _kind(trial.config):
+        if worker and worker.kind == _kind(trial.config) and worker.is_alive():
             return worker
         if worker:
             worker.wait()

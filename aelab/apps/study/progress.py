@@ -9,6 +9,7 @@ from aelab.apps.study.description import Trial
 from aelab.apps.study.pool import Outcome, Pool
 from aelab.apps.study.state import (
     DIVERGED,
+    FINISHED,
     PRUNED,
     RunState,
     read_curve,
@@ -74,10 +75,14 @@ def work_on(
     def on_end(outcome: Outcome) -> None:
         state = run_state(outcome.trial.run_dir, outcome.trial.config)
         state = source.end(outcome, state)
-        if outcome.code and state.kind not in (DIVERGED, PRUNED):
+        on_test = action == "evaluate"
+        has_failed = bool(outcome.code) and (on_test or state.kind != FINISHED)
+        if outcome.code > 0 and state.kind in (DIVERGED, PRUNED):
+            has_failed = False
+        if has_failed:
             failed.append(outcome)
         bar.clear()
-        say(_line(outcome, state, on_test=action == "evaluate"))
+        say(_line(outcome, state, on_test, has_failed))
         bar.refresh()
 
     def on_progress(done: float) -> None:
@@ -96,13 +101,13 @@ def work_on(
     return Left(failed, others)
 
 
-def _line(outcome: Outcome, state: RunState, on_test: bool) -> str:
+def _line(outcome: Outcome, state: RunState, on_test: bool, has_failed: bool) -> str:
     """What the console says about a run that was trained, or evaluated if `on_test`."""
     name = run_name(outcome.trial)
+    if has_failed:
+        return f"{name}: failed: {printable(outcome.message)}"
     if state.kind in (DIVERGED, PRUNED):
         return f"{name}: {state.kind} at step {state.step}"
-    if outcome.code:
-        return f"{name}: failed: {printable(outcome.message)}"
     path = outcome.trial.run_dir
     best = read_curve(path, state.best_step).best
     found = read_tested(path, state) if on_test else best

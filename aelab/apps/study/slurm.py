@@ -14,6 +14,7 @@ from aelab.system.optional import require
 _MINUTES = 60  # of a job, which Slurm then starts again; SBATCH_TIMELIMIT overrides it
 _SAVE_SECONDS = 90  # between Slurm's warning and the end of a job
 _GRACE_SECONDS = 600  # at most; then Slurm ends the job
+_POLL_SECONDS = 0.2
 _MAX_RESTARTS = 1000
 
 
@@ -28,7 +29,13 @@ class Share:
     def __call__(self) -> None:
         """Trains runs until none is left that no other job trains."""
         script = os.path.join("scripts", "study.py")
-        self._process = subprocess.Popen([sys.executable, script, *self._arguments])
+        self._process = subprocess.Popen(
+            [sys.executable, script, *self._arguments],
+            preexec_fn=_ignore_warning,
+        )
+        # `checkpoint` runs in a signal handler, which must not interrupt `wait`.
+        while not _has_ended(self._process.pid):
+            time.sleep(_POLL_SECONDS)
         code = self._process.wait()
         if code == 128 + signal.SIGTERM:
             # All is saved. If Slurm preempts the job, it starts it again after this
@@ -41,9 +48,21 @@ class Share:
         """Called before a job is preempted or its time is over: saves its run."""
         if self._process:
             self._process.terminate()
-            self._process.wait()
+            while not _has_ended(self._process.pid):
+                time.sleep(_POLL_SECONDS)
         submitit = require("submitit", extra="study")
         return submitit.helpers.DelayedSubmission(Share(self._arguments))
+
+
+def _ignore_warning() -> None:
+    """Leaves the signal with which Slurm warns of the end of a job to submitit."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a child has ended; it is not reaped."""
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, process, flags) is not None
 
 
 def submit(folder: str, jobs: int, flags: Sequence[str]) -> list[str]:

@@ -41,6 +41,13 @@ def test_a_variant_may_need_a_value_that_the_others_refuse():
         describe("rate_weight=0,0.1", model="conv")
 
 
+def test_variants_that_are_the_same_runs_are_refused(tmp_path):
+    path = tmp_path / "variants.txt"
+    path.write_text("plain:\nbce: --loss=bce\n")
+    with pytest.raises(UsageError, match="plain and bce train the same runs"):
+        describe(f"@{path}")
+
+
 def test_a_study_sets_the_seed_itself():
     with pytest.raises(UsageError, match="--seeds=N"):
         describe(seed=3)

@@ -51,9 +51,11 @@ for line in sys.stdin:
     if name.startswith("stop"):
         os.kill(os.getppid(), signal.SIGTERM)
         sys.stdin.readline()
-    codes = {"busy": 75, "fail": 1}
+    if name.startswith("group"):
+        os.kill(os.getppid(), signal.SIGTERM)
+    codes = {"busy": 75, "fail": 1, "grou": 143}
     print(json.dumps({"code": codes.get(name[:4], 0), "message": name}), flush=True)
-    if name.startswith("fail"):
+    if name.startswith(("fail", "group")):
         break
 """
 
@@ -129,7 +131,14 @@ def test_a_run_that_is_done_when_it_should_begin_is_skipped(run):
     assert processes.keys() == {"b"}
 
 
-def test_a_signal_ends_all_processes(run):
+@pytest.mark.parametrize("names", [["stop", "stop2", "a"], ["stop"]])
+def test_a_signal_ends_all_processes(run, names):
     with pytest.raises(Stopped) as caught:
-        run(["stop", "stop2", "a"], 2)
+        run(names, 2)
     assert caught.value.signal_number == signal.SIGTERM
+
+
+def test_a_signal_to_the_whole_group_is_no_failure_of_a_run(run):
+    """The last run has saved its state and ended before the study looks."""
+    with pytest.raises(Stopped):
+        run(["group"], 1)

@@ -1,6 +1,8 @@
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -41,7 +43,7 @@ def test_a_job_that_is_stopped_leaves_the_decision_to_slurm(script, monkeypatch)
     monkeypatch.setattr(time, "sleep", waited.append)
     with pytest.raises(RuntimeError, match="exit code 143"):
         Share([])()
-    assert waited == [slurm._GRACE_SECONDS]
+    assert waited[-1] == slurm._GRACE_SECONDS
 
 
 def test_a_job_whose_time_is_over_saves_and_begins_again(script):
@@ -54,9 +56,26 @@ def test_a_job_whose_time_is_over_saves_and_begins_again(script):
     with share._process.stdout as output:
         output.readline()
     again = share.checkpoint()
-    assert share._process.returncode == -signal.SIGTERM
+    assert share._process.wait() == -signal.SIGTERM
     assert isinstance(again, submitit.helpers.DelayedSubmission)
     assert again.function._arguments == ["--study_dir=x"]
+
+
+def test_a_warning_from_slurm_during_the_wait_ends_the_script(script):
+    """submitit calls `checkpoint` in a handler, while the job waits for its script."""
+    pytest.importorskip("submitit")
+    script("import signal; signal.pause()")
+    share, again = Share([]), []
+    before = signal.signal(signal.SIGUSR2, lambda *_: again.append(share.checkpoint()))
+    timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR2))
+    try:
+        timer.start()
+        with pytest.raises(RuntimeError, match="exit code -15"):
+            share()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+        timer.join()
+    assert len(again) == 1
 
 
 def test_without_slurm_the_jobs_are_refused(tmp_path, monkeypatch):

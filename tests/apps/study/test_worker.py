@@ -17,5 +17,6 @@ def test_nothing_of_a_run_remains_in_its_process(tmp_path):
         names.append(keras.layers.Dense(1).name)
         forget_run()
         graphs.append(sum(isinstance(each, FuncGraph) for each in gc.get_objects()))
-    assert graphs[1] == graphs[2]
+    # What other tests have left may go at any time.
+    assert graphs[2] <= graphs[1]
     assert names[1] == names[2]
