@@ -309,6 +309,8 @@ def configs(draw):
             values[name] = min(value, type(value)(limits["maximum"]))
         if limits["above"] is not None:
             values[name] = value or 1.0
+    if values.get("test_share") == 0:  # then there must be a validation part
+        values["validation_examples"] = values.get("validation_examples") or 1
     return Config(**with_valid_levels(values))
 
 
