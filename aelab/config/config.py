@@ -389,6 +389,7 @@ class Config:
         """
 
         def has_flag(name: str) -> bool:
+            """Whether a field of this name has an effect."""
             return name in FIELDS and not self._unused(FIELDS[name])
 
         return parse_optimizer_args(self.optimizer_args, has_flag)

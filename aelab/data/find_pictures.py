@@ -78,6 +78,7 @@ def _folders(
     """Each folder with its files. `results` gets the folders of runs and studies."""
 
     def fail(error: OSError) -> None:
+        """Ends the walk, which would skip the folder."""
         raise error
 
     seen = {_identity(ignored)} if os.path.isdir(ignored) else set()

@@ -62,14 +62,7 @@ def decompress(
         check_outputs(paths, overwrite, inputs)
         if folders := [name for name in paths if os.path.isdir(name)]:
             raise UsageError(f"--output: {folders[0]} is a folder")
-        blocks = [part for part in parts if isinstance(part, Block)]
-        damage = [part for part in parts if isinstance(part, str)]
-        if damage and not salvage:
-            raise UsageError(
-                f"{path} is damaged: {damage[0]}; --salvage writes the intact parts"
-            )
-        if damage and not blocks:
-            raise UsageError(f"{path} is damaged, and no part of it is intact")
+        blocks, damage = _sort(parts, path, salvage)
         if header.images > most_images(layout):
             raise UsageError(
                 f"{path} is too short for {header.images:,} images, the number in its "
@@ -82,6 +75,21 @@ def decompress(
             os.makedirs(output, exist_ok=True)
             files = _write(header, paths, images)
     return Decompressed(files, sum(block.images for block in blocks), damage)
+
+
+def _sort(
+    parts: Sequence[Block | str], path: str, salvage: bool
+) -> tuple[list[Block], list[str]]:
+    """The intact blocks, and what is damaged, which is an error without `salvage`."""
+    blocks = [part for part in parts if isinstance(part, Block)]
+    damage = [part for part in parts if isinstance(part, str)]
+    if damage and not salvage:
+        raise UsageError(
+            f"{path} is damaged: {damage[0]}; --salvage writes the intact parts"
+        )
+    if damage and not blocks:
+        raise UsageError(f"{path} is damaged, and no part of it is intact")
+    return blocks, damage
 
 
 def _paths(header: Header, path: str, output: str) -> list[str]:

@@ -83,11 +83,7 @@ def evaluate_run(
     run = RunDirectory(run_dir)
     loaded = load_trained(run, checkpoint, model)
     config = with_data_dir(loaded.config, data_dir)
-    if split == config.eval_part and checkpoint == "best":
-        warn(
-            f"the run chose its best checkpoint on these images, its {split} part, so "
-            "the result is slightly too good"
-        )
+    _warn_if_chosen(config, split, checkpoint)
     source = _load(config, split, loaded.image_shape)
     model_step = build_evaluation_step(loaded.autoencoder, config)
     worst, input, output = measure(model_step, config, source, keep_worst=_NUM_WORST)
@@ -105,10 +101,7 @@ def evaluate_run(
         metrics=means(output),
         input=means(input),
         spread={"input": spread(input), "output": spread(output)},
-        worst=[
-            {"image": int(position), "psnr": float(psnr)}
-            for position, psnr in zip(worst.position, worst.psnr, strict=True)
-        ],
+        worst=_describe_worst(worst),
         trained=trained,
         sweep=sweep,
         missing=usable.missing,
@@ -118,10 +111,27 @@ def evaluate_run(
     return _keep(result, run, worst)
 
 
+def _warn_if_chosen(config: Config, split: str, checkpoint: str) -> None:
+    """Warns if the run chose this checkpoint on the part that is reported."""
+    if split == config.eval_part and checkpoint == "best":
+        warn(
+            f"the run chose its best checkpoint on these images, its {split} part, so "
+            "the result is slightly too good"
+        )
+
+
+def _describe_worst(worst: Images) -> list[dict[str, float]]:
+    """The images of lowest PSNR in the result."""
+    return [
+        {"image": int(position), "psnr": float(psnr)}
+        for position, psnr in zip(worst.position, worst.psnr, strict=True)
+    ]
+
+
 def _describe(
     source: Source, split: str, config: Config, run: RunDirectory
 ) -> EvaluatedData:
-    """What the result says of the images."""
+    """The description of the images in the result."""
     if split != config.eval_part:  # training did not read them
         is_own = config.data_dir == run.read_config().data_dir
         return EvaluatedData(source.fingerprint, None if is_own else False)

@@ -1,4 +1,4 @@
-"""What `scripts/study.py` does with its flags."""
+"""The command `scripts/study.py`: from its flags to a study."""
 
 import contextlib
 import dataclasses
@@ -181,7 +181,7 @@ def _search(args: Any, old: Description | None) -> Search | None:
 
 
 def _shown(args: Any, description: Description, before: Shown) -> Shown:
-    """What the table shows; flags that are not given have the study's values."""
+    """The choices for the table; flags that are not given have the study's values."""
     given: dict[str, Any] = {}
     if args["metrics"].present:
         given["metrics"] = args.metrics.split(",")

@@ -1,4 +1,4 @@
-"""What a study trains, as `study.json` holds it."""
+"""The description of a study: its variants, its seeds, and where `study.json` is."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -205,7 +205,7 @@ def extend(old: Description, new: Description, folder: str) -> Description:
 
 
 def _search_differences(old: Search | None, new: Search | None) -> list[str]:
-    """What keeps a study from going on with another search, one line each."""
+    """The differences between two searches that no study can resume with."""
     samplers = [search.sampler if search else "grid" for search in (old, new)]
     if not old or not new or old.sampler != new.sampler:
         return ["--sampler: " + " -> ".join(samplers)] if old or new else []

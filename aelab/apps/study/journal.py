@@ -19,10 +19,11 @@ class _NoLock:
     """A lock for Optuna: the folder's own lock allows one writer, and ends with it."""
 
     def acquire(self) -> bool:
+        """Succeeds always."""
         return True
 
     def release(self) -> None:
-        pass
+        """Does nothing."""
 
 
 class Journal:
@@ -86,7 +87,7 @@ class Journal:
     def report(self, number: int, values: Sequence[float]) -> None:
         """Takes note of the evaluations of an open trial so far.
 
-        The median rule compares trials by them, so those of a trial that ends count.
+        The median rule compares later trials with them, even after this one has ended.
 
         Args:
           number: of the trial.

@@ -20,7 +20,7 @@ from aelab.system.files import write_bytes, writing
 
 @dataclass(frozen=True)
 class Shown:
-    """What the table of a study shows.
+    """The choices of what the table of a study shows.
 
     Attributes:
       metrics: the metrics in its columns.
@@ -89,7 +89,7 @@ def study_table(
 
 
 def read_shown(folder: str) -> Shown:
-    """What the table of the study in a folder shows, unless it is changed.
+    """Reads these choices from the `study.json` of a folder.
 
     Raises:
       UsageError: `study.json` is bad.

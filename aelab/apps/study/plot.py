@@ -84,6 +84,7 @@ def _choose_colors(
     is_lower = metric in METRICS and METRICS[metric].better == "lower"
 
     def badness(variant: VariantResult, on_test: bool) -> float:
+        """A key that sorts the best variant first."""
         mean = summarize([run.value(metric, on_test) for run in variant.runs]).mean
         return math.inf if math.isnan(mean) else mean if is_lower else -mean
 

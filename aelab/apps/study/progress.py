@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from aelab.apps.study.description import Trial
-from aelab.apps.study.pool import Outcome, Pool
+from aelab.apps.study.pool import Pool
+from aelab.apps.study.process import Outcome
 from aelab.apps.study.state import (
     DIVERGED,
     FINISHED,
@@ -24,7 +25,7 @@ _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]"
 
 @dataclass
 class Left:
-    """What is not done: runs that failed, and runs of other processes."""
+    """The runs that are left: those that failed, and those of other processes."""
 
     failed: list[Outcome]
     others: list[Trial]
@@ -73,6 +74,7 @@ def work_on(
     )
 
     def on_end(outcome: Outcome) -> None:
+        """Prints how a run has ended."""
         state = run_state(outcome.trial.run_dir, outcome.trial.config)
         state = source.end(outcome, state)
         on_test = action == "evaluate"
@@ -86,6 +88,7 @@ def work_on(
         bar.refresh()
 
     def on_progress(done: float) -> None:
+        """Moves the bar."""
         bar.update(done - bar.n)
 
     with bar:
@@ -102,7 +105,7 @@ def work_on(
 
 
 def _line(outcome: Outcome, state: RunState, on_test: bool, has_failed: bool) -> str:
-    """What the console says about a run that was trained, or evaluated if `on_test`."""
+    """A line for the console on a run that was trained, or evaluated if `on_test`."""
     name = run_name(outcome.trial)
     if has_failed:
         return f"{name}: failed: {printable(outcome.message)}"

@@ -1,4 +1,4 @@
-"""What a search varies: the ranges of `--vary`, and random values in them."""
+"""The ranges of `--vary` in a search, and random values in them."""
 
 import itertools
 import math

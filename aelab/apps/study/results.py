@@ -1,4 +1,4 @@
-"""What the runs of a study have found."""
+"""The results of the runs of a study."""
 
 import math
 from collections.abc import Mapping, Sequence

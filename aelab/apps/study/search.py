@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from aelab.apps.study.description import Description, Trial
 from aelab.apps.study.journal import Journal
-from aelab.apps.study.pool import Outcome
+from aelab.apps.study.process import Outcome
 from aelab.apps.study.progress import Source
 from aelab.apps.study.state import (
     FINISHED,

@@ -19,7 +19,7 @@ _MAX_RESTARTS = 1000
 
 
 class Share:
-    """What a job does: it is a `study.py` of its own, with one process for runs."""
+    """The work of one job: a `study.py` of its own, with one process for runs."""
 
     def __init__(self, arguments: Sequence[str]):
         """Takes the arguments of `scripts/study.py`."""

@@ -123,6 +123,7 @@ def _train(pool: Pool, trials: Sequence[Trial], work: Work) -> Left:
     )
 
     def is_done(trial: Trial) -> bool:
+        """Whether a run has ended meanwhile."""
         return run_state(trial.run_dir, trial.config).kind in skipped
 
     return work_on(pool, "train", todo, is_done)
@@ -132,6 +133,7 @@ def _evaluate(pool: Pool, trials: Sequence[Trial]) -> Left:
     """Evaluates the best checkpoint of each finished run on the test part."""
 
     def is_done(trial: Trial) -> bool:
+        """Whether there is nothing to evaluate."""
         state = run_state(trial.run_dir, trial.config)
         return state.kind != FINISHED or bool(read_tested(trial.run_dir, state))
 
@@ -140,7 +142,7 @@ def _evaluate(pool: Pool, trials: Sequence[Trial]) -> Left:
 
 
 def read_results(folder: str, description: Description) -> list[VariantResult]:
-    """What the runs of a study have found so far."""
+    """The results of a study so far."""
     results, pruned = [], set[str]()
     if description.uses_tpe and description.search:
         _, pruned = read_trials(folder, description.search)

@@ -72,6 +72,7 @@ def _requests() -> "queue.SimpleQueue[Any]":
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def read() -> None:
+        """Passes the requests on, until standard input ends."""
         for line in sys.stdin:
             requests.put(json.loads(line))
         requests.put(None)
@@ -93,6 +94,7 @@ def _serve(
     busy: list[BusyError] = []
 
     def work(_: object) -> None:
+        """Does the action, and notes that the run is another process's."""
         try:
             {"train": _train, "evaluate": _evaluate}[action](config, run_dir, answers)
         except BusyError as error:
@@ -131,6 +133,7 @@ def _train(config: Config, run_dir: str, answers: TextIO) -> None:
     last = 0.0
 
     def report(step: int, steps: int) -> None:
+        """Answers with the progress, now and then."""
         nonlocal last
         if time.monotonic() - last > _ANSWER_SECONDS:
             last = time.monotonic()

@@ -68,7 +68,7 @@ def run(tmp_path, monkeypatch):
     """
     path = tmp_path / "worker.py"
     path.write_text(STAND_IN)
-    monkeypatch.setattr("aelab.apps.study.pool._COMMAND", [str(path)])
+    monkeypatch.setattr("aelab.apps.study.process._COMMAND", [str(path)])
     monkeypatch.setattr("aelab.apps.study.pool._BUSY_SECONDS", 0.3)
 
     def work(names, jobs, is_done=lambda trial: False, **config):

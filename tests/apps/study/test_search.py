@@ -72,7 +72,7 @@ def curve(path, best_step):
 def folder(tmp_path, monkeypatch):
     (tmp_path / "worker.py").write_text(STAND_IN)
     command = [str(tmp_path / "worker.py")]
-    monkeypatch.setattr("aelab.apps.study.pool._COMMAND", command)
+    monkeypatch.setattr("aelab.apps.study.process._COMMAND", command)
     for module in ("study", "search", "progress"):
         monkeypatch.setattr(f"aelab.apps.study.{module}.run_state", state)
         monkeypatch.setattr(f"aelab.apps.study.{module}.read_curve", curve)
