@@ -101,12 +101,12 @@ def _train(folder: str, description: Description, shown: Shown, args: Any) -> No
             work = Work(args.jobs, shown.on_test, args.retry_failed, shown.objective)
             others = train_study(folder, description, work)
     except TrainingError:
-        _write_results(folder, description, shown)
+        _write_results(folder)
         raise
     if others:
         say(f"{others} runs are with other processes; the last to end writes the table")
     else:
-        _write_results(folder, description, shown)
+        _write_results(folder)
 
 
 def _submit(args: Any) -> None:
@@ -122,8 +122,14 @@ def _submit(args: Any) -> None:
     )
 
 
-def _write_results(folder: str, description: Description, shown: Shown) -> None:
-    """Writes the table of what is there, and prints it."""
+def _write_results(folder: str) -> None:
+    """Writes the table of what is there, and prints it.
+
+    Of the description in the folder, which another command may have extended.
+    """
+    description, shown = read_description(folder), read_shown(folder)
+    if description is None:
+        raise UsageError(f"--study_dir={folder} holds no study any more")
     description = with_trials(folder, description)
     if not description.variants:
         say("No trial has begun")

@@ -74,17 +74,18 @@ def study_table(
     description: Description, shown: Shown, found: Sequence[VariantResult]
 ) -> Table:
     """The table of a study."""
-    chosen_on_test = any(
-        description.run_config(variant, 0).eval_part == "test"
+    tested = {
+        variant.name
         for variant in description.variants
-    )
+        if description.run_config(variant, 0).eval_part == "test"
+    }
     return make_table(
         found,
         shown.metrics,
         shown.baseline,
         shown.on_test,
         is_search=description.search is not None,
-        chosen_on_test=chosen_on_test,
+        chosen_on_test=tested,
     )
 
 

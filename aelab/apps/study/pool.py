@@ -11,8 +11,8 @@ from aelab.apps.study.worker import BUSY
 from aelab.errors import Stopped
 from aelab.system.signals import StopRequest
 
-_PAUSE_SECONDS = 0.2
-_BUSY_SECONDS = 10.0  # how long a run may take that its dying process still writes
+_RETRY_SECONDS = 0.5  # before a run of another process is tried again; it doubles
+_BUSY_SECONDS = 10.0  # to the longest; a dying process may write so long
 
 
 class Pool:
@@ -22,7 +22,8 @@ class Pool:
         """Uses up to `jobs` processes, which share the machine in equal parts."""
         self._slots = slots(jobs)
         self._workers: list[Process | None] = [None] * jobs
-        self._busy_since: dict[str, float] = {}  # by folder of a run
+        # When a run was first and last another process's, by its folder.
+        self._busy: dict[str, tuple[float, float]] = {}
 
     def __enter__(self) -> "Pool":
         return self
@@ -65,53 +66,66 @@ class Pool:
         Raises:
           Stopped: a signal came; the runs under way are saved.
         """
-        waiting, left = list(trials), list[Trial]()
-        self._busy_since.clear()
+        waiting = list(trials)
+        self._busy.clear()
         done = 0
         with StopRequest() as stop:
             while True:
                 if stop.signal_number:
                     self.__exit__()
                     raise Stopped(stop.signal_number, "Stopped; all runs are saved")
-                if not (self._fill(waiting, next_runs) or self._active()):
+                self._fill(waiting, next_runs)
+                if not self._active() and all(map(self._is_left, waiting)):
                     break
                 done += self._begin(action, waiting, is_done)
                 ended = self._ended()
                 if stop.signal_number:  # the processes may have got it, too
                     continue
-                for outcome in self._without_busy(ended, waiting, left):
+                for outcome in self._without_busy(ended, waiting):
                     done += 1
                     on_end(outcome)
                 active = self._active()
                 for worker in active:
                     if worker.trial and is_hopeless(worker.trial):
                         worker.close()
-                share = sum(worker.progress for worker in active)
-                on_progress(done + len(left) + share)
-        return [trial for trial in left if not is_done(trial)]
+                on_progress(done + sum(worker.progress for worker in active))
+        on_progress(done + len(waiting))
+        return [trial for trial in waiting if not is_done(trial)]
 
     def _without_busy(
-        self, ended: Sequence[Outcome], waiting: list[Trial], left: list[Trial]
+        self, ended: Sequence[Outcome], waiting: list[Trial]
     ) -> list[Outcome]:
-        """The runs that have ended; those of other processes wait, or are left."""
+        """The runs that have ended; those of other processes wait again."""
+        now = time.monotonic()
         for outcome in ended:
             if outcome.code == BUSY:
-                now = time.monotonic()
-                began = self._busy_since.setdefault(outcome.trial.run_dir, now)
-                is_given_up = now - began > _BUSY_SECONDS
-                (left if is_given_up else waiting).append(outcome.trial)
-                time.sleep(_PAUSE_SECONDS)
+                run_dir = outcome.trial.run_dir
+                first, _ = self._busy.get(run_dir, (now, now))
+                self._busy[run_dir] = first, now
+                waiting.append(outcome.trial)
         return [outcome for outcome in ended if outcome.code != BUSY]
+
+    def _is_left(self, trial: Trial) -> bool:
+        """Whether a run has been another process's for long."""
+        first, last = self._busy.get(trial.run_dir, (0.0, 0.0))
+        return last - first > _BUSY_SECONDS
+
+    def _may_begin(self, trial: Trial) -> bool:
+        """False if a run is another process's, and was tried a moment ago."""
+        if trial.run_dir not in self._busy:
+            return True
+        first, last = self._busy[trial.run_dir]
+        pause = min(max(_RETRY_SECONDS, last - first), _BUSY_SECONDS)
+        return time.monotonic() - last > pause
 
     def _fill(
         self, waiting: list[Trial], next_runs: Callable[[], Sequence[Trial]]
-    ) -> list[Trial]:
+    ) -> None:
         """Adds to the runs that wait until there is one for each free process."""
         while len(waiting) + len(self._active()) < len(self._workers):
             if not (more := next_runs()):
                 break
             waiting += more
-        return waiting
 
     def _active(self) -> list[Process]:
         return [worker for worker in self._workers if worker and worker.trial]
@@ -122,10 +136,14 @@ class Pool:
         """Gives a run to each process that has none; returns how many were done."""
         skipped = 0
         for number, worker in enumerate(self._workers):
-            while waiting and not (worker and worker.trial):
-                kinds = [kind_of(trial.config) for trial in waiting]
+            while not (worker and worker.trial):
+                ready = [trial for trial in waiting if self._may_begin(trial)]
+                if not ready:
+                    break
+                kinds = [kind_of(trial.config) for trial in ready]
                 kind = worker.kind if worker else None
-                trial = waiting.pop(kinds.index(kind) if kind in kinds else 0)
+                trial = ready[kinds.index(kind) if kind in kinds else 0]
+                waiting.remove(trial)
                 if is_done(trial):
                     skipped += 1
                 else:

@@ -10,6 +10,7 @@ from aelab.apps.study.journal import Journal
 from aelab.apps.study.process import Outcome
 from aelab.apps.study.progress import Source
 from aelab.apps.study.state import (
+    DIVERGED,
     FINISHED,
     PRUNED,
     STARTED,
@@ -27,7 +28,8 @@ class SearchRuns(Source):
     """The runs of a search. The folders of its runs say which are done.
 
     The first seed of a trial comes first; the others follow if it has finished. A trial
-    whose runs have all ended has the mean of its seeds as its value, or has failed.
+    whose runs have all finished has the mean of its seeds as its value. One with a run
+    that has diverged has failed.
     """
 
     def __init__(
@@ -57,11 +59,18 @@ class SearchRuns(Source):
                 self._advance(number)
         trials, begun = description.search.trials, len(self._variants)
         to_begin = max(0, trials - begun)
-        self.total = len(self._queue) + to_begin * description.seeds
-        under_way = len({trial.variant for trial in self._queue})
+        under_way = {trial.variant for trial in self._queue}
+        left = [
+            run
+            for variant in self._variants
+            if variant.name in under_way
+            for run in self._runs(variant)
+            if _kind(run) not in done
+        ]
+        self.total = len(left) + to_begin * description.seeds
         say(
-            f"Search     {begun + to_begin} trials: {begun - under_way} done, "
-            f"{under_way} to resume, {to_begin} to begin"
+            f"Search     {begun + to_begin} trials: {begun - len(under_way)} done, "
+            f"{len(under_way)} to resume, {to_begin} to begin"
         )
 
     def next_runs(self) -> Sequence[Trial]:
@@ -122,19 +131,25 @@ class SearchRuns(Source):
         if self._journal.is_open(number) and under_way.isdisjoint(
             run.run_dir for run in runs
         ):
-            self._journal.end(number, self._value(runs))
+            self._end(number, runs)
 
-    def _value(self, runs: Sequence[Trial]) -> float | None:
-        """The mean of the objective over the seeds; None if one has none."""
+    def _end(self, number: int, runs: Sequence[Trial]) -> None:
+        """Ends a trial if its runs give a value, or one has diverged.
+
+        Else a run has failed: the trial remains open, for the next call to try again.
+        """
         states = [run_state(run.run_dir, run.config) for run in runs]
-        curves = [
-            read_curve(run.run_dir, state.best_step)
-            for run, state in zip(runs, states, strict=True)
-            if state.kind == FINISHED
-        ]
-        values = [curve.best.get(self._objective, math.nan) for curve in curves]
-        mean = sum(values) / len(runs)
-        return mean if len(values) == len(runs) and math.isfinite(mean) else None
+        kinds = {state.kind for state in states}
+        if kinds == {FINISHED}:
+            curves = [
+                read_curve(run.run_dir, state.best_step)
+                for run, state in zip(runs, states, strict=True)
+            ]
+            values = [curve.best.get(self._objective, math.nan) for curve in curves]
+            mean = sum(values) / len(values)
+            self._journal.end(number, mean if math.isfinite(mean) else None)
+        elif DIVERGED in kinds:
+            self._journal.end(number, None)
 
     def _runs(self, variant: Variant) -> list[Trial]:
         """A run for each seed of a trial."""

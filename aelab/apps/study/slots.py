@@ -21,7 +21,7 @@ def slots(jobs: int) -> list[Slot]:
     return [
         Slot(
             [cores[(number * size + i) % len(cores)] for i in range(size)],
-            gpus[number % len(gpus)] if len(gpus) > 1 else "",
+            ",".join(gpus[number % len(gpus) :: jobs]) if len(gpus) > 1 else "",
         )
         for number in range(jobs)
     ]

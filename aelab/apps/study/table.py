@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,8 +22,6 @@ from aelab.metric_info import METRICS, heading
 from aelab.system.console import printable
 
 Number = str | int | float  # NaN if it is not known
-
-_CHOSEN = ", by which it was chosen"
 
 
 class Column(NamedTuple):
@@ -69,28 +67,32 @@ def make_table(
     baseline: str,
     on_test: bool,
     is_search: bool = False,
-    chosen_on_test: bool = False,
+    chosen_on_test: Collection[str] = (),
 ) -> Table:
     """The table of a study, with a row for each variant.
 
     Args:
       variants: in the order of the rows.
       metrics: their names in `metrics.jsonl`.
-      baseline: the name of the variant that the others are compared with.
+      baseline: the name of the variant that the others are compared with. Of a search,
+        it may be a trial that has not begun.
       on_test: whether the metrics are of the test part.
       is_search: whether the variants are the trials of a search.
-      chosen_on_test: whether the test part validates, because there is no other.
+      chosen_on_test: the variants that the test part validates, having no other part.
 
     Raises:
       UsageError: `baseline` is not a variant, or SciPy is needed and not installed.
     """
     names = [variant.name for variant in variants]
-    _check_baseline(baseline, names)
+    if baseline not in names and not is_search:
+        raise UsageError(
+            f"--baseline={baseline} is not a variant; there are {', '.join(names)}"
+        )
     compared = {m: _compare(variants, m, baseline, on_test) for m in metrics}
     others = metrics if len(variants) > 1 else ()
-    part = "test" if on_test or chosen_on_test else "validation"
+    chosen = [name in chosen_on_test for name in names]
     caption = wording.caption(
-        f"the {part} part{_CHOSEN * chosen_on_test}",
+        wording.part_text(on_test, chosen),
         max(len(variant.runs) for variant in variants),
         baseline,
         [[each.difference for each in compared[m]] for m in others],
@@ -101,17 +103,10 @@ def make_table(
     columns += _cost_columns(variants)
     columns += [_difference_column(names, m, compared[m], baseline) for m in others]
     numbers = [
-        _numbers(variant, part, {m: compared[m][i] for m in metrics})
+        _numbers(variant, on_test or chosen[i], {m: compared[m][i] for m in metrics})
         for i, variant in enumerate(variants)
     ]
     return Table(printable(caption), columns, numbers)
-
-
-def _check_baseline(baseline: str, names: Sequence[str]) -> None:
-    if baseline not in names:
-        raise UsageError(
-            f"--baseline={baseline} is not a variant; there are {', '.join(names)}"
-        )
 
 
 def _compare(
@@ -123,8 +118,9 @@ def _compare(
         for v in variants
     }
     summaries = [summarize(list(by_seed.values())) for by_seed in values.values()]
+    reference = values.get(baseline, {})
     differences = [
-        paired_difference({} if name == baseline else by_seed, values[baseline])
+        paired_difference({} if name == baseline else by_seed, reference)
         for name, by_seed in values.items()
     ]
     corrected = holm([difference.p for difference in differences])
@@ -197,14 +193,14 @@ def _costs(variant: VariantResult) -> tuple[float, int]:
 
 
 def _numbers(
-    variant: VariantResult, part: str, found: Mapping[str, _Comparison]
+    variant: VariantResult, on_test: bool, found: Mapping[str, _Comparison]
 ) -> dict[str, Number]:
     """A row of `table.csv`."""
     flags = (f"--{name}={to_text(value)}" for name, value in variant.flags.items())
     row: dict[str, Number] = {
         "variant": variant.name,
         "flags": shlex.join(flags),
-        "part": part,
+        "part": "test" if on_test else "validation",
         "seeds": len(variant.runs),
     }
     for metric, (summary, difference, p_holm) in found.items():

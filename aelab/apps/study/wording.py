@@ -73,6 +73,23 @@ def difference_text(metric: str, difference: Difference, corrected_p: float) -> 
     return f"{word} by {_number(metric, abs(mean))}{unit} ({interval})"
 
 
+def part_text(on_test: bool, were_chosen: Sequence[bool]) -> str:
+    """The part of the data set that a table shows, for its caption.
+
+    Args:
+      on_test: whether it is the test part, and not what validates.
+      were_chosen: for each variant whether the test part validates, and so has chosen
+        its checkpoints.
+    """
+    if all(were_chosen):
+        return "the test part, by which it was chosen"
+    if on_test:
+        return "the test part" + ", which chose it in some variants" * any(were_chosen)
+    if any(were_chosen):
+        return "the part that validates, in some variants the test part"
+    return "the validation part"
+
+
 def caption(
     part: str,
     seeds: int,

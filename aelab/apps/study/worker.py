@@ -39,6 +39,7 @@ def main() -> None:
     answers to it are `{"step": ..., "steps": ...}` while it trains, and at its end
     `{"code": ..., "message": ...}`, an exit code as of a script.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a run it has nothing to say
     os.sched_setaffinity(0, [int(core) for core in sys.argv[1].split(",")])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     requests = _requests()

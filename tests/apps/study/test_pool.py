@@ -33,6 +33,8 @@ def test_processes_have_equal_parts_of_the_cores(cores, jobs, expected):
 def test_each_process_has_a_gpu_of_its_own(cores, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5c")
     assert [slot.gpu for slot in slots(3)] == ["2", "GPU-5c", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    assert [slot.gpu for slot in slots(2)] == ["0,2,4", "1,3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert [slot.gpu for slot in slots(2)] == ["", ""]
 
@@ -44,6 +46,9 @@ for line in sys.stdin:
     name = os.path.basename(request["run_dir"])
     with open(request["run_dir"] + ".log", "a") as file:
         print(os.getpid(), file=file)
+    if name == "busy-for-a-while":
+        name = "a" if os.path.exists(request["run_dir"] + ".free") else "busy"
+        open(request["run_dir"] + ".free", "w").close()
     if not name.startswith("busy"):
         print(json.dumps({"step": 1, "steps": 2}), flush=True)
     if name.startswith("kill"):
@@ -69,7 +74,7 @@ def run(tmp_path, monkeypatch):
     path = tmp_path / "worker.py"
     path.write_text(STAND_IN)
     monkeypatch.setattr("aelab.apps.study.process._COMMAND", [str(path)])
-    monkeypatch.setattr("aelab.apps.study.pool._BUSY_SECONDS", 0.3)
+    monkeypatch.setattr("aelab.apps.study.pool._BUSY_SECONDS", 0.5)
 
     def work(names, jobs, is_done=lambda trial: False, **config):
         trials = [
@@ -125,13 +130,19 @@ def test_a_run_of_another_process_is_tried_again_and_then_left(run):
     assert len(processes["busy"]) > 1
 
 
+def test_a_run_that_another_process_has_let_go_of_is_done(run):
+    outcomes, left, processes = run(["busy-for-a-while", "a"], 2)
+    assert outcomes.keys() == {"busy-for-a-while", "a"} and left == []
+    assert len(processes["busy-for-a-while"]) == 2
+
+
 def test_a_run_that_is_done_when_it_should_begin_is_skipped(run):
     outcomes, left, processes = run(["a", "b"], 1, lambda trial: trial.variant == "a")
     assert outcomes == {"b": (0, "b")} and left == []
     assert processes.keys() == {"b"}
 
 
-@pytest.mark.parametrize("names", [["stop", "stop2", "a"], ["stop"]])
+@pytest.mark.parametrize("names", [["stop", "a", "b"], ["stop"]])
 def test_a_signal_ends_all_processes(run, names):
     with pytest.raises(Stopped) as caught:
         run(names, 2)

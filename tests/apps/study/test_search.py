@@ -9,6 +9,7 @@ import pytest
 from aelab.apps.study.description import make_description
 from aelab.apps.study.journal import Journal, read_trials
 from aelab.apps.study.ranges import TPE, parse_search
+from aelab.apps.study.search import SearchRuns
 from aelab.apps.study.state import (
     DIVERGED,
     FINISHED,
@@ -132,27 +133,46 @@ def test_more_trials_and_seeds_may_be_added(folder):
     assert len(begun(folder)) == 6
 
 
-def test_a_trial_whose_seed_fails_or_diverges_has_failed(folder):
-    plan(folder, t0s0="failed", t1s1="failed", t2s0="diverged")
+def test_a_trial_whose_seed_fails_is_tried_again_by_the_next_call(folder):
+    """It has no value till then."""
+    plan(folder, t0s0="failed", t1s1="failed")
     with pytest.raises(TrainingError) as caught:
-        train(folder, 4, seeds=2)
-    assert "2 of 8 runs have failed" in str(caught.value)
+        train(folder, 3, seeds=2)
+    assert "2 of 6 runs have failed" in str(caught.value)
     assert "trial-000/seed-0: failed" in str(caught.value)
-    states = [trial.state.name for trial in frozen(folder, describe(4, 2))]
-    assert states == ["FAIL", "FAIL", "FAIL", "COMPLETE"]
+    states = [trial.state.name for trial in frozen(folder, describe(3, 2))]
+    assert states == ["RUNNING", "RUNNING", "COMPLETE"]
     # The other seeds of a trial whose first one has no result are not trained.
     assert "trial-000/seed-1" not in begun(folder)
-    assert "trial-002/seed-1" not in begun(folder)
-    # The same command tries what has failed again, and the rest of its seeds.
     plan(folder)
     (folder / "begun.txt").unlink()
-    results, _ = train(folder, 4, seeds=2)
+    _, trials = train(folder, 3, seeds=2)
     assert begun(folder) == [
         *("trial-000/seed-0", "trial-001/seed-1", "trial-000/seed-1"),
     ]
-    assert results[2].runs[0].state.kind == DIVERGED
-    results, _ = train(folder, 4, seeds=2, retry_failed=True)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+
+
+def test_a_trial_whose_seed_diverges_has_failed(folder):
+    plan(folder, t0s0="diverged", t1s1="diverged")
+    results, trials = train(folder, 3, seeds=2)
+    assert [trial.state.name for trial in trials] == ["FAIL", "FAIL", "COMPLETE"]
+    assert "trial-000/seed-1" not in begun(folder)
+    plan(folder)
+    (folder / "begun.txt").unlink()
+    results, _ = train(folder, 3, seeds=2)
+    assert not (folder / "begun.txt").exists()
+    assert results[0].runs[0].state.kind == DIVERGED
+    results, _ = train(folder, 3, seeds=2, retry_failed=True)
     assert {run.state.kind for result in results for run in result.runs} == {FINISHED}
+
+
+def test_a_resumed_search_knows_how_many_runs_are_left(folder):
+    plan(folder, t0s0="failed")
+    with pytest.raises(TrainingError):
+        train(folder, 2, seeds=3)
+    done = {FINISHED, DIVERGED}
+    assert SearchRuns(str(folder), describe(4, 3), "psnr", done).total == 3 + 2 * 3
 
 
 def test_a_poor_trial_is_stopped_and_runs_no_other_seeds(folder, capsys):

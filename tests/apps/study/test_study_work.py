@@ -7,6 +7,7 @@ import pytest
 import study
 from made_up import write_study
 
+from aelab.apps.study import command
 from aelab.apps.study.description import read_description
 from aelab.apps.study.study import read_results
 
@@ -63,3 +64,18 @@ def test_a_table_is_made_of_what_is_there(tmp_path, capsys):
         ["finished", "diverged", "started"],
         ["started", "missing", "missing"],
     ]
+
+
+def test_what_another_command_has_added_meanwhile_is_kept(tmp_path, monkeypatch):
+    write_study(tmp_path, seeds=1, psnrs=[20.0])
+
+    def train(*arguments):
+        """Another command adds a seed and another metric, and trains the seed."""
+        write_study(tmp_path, seeds=2, psnrs=[20.0, 21.0], metrics=["loss"])
+        return 0
+
+    monkeypatch.setattr(command, "train_study", train)
+    study.main(["study.py", f"--study_dir={tmp_path}"])
+    assert read_description(str(tmp_path)).seeds == 2
+    (trial,) = json.loads((tmp_path / "study.json").read_text())["trials"]
+    assert trial["metrics"]["loss"]["each"] == [0.5, 0.5]

@@ -1,4 +1,9 @@
 import gc
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import keras
 from tensorflow.python.framework.func_graph import FuncGraph
@@ -20,3 +25,18 @@ def test_nothing_of_a_run_remains_in_its_process(tmp_path):
     # What other tests have left may go at any time.
     assert graphs[2] <= graphs[1]
     assert names[1] == names[2]
+
+
+def test_an_interrupt_ends_an_idle_process_without_a_traceback():
+    core = str(max(os.sched_getaffinity(0)))
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "aelab.apps.study.worker", core],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    end = time.monotonic() + 60
+    while os.sched_getaffinity(worker.pid) != {int(core)} and time.monotonic() < end:
+        time.sleep(0.02)
+    worker.send_signal(signal.SIGINT)
+    _, message = worker.communicate(timeout=60)
+    assert (worker.returncode, message) == (-signal.SIGINT, b"")
