@@ -11,10 +11,10 @@ metrics and images of the reference run, byte for byte. All random choices follo
 --seed; they hit the same steps only if the machine is as fast as before. A stop takes
 about six seconds.
 
-A study of four runs in two processes is killed with all its processes, and must end
-with the same runs and table. After that come runs on a full disk (needs permission to
-mount a tmpfs), and tests/promises/test_fuzz.py with many examples. The exit code is 1
-if anything was lost.
+A study of four runs in two processes is killed with all its processes, and so is a
+search of four trials. Both must end with the same runs and table. After that come runs
+on a full disk (needs permission to mount a tmpfs), and tests/promises/test_fuzz.py with
+many examples. The exit code is 1 if anything was lost.
 """
 
 import contextlib
@@ -52,10 +52,15 @@ VARIANTS = {
     "bfloat16": [*_BASE, "--precision=mixed_bfloat16"],
     "conv": [*_BASE, "--model=conv", "--train_examples=500", "--eval_examples=100"],
 }
-_STUDY = [
-    *(flag for flag in _BASE if not flag.startswith("--early")),
-    *("--vary=learning_rate=0.001,0.002", "--seeds=2", "--jobs=2"),
-]
+_LONG = [flag for flag in _BASE if not flag.startswith("--early")]
+# Not more than five trials: what the median rule stops depends on the machine's speed.
+_STUDIES = {
+    "study": [*_LONG, "--vary=learning_rate=0.001,0.002", "--seeds=2", "--jobs=2"],
+    "search": [
+        *(*_LONG, "--vary=learning_rate=log:0.0005..0.02", "--sampler=tpe"),
+        *("--trials=4", "--seeds=2"),
+    ],
+}
 _FUZZ_TEST = "tests/promises/test_fuzz.py"
 _HEAD = ("variant", "stops", "processes", "runs compared", "losses", "minutes")
 
@@ -75,8 +80,11 @@ def main(argv: Sequence[str]) -> None:
             for name in variants
             if name != "none"
         ]
-        if study_kills:
-            tallies.append(soak_study(_STUDY, study_kills, seed, folder / "study"))
+        tallies += [
+            soak_study(name, flags, study_kills, seed, folder / name)
+            for name, flags in _STUDIES.items()
+            if study_kills
+        ]
         if values.full_disk == "true":
             tallies.append(soak_full_disk(_BASE, seed, folder / "full_disk"))
         if values.fuzz == "true":
@@ -93,7 +101,7 @@ def _parse(argv: Sequence[str]) -> Any:
     command_line = CommandLine(__doc__)
     add = command_line.add_text
     add("kills", "Number of stops per variant.", "N", "100")
-    add("study_kills", "Number of times that a study is killed.", "N", "20")
+    add("study_kills", "Number of kills of a study, and of a search.", "N", "20")
     add("seed", "Determines the signals and their moments.", "N", "0")
     variants = f"Comma-separated variants, from {', '.join(VARIANTS)}; or none."
     add("variants", variants, "NAMES", "single,mirrored,bfloat16")

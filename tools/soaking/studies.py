@@ -18,17 +18,19 @@ _HANG_SECONDS = 900.0
 _TIMES = ("minutes",)  # columns of the table that may differ
 
 
-def soak_study(flags: list[str], kills: int, seed: int, folder: Path) -> Tally:
+def soak_study(
+    name: str, flags: list[str], kills: int, seed: int, folder: Path
+) -> Tally:
     """Kills a study `kills` times at random moments, and then lets it end.
 
     A study that ends before is followed by another. All runs and tables must be equal
     to those of a study that was not killed.
     """
-    started, tally = time.monotonic(), Tally("study")
-    generator = random.Random(f"{seed} study")
+    started, tally = time.monotonic(), Tally(name)
+    generator = random.Random(f"{seed} {name}")
     reference = folder / "reference"
     seconds = _finish(reference, flags)
-    print(f"study: the reference study is complete ({seconds:.0f} s)", flush=True)
+    print(f"{name}: the reference study is complete ({seconds:.0f} s)", flush=True)
     while tally.stops.total() < kills:
         study = folder / f"study-{tally.compared + 1}"
         while tally.stops.total() < kills:

@@ -130,10 +130,10 @@ def _compare(
 def _first_columns(variants: Sequence[VariantResult]) -> Iterator[Column]:
     """Names, the flags that differ, and counts of seeds."""
     names = [variant.name for variant in variants]
-    flags = [",".join(f"{n}={v}" for n, v in each.items()) for each in _flags(variants)]
+    flags = [", ".join(f"{n}={v}" for n, v in f.items()) for f in _flags(variants)]
     yield Column("variant", "l", [*map(printable, names)])
     # The names of a grid's variants say already what differs.
-    if flags != names and any(flags):
+    if any(flags) and [text.replace(", ", ",") for text in flags] != names:
         yield Column("flags", "l", [*map(printable, flags)])
     yield Column("n", "l", [*map(wording.count_text, variants)])
 

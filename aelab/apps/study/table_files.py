@@ -13,10 +13,18 @@ _WIDTH = 88
 # Markup in a cell, but not the underscores within a word.
 _MARKDOWN = re.compile(r"[\\`*<>&\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _NEGATIVE = re.compile(r"(?<![\w-])-(?=\d)")
+_LATEX_WIDTH = 20  # characters; longer texts are wrapped
+_LATEX_WRAPPED = r">{\raggedright\arraybackslash}p{42mm}"
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"\\": r"\textbackslash{}", "±": r"$\pm$", "<": "$<$", ">": "$>$"}
+    | {
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "=": r"=\allowbreak{}",
+        "<": "$<$",
+        ">": "$>$",
+    }
 )
 
 
@@ -50,22 +58,32 @@ def _known(value: str | int | float) -> str | int | float:
 
 
 def to_latex(table: Table) -> str:
-    """A `table` environment for the LaTeX package booktabs."""
-    alignment = "".join(column.alignment for column in table.columns)
+    """A `table` environment for the LaTeX packages array, booktabs and graphicx.
+
+    Long texts are wrapped, and a table that is wider than the text is made smaller.
+    """
+    alignment = "".join(
+        _LATEX_WRAPPED
+        if max(map(len, column.cells)) > _LATEX_WIDTH
+        else column.alignment
+        for column in table.columns
+    )
     header = _latex_row([column.title for column in table.columns])
     return "\n".join(
         [
-            r"% Needs \usepackage{booktabs}.",
+            r"% Needs \usepackage{array,booktabs,graphicx}.",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_latex(table.caption)}}}",
+            r"\medskip",
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
             header,
             r"\midrule",
             *map(_latex_row, table.rows),
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table}",
             "",
         ]

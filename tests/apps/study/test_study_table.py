@@ -103,7 +103,7 @@ def test_only_flags_that_differ_are_shown():
     second = {"loss": "bce", "epochs": 9}
     variants = [variant("a", BASE, first), variant("b", SAME, second)]
     table = make_table(variants, ["psnr"], "b", False)
-    assert columns(table)["flags"] == ["epochs=5,augment=true", "epochs=9"]
+    assert columns(table)["flags"] == ["epochs=5, augment=true", "epochs=9"]
     assert columns(table)["PSNR against the baseline"][1] == "baseline"
     assert numbers(table)[0]["flags"] == "--loss=bce --epochs=5 --augment=true"
     assert "flags" not in columns(
@@ -203,10 +203,12 @@ def test_latex_is_escaped():
         r"a|b\_*[x]\&c\textbackslash{}d$<$e$>$\textasciitilde{}`f` \_g\_ \#h \$i "
         r"\textasciicircum{}j \{k\} 100\% $\pm$ $-$1 & 1 \\"
     )
-    assert r"\begin{tabular}{lr}" in lines and r"\toprule" in lines
-    for name in ("table", "tabular"):
+    wrapped = r">{\raggedright\arraybackslash}p{42mm}"
+    assert rf"\begin{{tabular}}{{{wrapped}r}}" in lines and r"\toprule" in lines
+    for name, end in (("table", ""), ("tabular", "}")):
         begins = [line for line in lines if line.startswith(rf"\begin{{{name}}}")]
-        assert len(begins) == lines.count(rf"\end{{{name}}}") == 1
+        assert len(begins) == lines.count(rf"\end{{{name}}}{end}") == 1
+    assert to_latex(odd_table()).count("{") == to_latex(odd_table()).count("}")
 
 
 def test_a_name_that_cannot_be_printed_is_escaped():
