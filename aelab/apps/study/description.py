@@ -7,13 +7,7 @@ from typing import Any, NamedTuple
 
 from aelab.apps.study.ranges import RANDOM, TPE, Search, parse_search
 from aelab.apps.study.variants import Variant
-from aelab.config import (
-    FIELDS,
-    Config,
-    check_format,
-    differences,
-    parse_object,
-)
+from aelab.config import FIELDS, Config, check_format, differences, parse_object
 from aelab.config.fields import Value
 from aelab.errors import UsageError
 from aelab.system.files import DISK_ERRORS, read_bytes
@@ -234,6 +228,18 @@ def _variant_differences(old: Description, new: Description) -> list[str]:
         before, after = old.run_config(variant, 0), new.run_config(other, 0)
         lines += [
             line if line in lines or old.search else f"{variant.name}: {line}"
-            for line in differences(before, after)
+            for line in dict.fromkeys(
+                [*differences(before, after), *_length_differences(before, after)]
+            )
         ]
     return lines
+
+
+def _length_differences(old: Config, new: Config) -> list[str]:
+    """The flags by which runs are not known to be at least as long as before."""
+    pairs = {n: (getattr(old, n), getattr(new, n)) for n in ("epochs", "train_steps")}
+    return [
+        f"--{name}: {before} -> {after}"
+        for name, (before, after) in pairs.items()
+        if after < before or (not before and after)
+    ]

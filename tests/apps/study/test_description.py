@@ -125,3 +125,24 @@ def test_another_study_is_refused_with_all_differences(new, lines):
     message = str(caught.value)
     assert message.startswith("--study_dir=study holds another study")
     assert message.split("\n  ")[1:] == lines
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ({"epochs": 20}, {"epochs": 10}, "--epochs: 20 -> 10"),
+        (
+            {"epochs": 20, "learning_rate_schedule": "cosine"},
+            {"epochs": 10, "learning_rate_schedule": "cosine"},
+            "--epochs: 20 -> 10",
+        ),
+        ({"train_steps": 9}, {"train_steps": 8}, "--train_steps: 9 -> 8"),
+        ({"train_steps": 9}, {}, "--train_steps: 9 -> 0"),
+        ({}, {"train_steps": 9}, "--train_steps: 0 -> 9"),
+    ],
+)
+def test_runs_of_another_length_are_refused_unless_they_are_longer(old, new, line):
+    with pytest.raises(UsageError) as caught:
+        extend(describe(**old), describe(**new), "study")
+    assert str(caught.value).split("\n  ")[1:] == [f"only: {line}"]
+    extend(describe(train_steps=8), describe(train_steps=9), "study")
