@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import sys
+from importlib.machinery import PathFinder
 from typing import Any
 
 from aelab.apps.study.description import (
@@ -30,7 +32,7 @@ from aelab.apps.study.slurm import submit
 from aelab.apps.study.study import Work, read_results, train_study, with_trials
 from aelab.apps.study.variants import Variant, parse_variants
 from aelab.cli import CommandLine
-from aelab.config import FIELDS, to_text
+from aelab.config import FIELDS, is_function, to_text
 from aelab.errors import TrainingError, UsageError
 from aelab.metric_info import METRICS
 from aelab.system.console import output, say
@@ -65,6 +67,7 @@ def run_study(cli: CommandLine, args: Any) -> None:
         for trial in description.trials(folder):
             output(_command(trial))
         return
+    _check_models(description)
     for library in ("scipy", "matplotlib", *["optuna"] * description.uses_tpe):
         require(library, extra="study")
     if args.launcher == "slurm" and not args.table_only:
@@ -78,6 +81,23 @@ def run_study(cli: CommandLine, args: Any) -> None:
         if description.uses_tpe and not args.table_only:
             stack.enter_context(_only_search(folder))
         _train(folder, description, shown, args)
+
+
+def _check_models(description: Description) -> None:
+    """Looks for the modules of the user's own models; they are not imported.
+
+    Raises:
+      UsageError: there is no such module.
+    """
+    for variant in description.variants:
+        model = description.run_config(variant, 0).model
+        if is_function(model):
+            package = model.partition(":")[0].partition(".")[0]
+            if not PathFinder.find_spec(package, [os.getcwd(), *sys.path]):
+                raise UsageError(
+                    f"variant {variant.name}: --model={model}: there is no module "
+                    f"{package} in this folder or in Python's environment"
+                )
 
 
 def _only_search(folder: str) -> contextlib.AbstractContextManager[None]:
@@ -98,7 +118,9 @@ def _train(folder: str, description: Description, shown: Shown, args: Any) -> No
     others = 0
     try:
         if not args.table_only:
-            work = Work(args.jobs, shown.on_test, args.retry_failed, shown.objective)
+            # Of a search the test part is looked at only by a command that asks for it.
+            evaluate = args.evaluate if description.search else shown.on_test
+            work = Work(args.jobs, evaluate, args.retry_failed, shown.objective)
             others = train_study(folder, description, work)
     except TrainingError:
         _write_results(folder)

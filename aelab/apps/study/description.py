@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aelab.apps.study.ranges import RANDOM, TPE, Search, parse_search
-from aelab.apps.study.variants import Variant
+from aelab.apps.study.variants import Variant, is_safe
 from aelab.config import FIELDS, Config, check_format, differences, parse_object
 from aelab.config.fields import Value
 from aelab.errors import UsageError
@@ -152,6 +152,9 @@ def read_description(folder: str) -> Description | None:
         ]
         config, seeds = dict(found["config"]), int(found["seeds"])
         search = _read_search(found["search"]) if "search" in found else None
+        names = [variant.name for variant in variants]
+        if len(set(names)) < len(names) or not all(map(is_safe, names)):
+            raise ValueError("the names of its variants are not distinct and safe")
         if seeds < 1 or not (variants or search):
             raise ValueError("it has no runs")
     except UsageError as error:

@@ -19,7 +19,7 @@ class _NoLock:
     """A lock for Optuna: the folder's own lock allows one writer, and ends with it."""
 
     def acquire(self) -> bool:
-        """Succeeds always."""
+        """Always succeeds."""
         return True
 
     def release(self) -> None:

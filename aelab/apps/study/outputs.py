@@ -1,4 +1,4 @@
-"""The files of a study beside its runs: `study.json`, its table and its picture."""
+"""The files of a study, next to its runs: `study.json`, its table and its picture."""
 
 import dataclasses
 import json

@@ -117,12 +117,13 @@ def _draw_points(
     colors: Sequence[str],
 ) -> None:
     """Draws the seeds as points, the mean as a line across, the interval as a bar."""
-    shown = []
+    shown, intervals = [], []
     for row, (variant, color) in enumerate(zip(variants, colors, strict=True)):
         values = [run.value(metric, on_test) for run in variant.runs]
         summary = summarize(values)
+        intervals.append(mean_interval(summary))
         if summary.n > 1:
-            axes.plot(mean_interval(summary), [row, row], color=color, linewidth=2)
+            axes.plot(intervals[-1], [row, row], color=color, linewidth=2)
             axes.plot(summary.mean, row, "|", color=color, ms=14, mew=2.5)
         point = {"markersize": 6, "markerfacecolor": "white", "markeredgewidth": 1.3}
         axes.plot(values, [row] * len(values), "o", color=color, zorder=3, **point)
@@ -132,8 +133,9 @@ def _draw_points(
     elif (length := max(shown) - min(shown)) > 0:
         # The interval of two seeds may be many times as long.
         low, high = axes.get_xlim()
-        ends = max(low, min(shown) - length / 2), min(high, max(shown) + length / 2)
+        ends = max(low, min(shown) - length), min(high, max(shown) + length)
         axes.set_xlim(ends)
+        _draw_arrows(axes, intervals, colors, ends)
     axes.set_ylim(len(variants) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=6)
@@ -142,6 +144,19 @@ def _draw_points(
     part = " (test part)" if on_test else ""
     axes.set_xlabel(heading(metric) + part)
     axes.set_title("Seeds, their mean and its 95 % interval", loc="left", fontsize=10)
+
+
+def _draw_arrows(
+    axes: Any,
+    intervals: Sequence[tuple[float, float]],
+    colors: Sequence[str],
+    ends: tuple[float, float],
+) -> None:
+    """Draws an arrow where the interval of a row goes on beyond the axis."""
+    for row, ((low, high), color) in enumerate(zip(intervals, colors, strict=True)):
+        for marker, end, is_cut in (("<", 0, low < ends[0]), (">", 1, high > ends[1])):
+            if is_cut:
+                axes.plot(ends[end], row, marker, color=color, ms=9, clip_on=False)
 
 
 def _draw_curves(
@@ -166,7 +181,7 @@ def _draw_curves(
     axes.set_xlabel("epoch")
     axes.set_ylabel(heading(metric))
     colored = "\nIn color: the baseline and the best five" * (_OTHERS in colors)
-    title = f"Training: mean and range of the seeds{colored}"
+    title = f"Part that validates: mean and range of the seeds{colored}"
     axes.set_title(title, loc="left", fontsize=10)
 
 

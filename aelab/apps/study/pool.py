@@ -11,8 +11,8 @@ from aelab.apps.study.worker import BUSY
 from aelab.errors import Stopped
 from aelab.system.signals import StopRequest
 
-_RETRY_SECONDS = 0.5  # before a run of another process is tried again; it doubles
-_BUSY_SECONDS = 10.0  # to the longest; a dying process may write so long
+_RETRY_SECONDS = 0.5  # the first pause before a run of another process is tried again
+_BUSY_SECONDS = 10.0  # the longest; a process that is dying may write for seconds
 
 
 class Pool:

@@ -85,14 +85,18 @@ class Search:
         return variants
 
     def corners(self) -> Iterator[Variant]:
-        """All combinations of the ends of the ranges, under the names of their values.
+        """The ends of all ranges, any two of them combined, the others at their first.
 
-        The first is the same for equal ranges.
+        Contradictions are between two flags, and all combinations would be too many.
+        The first variant is the same for equal ranges.
         """
         axes = {name: self.ranges[name].ends for name in sorted(self.ranges)}
-        for values in itertools.product(*axes.values()):
-            flags = dict(zip(axes, values, strict=True))
-            yield Variant(grid_name(flags), flags)
+        first = {name: ends[0] for name, ends in axes.items()}
+        yield Variant(grid_name(first), first)
+        for one, other in itertools.combinations_with_replacement(axes, 2):
+            for values in itertools.product(axes[one], axes[other]):
+                flags = first | dict(zip((one, other), values, strict=True))
+                yield Variant(grid_name(flags), flags)
 
     def to_json(self) -> dict[str, Any]:
         """The value of `search` in the description of `study.json`."""
@@ -115,8 +119,10 @@ def parse_search(sampler: str, given: Sequence[str], trials: int) -> Search:
       trials: at least 1.
 
     Raises:
-      UsageError: an unknown flag or value, a range that is none, or no range at all.
+      UsageError: an unknown flag or value, one that is not a range, or no range at all.
     """
+    if sampler not in (RANDOM, TPE):
+        raise UsageError(f"--sampler={sampler} is not {RANDOM} or {TPE}")
     if not given or any(text.startswith("@") for text in given):
         raise UsageError(
             f"--sampler={sampler} needs --vary=FLAG=LOW..HIGH, FLAG=log:LOW..HIGH or "
@@ -136,7 +142,7 @@ def check_is_grid(given: Sequence[str]) -> None:
 
 
 def _is_range(name: str, text: str) -> bool:
-    """Whether `text` is meant as a range; a path with two dots is none."""
+    """Whether `text` is meant as a range; a path with two dots is not."""
     ends = text.removeprefix(_LOG).split(_DOTS)
     is_number = field_type(name) in (int, float)
     return len(ends) > 1 and (is_number or all(map(_is_number, ends)))

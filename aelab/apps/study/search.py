@@ -35,7 +35,7 @@ class SearchRuns(Source):
     def __init__(
         self, folder: str, description: Description, objective: str, done: set[str]
     ):
-        """Begins with what is left of the trials that have begun.
+        """Queues the unfinished runs of earlier trials.
 
         Args:
           folder: of the study; this process has its lock.
@@ -81,7 +81,7 @@ class SearchRuns(Source):
         return [self._queue.pop(0)] if self._queue else []
 
     def is_hopeless(self, trial: Trial) -> bool:
-        """Whether the median rule stops a run, which it asks of first seeds only."""
+        """Whether the median rule, which is for first seeds only, stops a run."""
         number = self._number(trial)
         if trial.run_dir in self._stopped:
             return True

@@ -78,7 +78,7 @@ def make_table(
         it may be a trial that has not begun.
       on_test: whether the metrics are of the test part.
       is_search: whether the variants are the trials of a search.
-      chosen_on_test: the variants that the test part validates, having no other part.
+      chosen_on_test: the variants without a validation part: the test part validates.
 
     Raises:
       UsageError: `baseline` is not a variant, or SciPy is needed and not installed.

@@ -38,7 +38,7 @@ def parse_variants(given: Sequence[str]) -> list[Variant]:
     files = [text for text in given if text.startswith("@")]
     if files and len(given) > 1:
         raise UsageError(
-            f"--vary={files[0]} has all variants; give no other --vary beside it"
+            f"--vary={files[0]} has all variants; give no other --vary with it"
         )
     variants = _read_file(files[0][1:]) if files else _grid(given)
     _check_distinct(variants)
@@ -105,7 +105,7 @@ def _read_file(path: str) -> list[Variant]:
 
 def _read_line(line: str, place: str) -> Variant:
     name, colon, rest = line.partition(":")
-    if not colon or not name or _UNSAFE.search(name) or name.startswith("."):
+    if not colon or not is_safe(name):
         raise UsageError(
             f"{place} must be NAME: --flag=value ..., with a name of letters, digits "
             f"and ._=,+-; not {line!r}"
@@ -144,6 +144,11 @@ def parse_value(name: str, text: str, place: str) -> Value:
         return parse_field(name, text)
     except UsageError as error:
         raise UsageError(f"{place}: {error}") from None
+
+
+def is_safe(name: str) -> bool:
+    """Whether a variant of this name can have a folder of this name."""
+    return bool(name) and not _UNSAFE.search(name) and not name.startswith(".")
 
 
 def _check_distinct(variants: Sequence[Variant]) -> None:

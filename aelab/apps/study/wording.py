@@ -56,7 +56,8 @@ def difference_text(metric: str, difference: Difference, corrected_p: float) -> 
     """A difference in words; "" if there are too few seeds for an interval.
 
     For example "better by 0.21 dB (0.15 to 0.27)" if `corrected_p` is below 0.05, else
-    "no difference seen with 3 seeds (-0.02 to 0.05 dB)".
+    "no difference seen with 3 seeds (-0.02 to 0.05 dB)". If only the correction for the
+    number of variants stands against a difference, the cell says so.
     """
     n, mean, low, high, _ = difference
     if n < 2:
@@ -64,8 +65,9 @@ def difference_text(metric: str, difference: Difference, corrected_p: float) -> 
     info = METRICS.get(metric)
     unit = f" {info.unit}" if info and info.unit else ""
     if not corrected_p < SIGNIFICANCE:
-        interval = f"{_number(metric, low)} to {_number(metric, high)}"
-        return f"no difference seen with {n} seeds ({interval}{unit})"
+        interval = f"{_number(metric, low)} to {_number(metric, high)}{unit}"
+        corrected = " after correction" * (low * high > 0)
+        return f"no difference seen with {n} seeds{corrected} ({interval})"
     up, down = _DIRECTIONS[info.better if info else ""]
     ends = sorted([abs(low), abs(high)])
     interval = " to ".join(_number(metric, end) for end in ends)
@@ -118,7 +120,7 @@ def caption(
             "finished, with 95 % intervals by Student's t."
         )
     elif differences and seeds > 1:
-        lines.append(f"No variant has two seeds to compare with {baseline} yet.")
+        lines.append(f"No variant has two seeds to compare with {baseline}.")
     elif differences:
         lines.append("One seed does not show which differences are chance.")
     if compared > 1:

@@ -39,7 +39,9 @@ def main() -> None:
     answers to it are `{"step": ..., "steps": ...}` while it trains, and at its end
     `{"code": ..., "message": ...}`, an exit code as of a script.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a run it has nothing to say
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # without a run there is nothing to save
     os.sched_setaffinity(0, [int(core) for core in sys.argv[1].split(",")])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     requests = _requests()
@@ -58,7 +60,7 @@ def main() -> None:
             if not is_started:
                 threads = threads_per_op(config)
                 startup.start_tensorflow(config.virtual_cpus, True, threads)
-                # It takes the functions of the next run for retraced ones.
+                # TensorFlow takes the functions of the next run for retraced ones.
                 logging.getLogger("tensorflow").setLevel(logging.ERROR)
                 is_started = True
             code, message = _serve(request["action"], config, run_dir, answers)

@@ -156,6 +156,7 @@ def test_finished_runs_are_evaluated_on_the_test_part_once(trained):
         (["--vary=loss=bce,mse", "--baseline=loss=l7"], "loss=l7 is not a variant"),
         (["--vary=rate_weight=0,1"], "variant rate_weight=1.0: --rate_weight"),
         (["--table_only"], "holds no study"),
+        (["--vary=model=dense,nomod:f"], "--model=nomod:f: there is no module nomod"),
     ],
 )
 def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, arguments, words):

@@ -79,6 +79,15 @@ def test_a_bad_file_is_refused(tmp_path, text):
         read_description(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["../x", "", ".", "a/b", "loss=mse"])
+def test_a_name_that_is_not_a_folder_of_its_own_is_refused(tmp_path, name):
+    write(tmp_path, describe("loss=bce,mse"))
+    text = (tmp_path / STUDY_JSON).read_text()
+    (tmp_path / STUDY_JSON).write_text(text.replace("loss=bce", name))
+    with pytest.raises(UsageError, match="distinct and safe"):
+        read_description(str(tmp_path))
+
+
 def test_a_later_format_and_an_unknown_field_are_refused(tmp_path):
     description = describe()
     write(tmp_path, description, format=99)

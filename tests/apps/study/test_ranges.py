@@ -107,6 +107,16 @@ def describe(*given, trials=4, sampler=RANDOM, seeds=1, **config):
 def test_all_corners_of_the_ranges_are_checked():
     with pytest.raises(UsageError, match=r"noise_stddev=0\.1.*: --"):
         describe("noise_stddev=0.1..0.2", corruption="none", sampler=TPE)
+    given = ["model=dense,conv", "epochs=2..9", "rate_weight=0,1"]
+    with pytest.raises(UsageError, match=r"model=dense,rate_weight=1\.0: --"):
+        describe(*given, sampler=TPE)
+
+
+def test_many_choices_are_no_more_work_than_their_pairs():
+    names = ("epochs", "batch_size", "warmup_steps", "seeds", "steps_per_loop")
+    values = ",".join(map(str, range(1, 11)))
+    given = [f"{name}={values}" for name in names if name != "seeds"]
+    assert len(list(search(*given, trials=1, sampler=TPE).corners())) == 1 + 10 * 100
 
 
 @pytest.mark.parametrize("sampler", [RANDOM, TPE])
@@ -137,8 +147,9 @@ def test_a_search_may_get_more_trials_and_nothing_else(sampler, tmp_path):
 
 
 def test_a_bad_search_in_a_file_is_refused(tmp_path):
-    content = describe().to_json()
-    content["search"]["ranges"]["learning_rate"] = "9..1"
-    (tmp_path / "study.json").write_text(json.dumps({"description": content}))
-    with pytest.raises(UsageError, match=r"study\.json describes no search"):
-        read_description(str(tmp_path))
+    for key, value in (("ranges", {"learning_rate": "9..1"}), ("sampler", "grid")):
+        content = describe().to_json()
+        content["search"][key] = value
+        (tmp_path / "study.json").write_text(json.dumps({"description": content}))
+        with pytest.raises(UsageError, match=r"study\.json describes no search"):
+            read_description(str(tmp_path))

@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+import study
 
 from aelab.apps.study.description import make_description
 from aelab.apps.study.journal import Journal, read_trials
@@ -240,6 +241,21 @@ def test_only_the_best_trial_is_evaluated(folder, monkeypatch):
         (best.name, 0),
         (best.name, 1),
     }
+
+
+def test_a_search_is_evaluated_only_by_a_command_that_asks_for_it(folder, monkeypatch):
+    asked = []
+
+    def trained(folder, description, work):
+        asked.append(work.evaluate)
+        return 1
+
+    monkeypatch.setattr("aelab.apps.study.command.train_study", trained)
+    command = ["study.py", f"--study_dir={folder / 'study'}", "--trials=2"]
+    command += ["--vary=learning_rate=log:0.01..1", "--sampler=random"]
+    for flags in (["--evaluate"], ["--trials=3"], ["--trials=3", "--evaluate"]):
+        study.main([*command, *flags])
+    assert asked == [True, False, True]
 
 
 def test_a_run_that_was_stopped_by_other_means_is_no_pruned_one(folder):

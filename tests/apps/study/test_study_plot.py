@@ -144,7 +144,11 @@ def test_a_study_without_results_has_a_picture(draw):
 def test_the_wide_interval_of_two_seeds_does_not_squeeze_the_points(draw):
     left, _ = draw([variant("a", [18.0, 18.2]), variant("b", [18.1])])
     low, high = left.get_xlim()
-    assert 17.8 < low < 18.0 and 18.2 < high < 18.4
+    assert 17.7 < low < 18.0 and 18.2 < high < 18.5
+    arrows = [line for line in left.lines if line.get_marker() in ("<", ">")]
+    assert [line.get_marker() for line in arrows] == ["<", ">"]
+    left, _ = draw([variant("a", [18.0, 18.2, 18.1]), variant("b", [18.1])])
+    assert not [line for line in left.lines if line.get_marker() in ("<", ">")]
 
 
 def test_the_steep_beginning_of_curves_is_cut_off(draw):

@@ -40,7 +40,7 @@ def test_a_difference_is_a_claim_only_with_a_small_p(metric, given, text):
 
 def test_the_corrected_p_decides_even_if_the_interval_excludes_0():
     difference = Difference(3, 0.2, 0.1, 0.3, 0.03)
-    text = "no difference seen with 3 seeds (0.10 to 0.30 dB)"
+    text = "no difference seen with 3 seeds after correction (0.10 to 0.30 dB)"
     assert difference_text("psnr", difference, 0.06) == text
     assert difference_text("psnr", difference, 0.05) == text
     assert difference_text("psnr", difference, 0.0499).startswith("better by 0.20 dB")
