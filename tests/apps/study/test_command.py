@@ -87,6 +87,26 @@ def test_every_run_is_a_run_of_its_own(trained, tmp_path):
 
 
 @pytest.mark.slow
+def test_finished_runs_are_evaluated_on_the_test_part_once(trained):
+    folder, _ = trained
+    result = study(folder, "--evaluate", "--metrics=psnr")
+    assert result.returncode == 0, result.stderr
+    files = sorted(folder.glob("runs/*/*/evaluation.json"))
+    assert len(files) == len(list(folder.glob("runs/*/*"))) >= 4
+    found = json.loads(files[0].read_text())
+    assert (found["split"], found["checkpoint"]) == ("test", "best")
+    name = files[0].relative_to(folder / "runs").parent
+    psnr = f"psnr {found['metrics']['psnr']:.2f}"
+    (line,) = [x for x in result.stdout.splitlines() if x.startswith(f"{name}: ")]
+    assert "test part" in line and psnr in line
+    assert "PSNR, dB (test)" in (folder / "table.md").read_text()
+    result = study(folder, "--evaluate")
+    assert "test part  " not in result.stdout
+    result = study(folder, "--noevaluate", "--table_only")
+    assert "(test)" not in (folder / "table.md").read_text()
+
+
+@pytest.mark.slow
 def test_the_same_command_trains_nothing_again_and_more_seeds_may_be_added(trained):
     folder, _ = trained
     before = {p: p.stat().st_mtime_ns for p in folder.glob("runs/*/*/config.json")}
@@ -121,26 +141,6 @@ def test_tensorboard_compares_the_runs_of_a_study(trained):
         assert f"seed-{row['hparams']['seed']:.0f}" == seed
         psnr = metric_lines(run, "eval")[-1]["psnr"]
         assert row["metrics"]["", "psnr"] == pytest.approx(psnr, rel=1e-6)
-
-
-@pytest.mark.slow
-def test_finished_runs_are_evaluated_on_the_test_part_once(trained):
-    folder, _ = trained
-    result = study(folder, "--evaluate", "--metrics=psnr")
-    assert result.returncode == 0, result.stderr
-    files = sorted(folder.glob("runs/*/*/evaluation.json"))
-    assert len(files) == len(list(folder.glob("runs/*/*"))) >= 4
-    found = json.loads(files[0].read_text())
-    assert (found["split"], found["checkpoint"]) == ("test", "best")
-    name = files[0].relative_to(folder / "runs").parent
-    psnr = f"psnr {found['metrics']['psnr']:.2f}"
-    (line,) = [x for x in result.stdout.splitlines() if x.startswith(f"{name}: ")]
-    assert "test part" in line and psnr in line
-    assert "PSNR, dB (test)" in (folder / "table.md").read_text()
-    result = study(folder, "--evaluate")
-    assert "test part  " not in result.stdout
-    result = study(folder, "--noevaluate", "--table_only")
-    assert "(test)" not in (folder / "table.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,6 @@ def test_a_diverging_run_is_a_result_and_a_failing_one_is_not(tmp_path):
     assert "diverging/seed-0: diverged at step " in result.stdout
     assert "1 of 3 runs have failed" in result.stderr
     assert "failing/seed-0: --data_dir=/nowhere is not a folder" in result.stderr
-    result = study(folder)
-    assert "3 runs: 2 done, 0 to resume, 1 to begin" in result.stdout
-    result = study(folder, "--retry_failed")
-    assert "3 runs: 1 done, 1 to resume, 1 to begin" in result.stdout
 
 
 def start(folder, *arguments):

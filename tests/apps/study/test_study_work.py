@@ -9,7 +9,8 @@ from made_up import write_study
 
 from aelab.apps.study import command
 from aelab.apps.study.description import read_description
-from aelab.apps.study.study import read_results
+from aelab.apps.study.progress import Left
+from aelab.apps.study.study import Work, read_results, train_study
 
 EVALUATION = {"checkpoint": "best", "step": 5, "split": "test", "examples": 16}
 EVALUATION |= {"data": {"as_in_training": None}, "metrics": {"psnr": 19.0}}
@@ -64,6 +65,30 @@ def test_a_table_is_made_of_what_is_there(tmp_path, capsys):
         ["finished", "diverged", "started"],
         ["started", "missing", "missing"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("retry_failed", "counts"),
+    [(False, "2 done, 1 to resume, 1 to begin"), (True, "1 done, 2 to resume, 1 to")],
+)
+def test_what_failed_is_tried_again_and_what_diverged_only_if_asked(
+    tmp_path, monkeypatch, capsys, retry_failed, counts
+):
+    runs = write_study(tmp_path, "loss=bce,mse", psnrs=[20.0] * 3)
+    (runs[1] / "not_finite.json").write_text('{"step": 12}')
+    (runs[2] / "checkpoints" / "latest" / "step-00000015.npz").unlink()
+    begun = []
+
+    def work_on(pool, action, trials, is_done):
+        begun.extend(trial.run_dir for trial in trials)
+        return Left([], [])
+
+    monkeypatch.setattr("aelab.apps.study.study.work_on", work_on)
+    description = read_description(str(tmp_path))
+    train_study(str(tmp_path), description, Work(retry_failed=retry_failed))
+    assert counts in capsys.readouterr().out
+    expected = [runs[1], runs[2], runs[3]] if retry_failed else [runs[2], runs[3]]
+    assert begun == [str(run) for run in expected]
 
 
 def test_what_another_command_has_added_meanwhile_is_kept(tmp_path, monkeypatch):
