@@ -49,7 +49,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums;
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--grid);
   text-align: left; vertical-align: top; }
 th { font-weight: 600; }
-td.number { text-align: right; }
+td.number { text-align: right; white-space: nowrap; }
 thead th { white-space: nowrap; }
 td, tbody th { max-width: 22rem; }
 tbody th { min-width: 11rem; }
