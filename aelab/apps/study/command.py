@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import os
 import shlex
-import sys
-from importlib.machinery import PathFinder
 from typing import Any
 
 from aelab.apps.study.description import (
@@ -30,9 +28,9 @@ from aelab.apps.study.ranges import (
 )
 from aelab.apps.study.slurm import submit
 from aelab.apps.study.study import Work, read_results, train_study, with_trials
-from aelab.apps.study.variants import Variant, parse_variants
+from aelab.apps.study.variants import Variant, check_module, parse_variants
 from aelab.cli import CommandLine
-from aelab.config import FIELDS, is_function, to_text
+from aelab.config import FIELDS, to_text
 from aelab.errors import TrainingError, UsageError
 from aelab.metric_info import METRICS
 from aelab.system.console import output, say
@@ -67,7 +65,10 @@ def run_study(cli: CommandLine, args: Any) -> None:
         for trial in description.trials(folder):
             output(_command(trial))
         return
-    _check_models(description)
+    if not args.table_only:
+        search = description.search
+        for variant in search.corners() if search else description.variants:
+            check_module(variant.name, description.run_config(variant, 0).model)
     for library in ("scipy", "matplotlib", *["optuna"] * description.uses_tpe):
         require(library, extra="study")
     if args.launcher == "slurm" and not args.table_only:
@@ -81,23 +82,6 @@ def run_study(cli: CommandLine, args: Any) -> None:
         if description.uses_tpe and not args.table_only:
             stack.enter_context(_only_search(folder))
         _train(folder, description, shown, args)
-
-
-def _check_models(description: Description) -> None:
-    """Looks for the modules of the user's own models; they are not imported.
-
-    Raises:
-      UsageError: there is no such module.
-    """
-    for variant in description.variants:
-        model = description.run_config(variant, 0).model
-        if is_function(model):
-            package = model.partition(":")[0].partition(".")[0]
-            if not PathFinder.find_spec(package, [os.getcwd(), *sys.path]):
-                raise UsageError(
-                    f"variant {variant.name}: --model={model}: there is no module "
-                    f"{package} in this folder or in Python's environment"
-                )
 
 
 def _only_search(folder: str) -> contextlib.AbstractContextManager[None]:
@@ -123,7 +107,8 @@ def _train(folder: str, description: Description, shown: Shown, args: Any) -> No
             work = Work(args.jobs, evaluate, args.retry_failed, shown.objective)
             others = train_study(folder, description, work)
     except TrainingError:
-        _write_results(folder)
+        with contextlib.suppress(UsageError):  # the failures are what counts
+            _write_results(folder)
         raise
     if others:
         say(f"{others} runs are with other processes; the last to end writes the table")

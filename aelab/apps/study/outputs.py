@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,14 @@ def write_description(folder: str, description: Description, shown: Shown) -> No
     known = (read_study_json(folder) or {}).get("trials", [])
     with writing(f"--study_dir={folder}"):
         os.makedirs(folder, exist_ok=True)
-    _write_json(folder, description, shown, known)
+    content = {
+        "format": FORMAT,
+        "description": description.to_json(),
+        "objective": shown.objective,
+        "shown": dataclasses.asdict(shown),
+        "trials": known,
+    }
+    _write_json(folder, content)
 
 
 def write_results(
@@ -61,9 +68,7 @@ def write_results(
         "plot.png": draw_study(found, shown.objective, shown.baseline, shown.on_test),
     }
     metrics = dict.fromkeys([*shown.metrics, shown.objective])
-    _write_json(
-        folder, description, shown, results(found, shown.objective, list(metrics))
-    )
+    _write_trials(folder, description, results(found, shown.objective, list(metrics)))
     with writing(f"--study_dir={folder}"):
         for name, content in files.items():
             write_bytes(os.path.join(folder, name), content)
@@ -107,16 +112,19 @@ def read_shown(folder: str) -> Shown:
     return shown
 
 
-def _write_json(
-    folder: str, description: Description, shown: Shown, found: Sequence[Any]
-) -> None:
-    content = {
-        "format": FORMAT,
-        "description": description.to_json(),
-        "objective": shown.objective,
-        "shown": dataclasses.asdict(shown),
-        "trials": found,
-    }
+def _write_trials(folder: str, description: Description, found: Sequence[Any]) -> None:
+    """Replaces the results in `study.json`, and of a search the trials that have begun.
+
+    Everything else may be newer than what this command knows.
+    """
+    values = read_study_json(folder) or {}
+    values["trials"] = found
+    if description.uses_tpe:
+        values["description"]["variants"] = description.to_json()["variants"]
+    _write_json(folder, values)
+
+
+def _write_json(folder: str, values: Mapping[str, Any]) -> None:
     with writing(f"--study_dir={folder}"):
-        text = json.dumps(content, indent=2) + "\n"
+        text = json.dumps(values, indent=2) + "\n"
         write_bytes(os.path.join(folder, STUDY_JSON), text.encode())

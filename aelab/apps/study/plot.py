@@ -152,7 +152,7 @@ def _draw_arrows(
     colors: Sequence[str],
     ends: tuple[float, float],
 ) -> None:
-    """Draws an arrow where the interval of a row goes on beyond the axis."""
+    """Draws an arrow where the interval of a row extends beyond the axis."""
     for row, ((low, high), color) in enumerate(zip(intervals, colors, strict=True)):
         for marker, end, is_cut in (("<", 0, low < ends[0]), (">", 1, high > ends[1])):
             if is_cut:

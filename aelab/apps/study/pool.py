@@ -106,7 +106,7 @@ class Pool:
         return [outcome for outcome in ended if outcome.code != BUSY]
 
     def _is_left(self, trial: Trial) -> bool:
-        """Whether a run has been another process's for long."""
+        """Whether another process has held a run for long."""
         first, last = self._busy.get(trial.run_dir, (0.0, 0.0))
         return last - first > _BUSY_SECONDS
 

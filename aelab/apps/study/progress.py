@@ -32,7 +32,7 @@ class Left:
 
 
 class Source:
-    """Runs that are not known before others have ended; this class has none.
+    """Runs that become known only when others end; this class has none.
 
     Attributes:
       total: how many there will be, as far as it is known.

@@ -87,15 +87,15 @@ class Search:
     def corners(self) -> Iterator[Variant]:
         """The ends of all ranges, any two of them combined, the others at their first.
 
-        Contradictions are between two flags, and all combinations would be too many.
-        The first variant is the same for equal ranges.
+        So contradictions between two flags are found; all combinations would be too
+        many. The first variant is the same for equal ranges.
         """
         axes = {name: self.ranges[name].ends for name in sorted(self.ranges)}
         first = {name: ends[0] for name, ends in axes.items()}
         yield Variant(grid_name(first), first)
-        for one, other in itertools.combinations_with_replacement(axes, 2):
-            for values in itertools.product(axes[one], axes[other]):
-                flags = first | dict(zip((one, other), values, strict=True))
+        for names in itertools.combinations(axes, min(2, len(axes))):
+            for values in itertools.product(*(axes[name] for name in names)):
+                flags = first | dict(zip(names, values, strict=True))
                 yield Variant(grid_name(flags), flags)
 
     def to_json(self) -> dict[str, Any]:

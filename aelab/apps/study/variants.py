@@ -2,12 +2,15 @@
 
 import difflib
 import itertools
+import os
 import re
 import shlex
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from typing import NamedTuple
 
-from aelab.config import FIELDS, parse_field, to_text
+from aelab.config import FIELDS, is_function, parse_field, to_text
 from aelab.config.fields import Value
 from aelab.errors import UsageError
 
@@ -149,6 +152,22 @@ def parse_value(name: str, text: str, place: str) -> Value:
 def is_safe(name: str) -> bool:
     """Whether a variant of this name can have a folder of this name."""
     return bool(name) and not _UNSAFE.search(name) and not name.startswith(".")
+
+
+def check_module(variant: str, model: str) -> None:
+    """Looks for the module of a user's own model, without importing it.
+
+    Raises:
+      UsageError: there is no such module.
+    """
+    package = model.partition(":")[0].partition(".")[0]
+    if is_function(model) and not (
+        PathFinder.find_spec(package, [os.getcwd()]) or find_spec(package)
+    ):
+        raise UsageError(
+            f"variant {variant}: --model={model}: there is no module {package} in this "
+            "folder or in Python's environment"
+        )
 
 
 def _check_distinct(variants: Sequence[Variant]) -> None:

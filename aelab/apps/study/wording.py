@@ -56,8 +56,8 @@ def difference_text(metric: str, difference: Difference, corrected_p: float) -> 
     """A difference in words; "" if there are too few seeds for an interval.
 
     For example "better by 0.21 dB (0.15 to 0.27)" if `corrected_p` is below 0.05, else
-    "no difference seen with 3 seeds (-0.02 to 0.05 dB)". If only the correction for the
-    number of variants stands against a difference, the cell says so.
+    "no difference seen with 3 seeds (-0.02 to 0.05 dB)". If a difference is significant
+    only without the correction for the number of variants, the cell says so.
     """
     n, mean, low, high, _ = difference
     if n < 2:
@@ -86,7 +86,8 @@ def part_text(on_test: bool, were_chosen: Sequence[bool]) -> str:
     if all(were_chosen):
         return "the test part, by which it was chosen"
     if on_test:
-        return "the test part" + ", which chose it in some variants" * any(were_chosen)
+        also = ", which for some variants also chose the checkpoint"
+        return "the test part" + also * any(were_chosen)
     if any(were_chosen):
         return "the part that validates, in some variants the test part"
     return "the validation part"

@@ -39,9 +39,8 @@ def main() -> None:
     answers to it are `{"step": ..., "steps": ...}` while it trains, and at its end
     `{"code": ..., "message": ...}`, an exit code as of a script.
     """
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # without a run there is nothing to save
+    # An interrupt while no run is under way needs no traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.sched_setaffinity(0, [int(core) for core in sys.argv[1].split(",")])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     requests = _requests()

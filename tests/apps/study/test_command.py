@@ -157,6 +157,10 @@ def test_tensorboard_compares_the_runs_of_a_study(trained):
         (["--vary=rate_weight=0,1"], "variant rate_weight=1.0: --rate_weight"),
         (["--table_only"], "holds no study"),
         (["--vary=model=dense,nomod:f"], "--model=nomod:f: there is no module nomod"),
+        (
+            ["--vary=model=dense,nomod:f", "--sampler=random", "--trials=1"],
+            "--model=nomod:f: there is no module nomod",
+        ),
     ],
 )
 def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, arguments, words):

@@ -30,7 +30,7 @@ def test_processes_have_equal_parts_of_the_cores(cores, jobs, expected):
     assert slots(jobs) == [Slot(part, "") for part in expected]
 
 
-def test_each_process_has_a_gpu_of_its_own(cores, monkeypatch):
+def test_processes_divide_the_gpus(cores, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5c")
     assert [slot.gpu for slot in slots(3)] == ["2", "GPU-5c", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")

@@ -113,10 +113,11 @@ def test_all_corners_of_the_ranges_are_checked():
 
 
 def test_many_choices_are_no_more_work_than_their_pairs():
-    names = ("epochs", "batch_size", "warmup_steps", "seeds", "steps_per_loop")
+    names = ("epochs", "batch_size", "warmup_steps", "steps_per_loop")
     values = ",".join(map(str, range(1, 11)))
-    given = [f"{name}={values}" for name in names if name != "seeds"]
-    assert len(list(search(*given, trials=1, sampler=TPE).corners())) == 1 + 10 * 100
+    given = [f"{name}={values}" for name in names]
+    assert len(list(search(*given, trials=1, sampler=TPE).corners())) == 1 + 6 * 100
+    assert len(list(search(given[0], trials=1, sampler=TPE).corners())) == 1 + 10
 
 
 @pytest.mark.parametrize("sampler", [RANDOM, TPE])

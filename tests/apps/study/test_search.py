@@ -258,7 +258,7 @@ def test_a_search_is_evaluated_only_by_a_command_that_asks_for_it(folder, monkey
     assert asked == [True, False, True]
 
 
-def test_a_run_that_was_stopped_by_other_means_is_no_pruned_one(folder):
+def test_a_run_that_was_stopped_by_other_means_is_not_pruned(folder):
     plan(folder, t0s0="failed")
     with pytest.raises(TrainingError):
         train(folder, 1)

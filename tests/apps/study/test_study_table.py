@@ -122,17 +122,19 @@ def test_the_part_is_marked():
     table = make_table(variants, ["psnr"], "a", on_test=False)
     assert "on the validation part:" in table.caption
     for on_test in (True, False):
-        table = make_table(variants, ["psnr"], "a", on_test, chosen_on_test="ab")
+        table = make_table(variants, ["psnr"], "a", on_test, chosen_on_test={"a", "b"})
         assert "on the test part, by which it was chosen:" in table.caption
 
 
 def test_the_test_part_may_validate_some_variants():
     variants = [variant("a", BASE), variant("b", BASE)]
-    table = make_table(variants, ["psnr"], "a", on_test=False, chosen_on_test="b")
+    table = make_table(variants, ["psnr"], "a", on_test=False, chosen_on_test={"b"})
     assert "part that validates, in some variants the test part:" in table.caption
     assert [row["part"] for row in numbers(table)] == ["validation", "test"]
-    table = make_table(variants, ["psnr"], "a", on_test=True, chosen_on_test="b")
-    assert "on the test part, which chose it in some variants:" in table.caption
+    table = make_table(variants, ["psnr"], "a", on_test=True, chosen_on_test={"b"})
+    assert (
+        "test part, which for some variants also chose the checkpoint:" in table.caption
+    )
 
 
 def test_the_baseline_of_a_search_may_not_have_begun():

@@ -6,6 +6,7 @@ import sys
 import time
 
 import keras
+import pytest
 from tensorflow.python.framework.func_graph import FuncGraph
 
 from aelab.apps.study.worker import forget_run
@@ -28,7 +29,10 @@ def test_nothing_of_a_run_remains_in_its_process(tmp_path):
 
 
 def test_an_interrupt_ends_an_idle_process_without_a_traceback():
-    core = str(max(os.sched_getaffinity(0)))
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("with one core nothing shows that the process has started")
+    core = str(max(cores))
     worker = subprocess.Popen(
         [sys.executable, "-m", "aelab.apps.study.worker", core],
         stdin=subprocess.PIPE,
