@@ -123,6 +123,12 @@ class Config:
         hint=fields.LEVEL_HINT,
         only_with={"corruption": ("gaussian",)},
     )
+    fixed_noise: bool = field(
+        False,
+        "Give each training image the same noise in all epochs, as if the images had "
+        "been made noisy once, before training. By default each epoch draws new noise.",
+        only_with={"dataset": tuple(name for name in SOURCES if name != "images")},
+    )
     salt_and_pepper_rate: float = field(
         0.1,
         "Share of pixel values that --corruption=salt_and_pepper sets to 0 or 1.",
@@ -347,6 +353,12 @@ class Config:
                 f"--noise_stddev_max={self.noise_stddev_max} must be at least "
                 f"--noise_stddev={self.noise_stddev}, or 0 for one level"
             )
+        for name in ("mirror", "max_shift"):
+            if self.fixed_noise and (value := getattr(self, name)):
+                raise UsageError(
+                    f"--fixed_noise=true contradicts --{name}={fields.to_text(value)}, "
+                    "which changes the images in each epoch"
+                )
         names = self.corruptions()
         is_noisy = self.noise_stddev or self.noise_stddev_max
         if "gaussian" in names and len(names) > 1 and not is_noisy:

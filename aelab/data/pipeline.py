@@ -129,7 +129,8 @@ def make_train_dataset(
 
         clean = read_images(source, indices, key(_CROP))
         clean = augment(clean, key(_AUGMENT), config)
-        corrupted = corrupt_training(clean, first_example, config)
+        noisy = indices if config.fixed_noise else first_example
+        corrupted = corrupt_training(clean, noisy, config)
         if not dither_size:
             return corrupted, clean
         return corrupted, clean, dither(key(_DITHER), rows, dither_size)
@@ -138,10 +139,10 @@ def make_train_dataset(
     return _mapped(elements, batch, config, share)
 
 
-def corrupt_training(clean: tf.Tensor, first: tf.Tensor, config: Config) -> tf.Tensor:
-    """Corrupts the training examples from number `first` on, an int64 scalar."""
+def corrupt_training(clean: tf.Tensor, example: tf.Tensor, config: Config) -> tf.Tensor:
+    """Corrupts training examples; `example` is as in a `Key`."""
     stream = tf.constant(_TRAIN_NOISE + config.seed, tf.int64)
-    return corrupt(clean, Key(stream, first), config)
+    return corrupt(clean, Key(stream, example), config)
 
 
 def num_eval_batches(source: Source, config: Config) -> int:

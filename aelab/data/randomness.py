@@ -19,17 +19,18 @@ _WORDS = 4  # Philox-4x32 gives four 32-bit words per counter value
 
 
 class Key(NamedTuple):
-    """Selects the random numbers of a batch, by two int64 scalars.
+    """Selects the random numbers of a batch, by int64 tensors.
 
-    Different streams are independent. Row i is example `first_example + i`.
+    Different streams, scalars, are independent. Row i is the example `example + i`, or
+    `example[i]` if that is a vector.
     """
 
     stream: tf.Tensor
-    first_example: tf.Tensor
+    example: tf.Tensor
 
     def offset_by(self, offset: int) -> "Key":
         """The same examples, in the stream offset by `offset`."""
-        return Key(self.stream + offset, self.first_example)
+        return Key(self.stream + offset, self.example)
 
 
 def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -39,8 +40,15 @@ def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     The counter of each example begins where that of the previous example ends, so any
     rows of a batch come out the same in a call of their own.
     """
+    if key.example.shape.rank:
+
+        def of_example(example: tf.Tensor) -> tf.Tensor:
+            """The numbers of one example: uint16 [size]."""
+            return random_bits(Key(key.stream, example), tf.constant(1), size)[0]
+
+        return tf.map_fn(of_example, key.example, fn_output_signature=tf.uint16)
     counts = -(-size // (2 * _WORDS))  # a word holds two numbers
-    counter = key.first_example * tf.cast(counts, tf.int64)
+    counter = key.example * tf.cast(counts, tf.int64)
     words = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[rows, counts * _WORDS],
         key=tf.cast(key.stream[tf.newaxis], tf.uint64),

@@ -55,7 +55,7 @@ def test_every_augmentation_has_its_own_stream(monkeypatch):
     monkeypatch.setattr(augment_module, "AUGMENTATIONS", table)
     images = np.random.default_rng(0).random((20, 6, 6, 1), np.float32)
     config = Config(max_shift=2)
-    second = Key(KEY.stream + (1 << 40), KEY.first_example)
+    second = Key(KEY.stream + (1 << 40), KEY.example)
     expected = move(move(tf.constant(images), KEY, config), second, config)
     found = augment(tf.constant(images), KEY, config)
     np.testing.assert_array_equal(found, expected)
@@ -67,7 +67,7 @@ def test_registered_augmentations_leave_images_alone_by_default():
 
 
 def test_dither_is_uniform_and_differs_between_examples():
-    second = Key(KEY.stream, KEY.first_example + 500)
+    second = Key(KEY.stream, KEY.example + 500)
     parts = [dither(key, 500, 6).numpy() for key in (KEY, second)]
     assert parts[0].shape == (500, 6) and parts[0].dtype == np.float32
     both = np.concatenate(parts)

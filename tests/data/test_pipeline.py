@@ -122,6 +122,26 @@ def test_noise_differs_between_epochs_and_between_seeds():
     assert np.abs(noises[0] - noises[2]).mean() > 0.1
 
 
+@pytest.mark.parametrize("batch_size", [16, 5])
+def test_fixed_noise_belongs_to_the_image(batch_size):
+    """As in a noisy copy of the set, the same at any batch size; a seed changes it."""
+    config = dataclasses.replace(CONFIG, fixed_noise=True)
+    other = dataclasses.replace(config, batch_size=batch_size)
+    copy = noisy_images(config, 0, 10)
+    assert len(copy) == 50 and len({image for (image,) in copy.values()}) == 50
+    assert noisy_images(other, 30, 70) == copy
+    assert noisy_images(dataclasses.replace(config, seed=6), 0, 10) != copy
+
+
+def noisy_images(config, first, last):
+    """By number, the bytes of all different inputs that an image of 50 has had."""
+    corrupted, clean = joined(batches(numbered_source(50), config, first, last))
+    found = {number: set() for number in numbers(clean).tolist()}
+    for number, image in zip(numbers(clean).tolist(), corrupted, strict=True):
+        found[number].add(image.tobytes())
+    return dict(sorted(found.items()))
+
+
 def test_every_example_has_its_own_noise():
     source = ArraySource(np.full((50, 4, 4, 1), 128, np.uint8))
     config = dataclasses.replace(CONFIG, noise_stddev=0.05)

@@ -70,6 +70,12 @@ def test_slices_of_distant_examples_agree():
     np.testing.assert_array_equal(bits(key(first_example=far + 3), 2, 784), whole[3:5])
 
 
+def test_examples_in_any_order_have_their_own_numbers():
+    whole, order = bits(key(), 40, 105), [7, 0, 39, 7]
+    one_by_one = Key(key().stream, tf.constant(order, tf.int64))
+    np.testing.assert_array_equal(bits(one_by_one, 4, 105), whole[order])
+
+
 @pytest.mark.parametrize(
     "other",
     [

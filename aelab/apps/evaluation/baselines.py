@@ -14,12 +14,15 @@ import numpy as np
 
 from aelab.system.optional import require
 
-LINEAR_COMPONENTS = (2, 8, 32, 128)
+LINEAR_COMPONENTS = (2, 8, 32, 128, 512, 1024)
 
 _TOLERANCE = 0.05  # relative, of a strength; the PSNR is flat around the best one
 _SEARCH_VALUES = 2**16  # 83 images of 28 x 28
 _MIN_MSE = 1e-10  # the same as in aelab.metrics: an exact copy counts as 100 dB
-_MAX_EXACT = 1024
+_MAX_EXACT = 1024  # pixel values of an image
+_LARGE_COMPONENTS = 128  # of larger images
+_MIN_VARIANCE = 1e-10  # of a component, relative to the first
+_PIECE = 4096  # images
 
 
 class Task(NamedTuple):
@@ -97,47 +100,81 @@ def _tuned(
     return Restoration(_clamped(restore(task.corrupted, strength)), {name: strength})
 
 
+class _Sums(NamedTuple):
+    """Sums over pairs of vectors x and y: of 1, x, y, x x^T and x y^T."""
+
+    ones: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    xx: np.ndarray
+    xy: np.ndarray
+
+    def without(self, others: "_Sums") -> "_Sums":
+        """The sums over the pairs that are not among `others`."""
+        return _Sums(*map(np.subtract, self, others))
+
+
 def linear_estimator(task: Task) -> Restoration:
     """The best linear map from principal components of a corrupted image.
 
     The components are fitted to the corrupted training images. The map, with a
     constant, has the least squared error on the clean training images. The number of
-    components is 2, 8, 32 or 128, whichever restores a held-out fifth of the training
-    images best, because more components add noise if images are few. Without a fifth
-    it is 2.
+    components is one of `LINEAR_COMPONENTS`, whichever restores a held-out fifth of the
+    training images best, because more components add noise if images are few. Without a
+    fifth it is 2.
     """
+    project = _projection(task.train_corrupted)
+    train = [project(task.train_corrupted), _flat(task.train_clean)]
+    sums = _sums(*train)
     held_out = len(task.train_clean) // 5
     number = min(LINEAR_COMPONENTS)
     if held_out:
-        corrupted, clean = task.train_corrupted, task.train_clean
-        restore = _fit_linear(corrupted[held_out:], clean[held_out:])
-        target, errors = _flat(clean[:held_out]), {}
-        for count in LINEAR_COMPONENTS:
-            output = np.clip(restore(corrupted[:held_out], count), 0, 1)
-            errors[count] = np.square(output - target).mean()
+        x, y = (rows[:held_out] for rows in train)
+        restore, _ = _fit_linear(sums.without(_sums(x, y)))
+        errors = {
+            count: np.square(np.clip(restore(x, count), 0, 1) - y).mean()
+            for count in LINEAR_COMPONENTS
+        }
         number = min(errors, key=lambda count: errors[count])
-    restore = _fit_linear(task.train_corrupted, task.train_clean)
-    output = restore(task.corrupted, number).reshape(task.clean.shape)
-    most = min(len(task.train_clean) - 1, math.prod(task.clean.shape[1:]))
-    return Restoration(_clamped(output), {"components": min(number, most)})
+    restore, most = _fit_linear(sums)
+    output = restore(project(task.corrupted), number)
+    images = _clamped(output.reshape(task.clean.shape))
+    return Restoration(images, {"components": min(number, most)})
 
 
-def _fit_linear(
-    corrupted: np.ndarray, clean: np.ndarray
-) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Returns the estimator, `(images, components) -> float64 [n, H * W * C]`."""
-    from sklearn.linear_model import LinearRegression
+def _projection(images: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Maps images to vectors: their pixels, or 128 components of large images."""
+    rows = _flat(images)
+    if rows.shape[1] <= _MAX_EXACT:
+        return _flat
+    pca = fit_pca(rows.astype(np.float64), _LARGE_COMPONENTS)
+    return lambda images: np.asarray(pca.transform(_flat(images)))
 
-    pca = fit_pca(_flat(corrupted), max(LINEAR_COMPONENTS))
-    regression = LinearRegression().fit(pca.transform(_flat(corrupted)), _flat(clean))
-    weights = regression.coef_.T
 
-    def restore(images: np.ndarray, number: int) -> np.ndarray:
+def _sums(x: np.ndarray, y: np.ndarray) -> _Sums:
+    """The sums in float64 over the rows of `x` [n, d] and `y` [n, e], in pieces."""
+    sums: list[np.ndarray] = []
+    for first in range(0, len(x), _PIECE):
+        piece = slice(first, first + _PIECE)
+        a, b = x[piece].astype(np.float64), y[piece].astype(np.float64)
+        parts = [np.asarray(len(a)), a.sum(0), b.sum(0), a.T @ a, a.T @ b]
+        sums = [*map(np.add, sums, parts)] if sums else parts
+    return _Sums(*sums)
+
+
+def _fit_linear(sums: _Sums) -> tuple[Callable[[np.ndarray, int], np.ndarray], int]:
+    """Returns the estimator, `(x [n, d], components) -> y [n, e]`, and the most."""
+    mean_x, mean_y = sums.x / sums.ones, sums.y / sums.ones
+    variances, axes = np.linalg.eigh(sums.xx / sums.ones - np.outer(mean_x, mean_x))
+    cross = axes.T @ (sums.xy / sums.ones - np.outer(mean_x, mean_y))
+    used = np.flatnonzero(variances > _MIN_VARIANCE * variances[-1])[::-1]
+    axes, weights = axes[:, used], cross[used] / variances[used, np.newaxis]
+
+    def restore(x: np.ndarray, number: int) -> np.ndarray:
         """Maps the first scores; as scores are uncorrelated, their weights stay."""
-        scores = pca.transform(_flat(images))[:, :number]
-        return np.asarray(regression.intercept_ + scores @ weights[:number])
+        return np.asarray(mean_y + (x - mean_x) @ (axes[:, :number] @ weights[:number]))
 
-    return restore
+    return restore, len(used)
 
 
 def principal_components(task: Task, number: int) -> Restoration:
@@ -145,7 +182,7 @@ def principal_components(task: Task, number: int) -> Restoration:
 
     No linear code of `number` values has a lower squared error on those images.
     """
-    pca = fit_pca(_flat(task.train_clean), number)
+    pca = fit_pca(_flat(task.train_clean).astype(np.float64), number)
     output = pca.inverse_transform(pca.transform(_flat(task.corrupted)))
     images = _clamped(output.reshape(task.clean.shape))
     return Restoration(images, {"components": len(pca.components_)})
@@ -170,7 +207,7 @@ def fit_pca(rows: np.ndarray, number: int, max_exact: int = _MAX_EXACT) -> Any:
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float64)
+    return images.reshape(len(images), -1)
 
 
 def _clamped(images: np.ndarray) -> np.ndarray:

@@ -131,10 +131,11 @@ def _notes(result: Evaluation) -> list[str]:
     """Notes on which images the metrics cover and on what is left out."""
     trained = result.trained
     notes = ["Worst 1%: the mean PSNR of the worst hundredth of the images."]
-    is_compared = bool(trained.baselines or result.sweep)
-    if trained.images < result.examples and is_compared:
+    if trained.images < result.examples and trained.baselines:
         first = f"the first {trained.images:,} images"
-        notes.append(f"Baselines, sweep and comparisons are of {first}.")
+        notes.append(f"Baselines and comparisons are of {first}.")
+    if result.sweep and result.sweep[0].images < result.examples:
+        notes.append(f"Noise levels: of the first {result.sweep[0].images:,} images.")
     if "blur" in trained.baselines:
         notes.append(
             "Sigma (pixels) and weight: at each level the best for the first "

@@ -362,6 +362,14 @@ def test_baselines_use_a_limited_number_of_images(run_dir, monkeypatch):
     assert "of the first 5 images" in table(result)
 
 
+def test_a_sweep_uses_fewer_images(run_dir, monkeypatch):
+    monkeypatch.setattr(levels, "_SWEEP_VALUES", 5 * 12 * 16)
+    result = evaluate_run(str(run_dir), noise_stddevs=[0.5, 0.9])
+    assert result.trained.images == 21
+    assert [level.images for level in result.sweep] == [5, 5]
+    assert "Noise levels: of the first 5 images." in table(result)
+
+
 def test_baselines_learn_from_two_images_of_any_size(run_dir, monkeypatch):
     monkeypatch.setattr(levels, "_TRAIN_VALUES", 12 * 16 - 1)
     result = evaluate_run(str(run_dir))
