@@ -40,7 +40,7 @@ def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     The counter of each example begins where that of the previous example ends, so any
     rows of a batch come out the same in a call of their own.
     """
-    if key.example.shape.rank:
+    if len(key.example.shape):
 
         def of_example(example: tf.Tensor) -> tf.Tensor:
             """The numbers of one example: uint16 [size]."""
