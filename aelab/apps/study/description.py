@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from aelab.apps.study.ranges import RANDOM, TPE, Search, parse_search
@@ -106,7 +106,10 @@ def make_description(
         description.run_config(variant, 0)
     configs: dict[Config, str] = {}
     for variant in description.variants:
-        other = configs.setdefault(description.run_config(variant, 0), variant.name)
+        trained = description.run_config(variant, 0)
+        if trained.train_steps:  # instead of epochs
+            trained = replace(trained, epochs=1)
+        other = configs.setdefault(trained, variant.name)
         if other != variant.name and not search:
             raise UsageError(
                 f"--vary: the variants {other} and {variant.name} train the same runs"

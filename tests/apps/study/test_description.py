@@ -46,6 +46,9 @@ def test_variants_that_are_the_same_runs_are_refused(tmp_path):
     path.write_text("plain:\nbce: --loss=bce\n")
     with pytest.raises(UsageError, match="plain and bce train the same runs"):
         describe(f"@{path}")
+    assert len(describe("epochs=1,2").variants) == 2
+    with pytest.raises(UsageError, match="epochs=1 and epochs=2 train the same runs"):
+        describe("epochs=1,2", train_steps=10)
 
 
 def test_a_study_sets_the_seed_itself():
