@@ -89,7 +89,9 @@ def make_table(
             f"--baseline={baseline} is not a variant; there are {', '.join(names)}"
         )
     compared = {m: _compare(variants, m, baseline, on_test) for m in metrics}
-    others = metrics if len(variants) > 1 else ()
+    # Of a search only the best trial is tested: there is nothing to compare.
+    known = [v for v in variants if not on_test or any(run.tested for run in v.runs)]
+    others = metrics if len(known) > 1 else ()
     chosen = [name in chosen_on_test for name in names]
     caption = wording.caption(
         wording.part_text(on_test, chosen),

@@ -149,6 +149,15 @@ def test_a_baseline_that_is_not_a_variant_is_refused():
         make_table(grid(), ["psnr"], "x", False)
 
 
+def test_a_single_tested_variant_is_compared_with_nothing():
+    best = [run(seed, tested={"psnr": 18.0 + seed}, psnr=19.0) for seed in range(2)]
+    variants = [variant("trial-000", BASE), VariantResult("trial-001", {}, best)]
+    table = make_table(variants, ["psnr"], "trial-000", on_test=True, is_search=True)
+    assert columns(table)["PSNR, dB (test)"] == ["not evaluated", "18.50 ± 0.71"]
+    assert "PSNR against the baseline" not in columns(table)
+    assert "compare" not in table.caption
+
+
 def test_csv_has_the_numbers_as_they_are():
     table = make_table(grid(), ["psnr", "ssim"], "loss=bce", False)
     rows = numbers(table)
