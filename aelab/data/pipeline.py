@@ -61,6 +61,7 @@ def distribute(
     """A dataset over the replicas of `strategy`; `make` builds a worker's share."""
 
     def from_context(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """The share of one worker."""
         replicas = context.num_replicas_in_sync
         local = replicas // context.num_input_pipelines
         return make(Share(replicas, context.input_pipeline_id * local, local))
@@ -120,11 +121,13 @@ def make_train_dataset(
     rows = config.batch_size // share.replicas
 
     def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The rows from example `first_example`, an int64 scalar, on."""
         indices = example_indices(
             first_example, rows, len(source), config.seed, config.shuffle_version
         )
 
         def key(stream: int) -> Key:
+            """The key of a use of randomness for these examples."""
             return Key(tf.constant(stream + config.seed, tf.int64), first_example)
 
         clean = read_images(source, indices, key(_CROP))
@@ -162,6 +165,7 @@ def make_eval_dataset(
     rows = config.batch_size // share.replicas
 
     def batch(first_example: tf.Tensor) -> EvalBatch:
+        """The rows from image `first_example`, an int64 scalar, on."""
         examples = first_example + tf.range(rows, dtype=tf.int64)
         clean = read_images(source, tf.minimum(examples, len(source) - 1))
         key = Key(tf.constant(_EVAL_NOISE, tf.int64), first_example)
@@ -182,6 +186,7 @@ def _mapped(
 
     @tf.autograph.experimental.do_not_convert
     def of_element(element: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The batch of one replica at one step, which `element` counts."""
         step, local = element // share.local_replicas, element % share.local_replicas
         part = (share.first_replica + local) * (config.batch_size // share.replicas)
         return batch(step * config.batch_size + part)

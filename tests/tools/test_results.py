@@ -1,4 +1,4 @@
-"""What tools/results.py writes of studies that were trained for real."""
+"""The pages that tools/results.py writes about studies, which are trained here."""
 
 import json
 
