@@ -52,6 +52,7 @@ def _bce_of_logits(
     """
 
     def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor, None]:
+        """The gradient by `logits`; the other two have none."""
         return None, upstream * (output - clean), None
 
     rest = tf.math.log(tf.maximum(output, 1.0 - output))
@@ -101,6 +102,7 @@ def sum_over_images(values: Values, weights: tf.Tensor | None = None) -> dict[st
     """
 
     def summed(each: tf.Tensor) -> Sum:
+        """The sum of the images that count, and their number."""
         ones = tf.ones_like(each) if weights is None else weights
         kept = tf.where(ones > 0, each * ones, 0.0)
         # As one vector: TensorFlow would reorder sums of scalars over blocks.

@@ -71,6 +71,7 @@ def build_train_loop(
     is_one_program = use_xla and is_single and blocks == 1
 
     def step(*batch: tf.Tensor) -> tf.Tensor:
+        """One update; returns whether training may continue."""
         xla_per_block = use_xla and not is_one_program
         return train_step(state, config, Batch(*batch), blocks, xla_per_block)
 
@@ -78,6 +79,7 @@ def build_train_loop(
         step = tf.function(step, jit_compile=True, autograph=False)
 
     def train_loop(batches: Iterator[Batch], num_steps: tf.Tensor) -> tf.Tensor:
+        """Takes up to `num_steps` steps; see above for what it returns."""
         # TensorFlow keeps int32 on the host even if everything else is on a GPU.
         steps = tf.cast(num_steps, tf.int32)
 
