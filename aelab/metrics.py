@@ -52,7 +52,6 @@ def _bce_of_logits(
     """
 
     def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor, None]:
-        """The gradient by `logits`; the other two have none."""
         return None, upstream * (output - clean), None
 
     rest = tf.math.log(tf.maximum(output, 1.0 - output))
@@ -62,6 +61,13 @@ def _bce_of_logits(
 def mse(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """Squared error, the mean over pixels."""
     return _mean_over_pixels(tf.math.squared_difference(clean, output))
+
+
+def masked_mse(clean: tf.Tensor, output: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Squared error, the mean over the pixels where `mask`, [n, H, W, 1], is 1."""
+    errors = tf.math.squared_difference(clean, output) * mask
+    count = tf.reduce_sum(mask, axis=[1, 2, 3]) * clean.shape[-1]
+    return tf.reduce_sum(errors, axis=[1, 2, 3]) / tf.maximum(count, 1.0)
 
 
 def psnr(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
@@ -79,9 +85,9 @@ def ssim(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     Gaussian window of 11 pixels, or as many as the image has, and its standard
     deviation 1.5; values in [0, 1], `output` clamped to that range.
     """
-    height, width = clean.shape[1:3]
+    sizes = [size for size in clean.shape[1:3] if size]  # of whole pictures not known
     output = tf.clip_by_value(output, 0.0, 1.0)
-    window = min(_SSIM_WINDOW, height, width)
+    window = min([_SSIM_WINDOW, *sizes])
     return tf.image.ssim(clean, output, max_val=1.0, filter_size=window)
 
 
@@ -102,7 +108,6 @@ def sum_over_images(values: Values, weights: tf.Tensor | None = None) -> dict[st
     """
 
     def summed(each: tf.Tensor) -> Sum:
-        """The sum of the images that count, and their number."""
         ones = tf.ones_like(each) if weights is None else weights
         kept = tf.where(ones > 0, each * ones, 0.0)
         # As one vector: TensorFlow would reorder sums of scalars over blocks.

@@ -2,7 +2,7 @@
 """Removes noise from pictures of any size with the model of a run.
 
 scripts/denoise.py --run_dir=DIR INPUT... --output=DIR [--checkpoint=best|latest]
-                   [--compare] [--white_level=N]
+                   [--compare] [--white_level=N] [--ensemble] [--precision=P]
 
 INPUT: PNG, JPEG, WebP, BMP and TIFF files, or folders of such files, including their
 sub-folders. Results get the same names in the output folder, which must be a different
@@ -31,6 +31,17 @@ def main(argv: Sequence[str]) -> None:
         "The value that counts as 1 in 16-bit pictures, for example 4095 for 12 bits; "
         "0 = 65535. By default the run's value.",
     )
+    cli.add_switch(
+        "ensemble",
+        "Average the outputs for all eight flips and rotations of a picture: a little "
+        "better, and takes eight times as long.",
+    )
+    cli.add_override(
+        "precision",
+        "Arithmetic of the network, by default float32; mixed_bfloat16 is faster where "
+        "the processor has it.",
+        "float32|mixed_bfloat16|mixed_float16",
+    )
     args = cli.parse(argv, inputs=True)
     if not cli.inputs:
         raise UsageError("INPUT is missing: give one or more files or folders")
@@ -47,6 +58,8 @@ def main(argv: Sequence[str]) -> None:
         args.model,
         args.overwrite,
         args.white_level,
+        args.precision,
+        args.ensemble,
     )
     say(f"{done} of {done + failed} pictures denoised, into {args.output}")
     if failed:

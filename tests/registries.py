@@ -8,5 +8,7 @@ from aelab.models import build_model
 SIZE_MULTIPLES = {
     name: multiple
     for name in MODELS
-    if (multiple := build_model(Config(model=name), (28, 28, 1)).size_multiple)
+    if (multiple := build_model(Config(model=name), (32, 32, 1)).size_multiple)
 }
+# The networks that end in a sigmoid; the others give values outside [0, 1], too.
+BOUNDED = sorted(MODELS.keys() - {"resunet"})

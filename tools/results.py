@@ -12,8 +12,8 @@ rate_distortion.json, by scripts/rate_distortion.py STUDY/runs/*/* --output=STUD
 
 import dataclasses
 import json
-import math
 import os
+import statistics
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,6 @@ from common import markdown_table
 from aelab.apps.study.description import read_description
 from aelab.apps.study.results import VariantResult
 from aelab.apps.study.state import FINISHED
-from aelab.apps.study.statistics import summarize
 from aelab.apps.study.study import read_results
 from aelab.apps.study.variants import ONLY
 from aelab.cli import CommandLine, run
@@ -64,7 +63,7 @@ def read_rows(study: str) -> Iterator[dict[str, Any]]:
     """A row for each variant of the study in a folder, as the JSON file has it.
 
     Raises:
-      UsageError: the folder holds no study, or a run is not finished and evaluated.
+      UsageError: there is no study, or a run is not finished and evaluated.
     """
     description = read_description(study)
     if description is None:
@@ -111,9 +110,9 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation (null for one value) and all values."""
-    _, mean, sd = summarize(values)
-    return {"mean": mean, "sd": None if math.isnan(sd) else sd, "each": list(values)}
+    """Mean, standard deviation (n - 1; null for one value) and all values."""
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": sd, "each": list(values)}
 
 
 def _baselines(level: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def _file(study: str, variant: VariantResult) -> dict[str, Any]:
     """Bytes per image and quality of compressed files; empty if none were measured.
 
     Raises:
-      UsageError: the file does not have each seed of the study's only variant once.
+      UsageError: they are not those of all seeds of the study's only variant.
     """
     path = Path(study, "rate_distortion.json")
     if not path.exists():

@@ -114,9 +114,10 @@ def _save_keras(model: "keras.Model", path: str) -> None:
 def _save_saved_model(model: "keras.Model", path: str) -> None:
     """Writes a folder for `tf.saved_model.load`.
 
-    Its only signature, `serving_default`, takes `images`, float32 [n, H, W, C] in
-    [0, 1], with any n and with any H and W that the network supports. It returns
-    `output` of the same shape, type and range.
+    Its only signature, `serving_default`, takes `images`, float32 [n, H, W, C] with 1
+    as white, with any n and with any H and W that the network supports. It returns
+    `output` of the same shape and type. Noisy images may have values outside [0, 1],
+    and so may the output of a model that is not bounded.
     """
     import tensorflow as tf
 

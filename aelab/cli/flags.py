@@ -125,10 +125,10 @@ class CommandLine:
             self.add_choice("checkpoint", "Weights to use.", ("best", "latest"))
         self.add_text("model", _MODEL_HELP, "MODULE:FUNCTION")
 
-    def add_override(self, name: str, help: str) -> None:
+    def add_override(self, name: str, help: str, kind: str = "N") -> None:
         """Adds a flag for a field of `Config`; None stands for the run's value."""
         self._define(name, None, help, parse_field)
-        self._help_texts[f"--{name}=N"] = help
+        self._help_texts[f"--{name}={kind}"] = help
 
     def add_config(self) -> None:
         """Adds a flag for each field of `Config`."""

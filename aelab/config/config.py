@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from aelab.config import fields
+from aelab.config.contradictions import check_together, unused
 from aelab.config.fields import field
 from aelab.config.optimizer_args import parse as parse_optimizer_args
 from aelab.config.registry import (
@@ -61,6 +62,27 @@ class Config:
         "The value that counts as 1 in 16-bit pictures of --dataset=images, for "
         "example 4095 for 12 bits; 0 = the largest value of the file's type.",
         maximum=65535,
+        only_with={"dataset": ("images",)},
+    )
+    image_bits: int = field(
+        16,
+        "Bits per channel of 16-bit pictures of --dataset=images that are used: 16, or "
+        "the upper 8, as in releases up to 0.2.",
+        choices=(8, 16),
+        only_with={"dataset": ("images",)},
+        earlier=8,
+    )
+    cache_mb: int = setting(
+        512,
+        "Megabytes of memory for decoded pictures of --dataset=images, and as many for "
+        "noisy ones with --supervision=noise2void; others are decoded again each time.",
+        maximum=2**20,
+        only_with={"dataset": ("images",)},
+    )
+    whole_pictures: bool = field(
+        False,
+        "Evaluate, while training, on whole pictures of --dataset=images, one at a "
+        "time, and not on squares from their centers.",
         only_with={"dataset": ("images",)},
     )
     split_by: str = field(
@@ -123,6 +145,19 @@ class Config:
         hint=fields.LEVEL_HINT,
         only_with={"corruption": ("gaussian",)},
     )
+    noise_clip: bool = field(
+        True,
+        "Clip images with Gaussian noise to [0, 1]; the literature on denoising does "
+        "not.",
+        only_with={"corruption": ("gaussian",)},
+    )
+    supervision: str = field(
+        "clean",
+        "What the output is compared with: clean images, a second noisy draw "
+        "(noise2noise), or the noisy input itself at pixels that the network does not "
+        "see (noise2void); the last two need no clean images.",
+        choices=("clean", "noise2noise", "noise2void"),
+    )
     fixed_noise: bool = field(
         False,
         "Give each training image the same noise in all epochs, as if the images had "
@@ -160,6 +195,10 @@ class Config:
         False,
         "Mirror a random half of the training images, left to right, in each epoch.",
     )
+    turn: bool = field(
+        False,
+        "Turn square training images by a random multiple of 90 degrees in each epoch.",
+    )
     max_shift: int = field(
         0,
         "Shift training images by up to N pixels in each direction, by a different "
@@ -180,6 +219,21 @@ class Config:
         minimum=1,
         maximum=2**20,
         only_with={"model": ("dense", "codec")},
+    )
+    filters: int = field(
+        32,
+        "Filters at half the height and width of the images; each further halving "
+        "doubles them.",
+        minimum=1,
+        maximum=2**12,
+        only_with={"model": ("unet", "resunet")},
+    )
+    blocks: int = field(
+        1,
+        "Residual blocks in each stage, on the way down and on the way up.",
+        minimum=1,
+        maximum=7,  # each layer has one of 64 seeds
+        only_with={"model": ("unet",)},
     )
     code_activation: str = field(
         "relu",
@@ -226,6 +280,13 @@ class Config:
     )
     gradient_clip_norm: float = field(
         0.0, "Clip the global gradient norm to this value; 0 = off."
+    )
+    weight_average: float = field(
+        0.0,
+        "Decay of an exponential moving average of the weights, for example 0.999. The "
+        "averaged weights are then evaluated, kept as best, exported and used; 0 = "
+        "off.",
+        maximum=1,
     )
     batch_size: int = field(
         128, "Images per training step, across all devices.", minimum=1, maximum=2**20
@@ -308,64 +369,7 @@ class Config:
             fields.check(each, getattr(self, each.name))
         self.profiled_steps()
         self.optimizer_arguments()
-        for each in dataclasses.fields(self):
-            self._check_is_used(each)
-        if SOURCES[self.dataset].reads_data_dir and not self.data_dir:
-            raise UsageError(
-                f"--dataset={self.dataset} needs --data_dir, the folder of its files"
-            )
-        if not (self.test_share or self.validation_examples):
-            raise UsageError(
-                "--test_share=0 leaves no pictures to evaluate on: give "
-                "--validation_examples, a number of pictures that training leaves out"
-            )
-        if self.virtual_cpus and self.strategy == "multi_worker":
-            raise UsageError(
-                f"--virtual_cpus={self.virtual_cpus} contradicts "
-                "--strategy=multi_worker, whose workers use their GPUs or one CPU each"
-            )
-        self._check_noise()
-
-    def _check_is_used(self, declared: fields.Field) -> None:
-        """Raises UsageError if a field is set that the other choices do not use."""
-        value = getattr(self, declared.name)
-        if value != declared.default and (owner := self._unused(declared)):
-            users = declared.metadata["only_with"][owner]
-            names = " and ".join(f"--{owner}={user}" for user in users)
-            verb = "use" if len(users) > 1 else "uses"
-            raise UsageError(
-                f"--{declared.name}={fields.to_text(value)} contradicts "
-                f"--{owner}={getattr(self, owner)}: only {names} {verb} it"
-            )
-
-    def _unused(self, declared: fields.Field) -> str:
-        """The field whose choice leaves `declared` without effect, "" if it has one."""
-        for owner, users in declared.metadata["only_with"].items():
-            choice = getattr(self, owner)
-            if not fields.is_function(choice) and not set(choice.split(",")) & {*users}:
-                return str(owner)
-        return ""
-
-    def _check_noise(self) -> None:
-        """Raises UsageError unless the levels of Gaussian noise fit together."""
-        if 0 < self.noise_stddev_max < self.noise_stddev:
-            raise UsageError(
-                f"--noise_stddev_max={self.noise_stddev_max} must be at least "
-                f"--noise_stddev={self.noise_stddev}, or 0 for one level"
-            )
-        for name in ("mirror", "max_shift"):
-            if self.fixed_noise and (value := getattr(self, name)):
-                raise UsageError(
-                    f"--fixed_noise=true contradicts --{name}={fields.to_text(value)}, "
-                    "which changes the images in each epoch"
-                )
-        names = self.corruptions()
-        is_noisy = self.noise_stddev or self.noise_stddev_max
-        if "gaussian" in names and len(names) > 1 and not is_noisy:
-            raise UsageError(
-                f"--corruption={self.corruption} needs --noise_stddev or "
-                "--noise_stddev_max above 0; without such noise leave gaussian out"
-            )
+        check_together(vars(self), FIELDS)
 
     @property
     def eval_part(self) -> str:
@@ -402,7 +406,7 @@ class Config:
 
         def has_flag(name: str) -> bool:
             """Whether a field of this name has an effect."""
-            return name in FIELDS and not self._unused(FIELDS[name])
+            return name in FIELDS and not unused(vars(self), FIELDS[name])
 
         return parse_optimizer_args(self.optimizer_args, has_flag)
 

@@ -30,6 +30,7 @@ MODELS = {
     "dense": "aelab.models.dense:build_dense",
     "conv": "aelab.models.conv:build_conv",
     "unet": "aelab.models.unet:build_unet",
+    "resunet": "aelab.models.resunet:build_resunet",
     "codec": "aelab.models.codec:build_codec",
 }
 
@@ -47,6 +48,7 @@ SOURCES = {
 
 # `(images, key, config) -> images`: float32 [n, H, W, C] in [0, 1]
 CORRUPTIONS = {
+    "none": "aelab.data.corruptions:none",
     "gaussian": "aelab.data.corruptions:gaussian",
     "salt_and_pepper": "aelab.data.corruptions:salt_and_pepper",
     "masking": "aelab.data.corruptions:masking",
@@ -58,6 +60,7 @@ CORRUPTIONS = {
 # order, and returns the images unchanged if its field is off.
 AUGMENTATIONS = {
     "move": "aelab.data.augment:move",
+    "turn": "aelab.data.augment:turn",
 }
 
 # `(clean, output, config) -> float32 [n]`

@@ -1,14 +1,17 @@
 """Image corruptions, by name.
 
 A corruption is a pure function `(images, key, config) -> images` of float32
-[n, H, W, C] in [0, 1]. All its randomness comes from `key`, so an example is corrupted
-in the same way in every batch, replica, thread and process. A compiler cannot change
-the rounding of a result, for example by fusing a product and a sum or by replacing a
-quotient: each result comes from a table, or is exact until it is rounded once.
+[n, H, W, C] in [0, 1]; with `noise_clip` off, `gaussian` leaves that range. All its
+randomness comes from `key`, so an example is corrupted in the same way in every batch,
+replica, thread and process. A compiler cannot change the rounding of a result, for
+example by fusing a product and a sum or by replacing a quotient: each result comes from
+a table, or is exact until it is rounded once.
 """
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,34 +24,62 @@ from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, normal_table, random
 _STDDEVS = 1 << 62  # offset of the stream that noise levels are drawn from
 
 
+def _one_pass(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """Compiles an elementwise function of images with XLA, in one pass over them.
+
+    A single picture is computed without XLA, with the same numbers: pictures differ in
+    size, and XLA would compile a program for each.
+    """
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+
+    @functools.wraps(function)
+    def of_batch_or_picture(images: tf.Tensor, *arguments: Any) -> tf.Tensor:
+        """The function, compiled if there are several images."""
+        chosen = function if images.shape[0] == 1 else compiled
+        return chosen(images, *arguments)
+
+    return of_batch_or_picture
+
+
 def _bits_of(images: tf.Tensor, key: Key) -> tf.Tensor:
     """A random 16-bit number for each value of an image: uint16 [n, H * W * C]."""
     shape = tf.shape(images)
     return random_bits(key, shape[0], tf.reduce_prod(shape[1:]))
 
 
-@tf.function(jit_compile=True, autograph=False)
-def _add_and_clip(images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+@_one_pass
+def _add(images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor, clip: bool) -> tf.Tensor:
     """Adds noise from a table, in one pass. Without XLA the numbers are the same."""
     noise = tf.gather(table, tf.cast(bits, tf.int32))
-    return tf.clip_by_value(images + tf.reshape(noise, tf.shape(images)), 0.0, 1.0)
+    noisy = images + tf.reshape(noise, tf.shape(images))
+    return tf.clip_by_value(noisy, 0.0, 1.0) if clip else noisy
 
 
-@tf.function(jit_compile=True, autograph=False)
-def _scale_add_and_clip(
-    images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor, stddevs: tf.Tensor
+@_one_pass
+def _scale_and_add(
+    images: tf.Tensor,
+    bits: tf.Tensor,
+    table: tf.Tensor,
+    stddevs: tf.Tensor,
+    clip: bool,
 ) -> tf.Tensor:
     """Adds scaled noise. The product of two float32 is exact in float64."""
     noise = tf.cast(tf.gather(table, tf.cast(bits, tf.int32)), tf.float64)
     noise = tf.reshape(noise * tf.cast(stddevs, tf.float64), tf.shape(images))
     noisy = tf.cast(tf.cast(images, tf.float64) + noise, tf.float32)
-    return tf.clip_by_value(noisy, 0.0, 1.0)
+    return tf.clip_by_value(noisy, 0.0, 1.0) if clip else noisy
+
+
+def none(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
+    """Changes nothing: for pictures that are noisy already."""
+    return images
 
 
 def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
-    """Adds Gaussian noise of `noise_stddev` and clips to [0, 1].
+    """Adds Gaussian noise of `noise_stddev`, and clips to [0, 1] with `noise_clip`.
 
-    The usual corruption of denoising autoencoders (Vincent et al. 2008). Each noise
+    Clipped, it is the usual corruption of denoising autoencoders (Vincent et al. 2008).
+    The literature on denoising does not clip, for example Zhang et al. 2017. Each noise
     value is one of 65,536, see `normal_table`. To look up, add and clip them takes a
     quarter of the time of `tf.random.stateless_normal`.
 
@@ -62,16 +93,16 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     bits = _bits_of(images, key)
     if highest == 0:
         table = tf.constant(lowest * normal_table(), tf.float32)
-        return _add_and_clip(images, bits, table)
+        return _add(images, bits, table, config.noise_clip)
     parts = (np.arange(LEVELS) + 0.5) / LEVELS
     levels = tf.constant(lowest + (highest - lowest) * parts, tf.float32)
     drawn = random_bits(key.offset_by(_STDDEVS), tf.shape(images)[0], tf.constant(1))
     stddevs = tf.gather(levels, tf.cast(drawn, tf.int32))
     table = tf.constant(normal_table(), tf.float32)
-    return _scale_add_and_clip(images, bits, table, stddevs)
+    return _scale_and_add(images, bits, table, stddevs, config.noise_clip)
 
 
-@tf.function(jit_compile=True, autograph=False)
+@_one_pass
 def _replace(
     images: tf.Tensor, bits: tf.Tensor, zeros: tf.Tensor, hits: tf.Tensor
 ) -> tf.Tensor:
@@ -118,7 +149,7 @@ def photon_table(peak: float) -> np.ndarray:
     return np.concatenate([no_light, functions]).astype(np.int32)
 
 
-@tf.function(jit_compile=True, autograph=False)
+@_one_pass
 def _count_photons(
     images: tf.Tensor, bits: tf.Tensor, functions: tf.Tensor, shown: tf.Tensor
 ) -> tf.Tensor:
@@ -191,7 +222,10 @@ def describe(config: Config) -> str:
             for field, declared in FIELDS.items()
             if name in declared.metadata["only_with"].get("corruption", ())
             and (level := getattr(config, field))
+            and not isinstance(level, bool)
         ]
         if levels:
+            if name == "gaussian" and not config.noise_clip:
+                levels.append("not clipped")
             members.append(f"{name} ({', '.join(levels)})")
     return ", ".join(members) or "none"

@@ -1,12 +1,4 @@
-"""Reads picture files: PNG, JPEG, WebP, BMP, GIF and TIFF.
-
-`read_square` is for training, the others for all that reads pictures. `read_square`
-uses the first frame of an animation, with EXIF orientation. Transparent pixels are
-composited onto white, except a transparent color of a 16-bit RGB PNG file, of which
-Pillow keeps only the upper bits. 16-bit values become 8-bit values. Palettes and
-CMYK become RGB, and color becomes gray (the luma of ITU-R BT.601), by Pillow's
-formulas, without color profiles. Damaged or large metadata is ignored.
-"""
+"""Opens picture files: PNG, JPEG, WebP, BMP, GIF and TIFF."""
 
 import contextlib
 import os
@@ -14,6 +6,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, UnidentifiedImageError
@@ -26,9 +19,18 @@ MAX_PIXELS = 250_000_000
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BITS, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # tags of TIFF, and a value
-# Pillow's raw modes of 16-bit color in PNG files, and those that give the lower bytes.
-# Those of gray with alpha are the second and the fourth of RGBA.
-_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+# Pillow reads only the upper bytes of 16-bit color. By its raw mode, PNG's or TIFF's (N
+# is the machine's byte order): the mode that gives the lower bytes, and their bands.
+_LOW_BYTES = {
+    "LA;16B": ("RGBA", [1, 1, 1, 3]),
+    "RGB;16B": ("RGB;16L", [0, 1, 2]),
+    "RGB;16L": ("RGB;16B", [0, 1, 2]),
+    "RGB;16N": ("RGB;16B", [0, 1, 2]),
+    "RGBA;16B": ("RGBA;16L", [0, 1, 2, 3]),
+    "RGBA;16L": ("RGBA;16B", [0, 1, 2, 3]),
+    "RGBA;16N": ("RGBA;16B", [0, 1, 2, 3]),
+}
+_GRAY = ("1", "L", "LA", "La", "F")  # Pillow's modes, with those that begin with I
 _TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,45 +44,6 @@ _TURNS = {  # by EXIF orientation
 _FILE_ERRORS = (None, EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM)
 
 
-def read_square(
-    path: str, size: int, channels: int, down: int, right: int, white_level: int = 0
-) -> np.ndarray:
-    """Reads a square crop of a picture: uint8 [size, size, channels], gray or RGB.
-
-    It has the picture's resolution. Of n possible positions, counted from the top,
-    `down` in [0, 2**32) selects number floor(down * n / 2**32), and `right` likewise,
-    counted from the left: 2**31 is the middle, and random numbers give each position
-    the same probability. Positions refer to the stored pixels, before EXIF orientation
-    is applied (TIFF: after). `white_level` becomes 255 in 16-bit pictures; at 0 they
-    lose their lower 8 bits.
-
-    Raises:
-      Exception: it can't be read, or is too small; see `failure_reason`.
-    """
-    with opened(path, size) as picture:
-        low_mode = _LOW_BYTES.get(_raw_mode(picture)) if white_level else None
-        square = _square(picture, size, down, right)
-    if low_mode:  # Pillow has read only the upper bytes
-        with opened(path, size) as picture:
-            tiles = getattr(picture, "tile", ())
-            vars(picture)["tile"] = [tile._replace(args=low_mode) for tile in tiles]
-            low = np.asarray(_square(picture, size, down, right))
-        low = low[..., [1, 1, 1, 3]] if low_mode == "RGBA" else low
-        pixels = np.array(square)
-        deep = pixels[..., :3] * np.int64(256) + low[..., :3]
-        pixels[..., :3] = _shallow(deep, white_level)
-        square = Image.fromarray(pixels)
-    return _pixels(square, channels, white_level)
-
-
-def _square(picture: Image.Image, size: int, down: int, right: int) -> Image.Image:
-    """The crop that `read_square` describes, in the mode that Pillow reads."""
-    picture.load()  # which turns a TIFF picture upright
-    top = down * (picture.height - size + 1) >> 32
-    left = right * (picture.width - size + 1) >> 32
-    return upright(picture.crop((left, top, left + size, top + size)))
-
-
 def brightness(path: str) -> float:
     """The largest value of a 16-bit picture, as a share of 65535.
 
@@ -92,15 +55,32 @@ def brightness(path: str) -> float:
         return (256 * float(np.asarray(picture.convert("RGB")).max()) + 255) / 65535
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """A picture, turned by its EXIF orientation, unless the EXIF block is damaged."""
+def num_channels(picture: Image.Image) -> int:
+    """1 for gray pictures, 3 for color; alpha does not count."""
+    return (
+        1
+        if picture.mode in ("1", "L", "LA", "La", "F") or _is_deep_gray(picture)
+        else 3
+    )
+
+
+def _is_deep_gray(picture: Image.Image) -> bool:
+    return picture.mode.startswith("I")
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """A picture's EXIF orientation, 1 if it has none or the EXIF block is damaged."""
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # rubbish makes Pillow raise anything
         if not is_permanent(error):
             raise
-        return picture
-    turn = _TURNS.get(orientation)
+        return 1
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A picture, turned by its EXIF orientation."""
+    turn = _TURNS.get(orientation_of(picture))
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -140,21 +120,48 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
     bits = set(picture.tag_v2.get(_BITS, (1,)))
     is_gray16 = picture.mode.startswith("I;16") and bits == {16}
     black_is_zero = picture.tag_v2.get(_PHOTOMETRIC) == _BLACK_IS_ZERO
-    if max(bits) > 8 and not (is_gray16 and black_is_zero):
+    is_color16 = bits == {16} and low_tiles(picture) is not None
+    if max(bits) > 8 and not ((is_gray16 and black_is_zero) or is_color16):
         raise ValueError(
             f"it has {max(bits)} bits per channel; a TIFF file may have 8, or 16 if it "
-            "is gray with black as 0; a PNG file may have 16 bits of any color"
+            "is gray with black as 0, or RGB with its channels stored together"
         )
+
+
+class LowTiles(NamedTuple):
+    """How to read the lower bytes of 16-bit color.
+
+    Attributes:
+      tiles: to be assigned to `tile` of the same file, opened again.
+      bands: of the loaded picture, those that are the lower bytes of its channels.
+    """
+
+    tiles: list[Any]
+    bands: list[int]
+
+
+def low_tiles(picture: Image.Image) -> LowTiles | None:
+    """How to read the lower bytes of an opened picture; None if it has none."""
+    tiles: list[Any] = []
+    bands: list[int] = []
+    for tile in getattr(picture, "tile", ()):
+        mode, *rest = tile.args if isinstance(tile.args, tuple) else [tile.args]
+        if mode not in _LOW_BYTES:
+            return None
+        mode, bands = _LOW_BYTES[mode]
+        tiles.append(tile._replace(args=(mode, *rest) if rest else mode))
+    return LowTiles(tiles, bands) if tiles else None
+
+
+def check_gray(picture: Image.Image) -> None:
+    """Raises ValueError for 16-bit color, which release 0.2 did not read from TIFF."""
+    if not picture.mode.startswith("I"):
+        raise ValueError("it is a TIFF file with 16 bits of color; use --image_bits=16")
 
 
 def has_16_bits(picture: Image.Image) -> bool:
     """True if a file that `opened` gives has 16 bits per channel."""
-    return picture.mode.startswith("I") or _raw_mode(picture) in _LOW_BYTES
-
-
-def _raw_mode(picture: Image.Image) -> str:
-    """How the pixels of an opened PNG file are stored; else something different."""
-    return "".join(str(tile.args) for tile in getattr(picture, "tile", ()))
+    return picture.mode.startswith("I") or low_tiles(picture) is not None
 
 
 def _drop_damaged_exif(picture: TiffImagePlugin.TiffImageFile) -> None:
@@ -195,24 +202,3 @@ def quiet_pillow() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _pixels(picture: Image.Image, channels: int, white_level: int) -> np.ndarray:
-    """Converts any picture to uint8 [height, width, channels]."""
-    if picture.mode.startswith("I"):
-        deep, hidden = np.asarray(picture), picture.info.get("transparency")
-        shallow = np.where(deep == hidden, 255, _shallow(deep, white_level))
-        picture = Image.fromarray(shallow.astype(np.uint8))
-    if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    return pixels.reshape(picture.height, picture.width, channels)
-
-
-def _shallow(deep: np.ndarray, white_level: int) -> np.ndarray:
-    """16-bit values as 8-bit values; see `read_square`."""
-    if not white_level:
-        return deep >> 8
-    capped: np.ndarray = np.minimum(deep, white_level).astype(np.int64)
-    return (510 * capped + white_level) // (2 * white_level)

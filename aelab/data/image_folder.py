@@ -1,9 +1,10 @@
-"""A folder of pictures as an image source. Only their names are kept in memory."""
+"""A folder of pictures as an image source."""
 
 import copy
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 
@@ -12,9 +13,11 @@ from tqdm import tqdm
 
 from aelab.config import Config
 from aelab.data import image_files
+from aelab.data.decode import Stored, read_square, read_stored
 from aelab.data.find_pictures import last_names, picture_names
 from aelab.data.frames import frames
 from aelab.data.image_files import failure_reason, is_permanent
+from aelab.data.memory_cache import MemoryCache
 from aelab.errors import ImageError, UsageError
 from aelab.system.console import printable, warn
 
@@ -27,22 +30,35 @@ _BLOCK = 2**16  # bytes read at once to compare files
 
 
 class ImageFolder:
-    """A source of square crops of picture files, decoded each time.
+    """A source of square crops of picture files, and of the whole pictures.
 
-    A picture that is gone or can't be decoded when it is requested counts towards
+    Decoded pictures stay in memory up to `cache_mb`; others are decoded each time. A
+    picture that is gone or can't be decoded when it is requested counts towards
     `max_bad_files`. The source's next picture replaces it, the same one each time if
     the files do not change. Transient failures (lack of memory, a failing disk) are
     errors.
     """
 
-    def __init__(self, files: list[tuple[str, int]], config: Config, left_out: int):
-        """Takes checked `files`, path and bytes, without `left_out` bad ones."""
+    def __init__(
+        self,
+        files: list[tuple[str, int]],
+        config: Config,
+        left_out: int = 0,
+        deep: bool = False,
+    ):
+        """Takes checked `files`, path and bytes, without `left_out` bad ones.
+
+        With `deep` images are uint16, else uint8.
+        """
         self._folder, self._files = config.data_dir, files
         self._limit, self._left_out = config.max_bad_files, left_out
         self._bad: set[str] = set()
         self._lock = threading.Lock()
         self._split_by = config.split_by
         self._white, size = config.white_level, config.image_size
+        self._cache: MemoryCache[str, Stored] = MemoryCache(config.cache_mb)
+        self._deep = deep
+        self.dtype = np.dtype(np.uint16 if deep else np.uint8)
         self.image_shape: tuple[int, int, int] = (size, size, config.image_channels)
 
     @property
@@ -75,16 +91,45 @@ class ImageFolder:
         rows = zip(indices.tolist(), places.tolist(), strict=True)
         return np.stack([self._crop(index, *place) for index, place in rows])
 
+    def picture(self, index: int) -> np.ndarray:
+        """A whole picture, [H, W, C] in the type of the crops.
+
+        Raises:
+          ImageError: as in `crops`.
+        """
+
+        def whole(path: str) -> np.ndarray:
+            return (self._kept(path) or self._stored(path)).upright()
+
+        return self._first_good(index, whole)
+
+    def _stored(self, path: str) -> Stored:
+        size, _, channels = self.image_shape
+        return read_stored(path, size, channels, self._white, self._deep)
+
+    def _kept(self, path: str) -> Stored | None:
+        """A picture from the cache; None if there is no room for it."""
+        return self._cache.get(path, lambda: self._stored(path))
+
     def _crop(self, index: int, down: int, right: int) -> np.ndarray:
         """One crop, of the first picture from `index` on that can be decoded."""
         size, _, channels = self.image_shape
+
+        def crop(path: str) -> np.ndarray:
+            if kept := self._kept(path):
+                return kept.square(size, down, right)
+            options = self._white, self._deep
+            return read_square(path, size, channels, down, right, *options)
+
+        return self._first_good(index, crop)
+
+    def _first_good(self, index: int, read: Callable[[str], np.ndarray]) -> np.ndarray:
+        """What `read` gives for the first picture from `index` on that it can read."""
         for number in range(index, index + len(self)):
             name, _ = self._files[number % len(self)]
             path = os.path.join(self._folder, name)
             try:
-                return image_files.read_square(
-                    path, size, channels, down, right, self._white
-                )
+                return read(path)
             except Exception as error:  # Pillow raises nothing narrower
                 shown, reason = printable(path), failure_reason(error)
                 if not is_permanent(error):
@@ -192,7 +237,7 @@ def open_image_folder(config: Config, split: str) -> ImageFolder:
         )
     if deep and split == "train":
         _warn_of_darkness(config, sorted(deep)[:_MAX_MEASURED])
-    return ImageFolder(files, config, len(bad))
+    return ImageFolder(files, config, len(bad), bool(deep) and config.image_bits == 16)
 
 
 def _warn_of_darkness(config: Config, names: list[str]) -> None:
@@ -227,6 +272,8 @@ def _scan(
         try:
             with image_files.opened(path, config.image_size) as picture:
                 if image_files.has_16_bits(picture):
+                    if config.image_bits == 8 and picture.format == "TIFF":
+                        image_files.check_gray(picture)
                     deep.append(name)
                 if frames(picture) > 1:
                     animations.append(name)

@@ -6,42 +6,68 @@ the rest.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import tensorflow as tf
 
 from aelab.config import Config
 from aelab.data.augment import augment, dither
+from aelab.data.blind_spots import blind_spots
 from aelab.data.corruptions import corrupt
+from aelab.data.noisy_pictures import NoisyPictures
 from aelab.data.permutation import example_indices
 from aelab.data.pixels import unit_tensor
 from aelab.data.randomness import Key, random_bits
-from aelab.data.sources import ArraySource, Source
+from aelab.data.sources import ArraySource, PictureSource, Source
 from aelab.errors import ImageError
 
 # Everything is seeded by one integer; these offsets of streams keep its uses apart.
-_TRAIN_NOISE, _EVAL_NOISE, _CROP, _DITHER, _AUGMENT = (n << 32 for n in range(1, 6))
+_TRAIN_NOISE, _EVAL_NOISE, _CROP, _DITHER, _AUGMENT, _PICTURE_NOISE = (
+    n << 32 for n in range(1, 7)
+)
+_SECOND_NOISE, _MASK = (n << 32 for n in range(7, 9))
+_SECOND = 1 << 61  # offset of the second noise, or of the mask, in evaluations
+_OWN_NOISE = 1 << 60  # of up to 2^28 pictures, by seed and number
 
 
 class Batch(NamedTuple):
     """The rows of a training batch for one replica.
 
-    `corrupted`, the model's input, and `clean`, the target, are float32 [rows, H, W, C]
-    in [0, 1]. `dither` is float32 [rows, dither_size] in (-1/2, 1/2), for a model that
-    needs it. A dataset leaves it out otherwise: tf.data has no empty components.
+    A dataset leaves out the last ones that are None: tf.data has no such components.
+
+    Attributes:
+      corrupted: the model's input, float32 [rows, H, W, C].
+      target: what its output is compared with, of the same shape: the clean images, or
+        noisy ones with another `supervision`.
+      dither: float32 [rows, dither_size] in (-1/2, 1/2), for a model that needs it.
+      mask: float32 [rows, H, W, 1], 1 for the pixels that are compared; None for all.
+    """
+
+    corrupted: tf.Tensor
+    target: tf.Tensor
+    dither: tf.Tensor | None = None
+    mask: tf.Tensor | None = None
+
+
+class EvalBatch(NamedTuple):
+    """The rows of an evaluation batch for one replica.
+
+    Attributes:
+      corrupted: the model's input, float32 [rows, H, W, C].
+      clean: the images without noise.
+      weights: float32 [rows], 1, or 0 for rows that pad the last batch.
+      target: for the loss, if it is not `clean`.
+      masked: the input for the loss, if it is not `corrupted`.
+      mask: the pixels that the loss counts, as in `Batch`.
     """
 
     corrupted: tf.Tensor
     clean: tf.Tensor
-    dither: tf.Tensor | None = None
-
-
-class EvalBatch(NamedTuple):
-    """A `Batch` with weights, float32 [n]: 1, or 0 for rows that pad the last batch."""
-
-    corrupted: tf.Tensor
-    clean: tf.Tensor
     weights: tf.Tensor
+    target: tf.Tensor | None = None
+    masked: tf.Tensor | None = None
+    mask: tf.Tensor | None = None
 
 
 class Share(NamedTuple):
@@ -61,7 +87,6 @@ def distribute(
     """A dataset over the replicas of `strategy`; `make` builds a worker's share."""
 
     def from_context(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        """The share of one worker."""
         replicas = context.num_replicas_in_sync
         local = replicas // context.num_input_pipelines
         return make(Share(replicas, context.input_pipeline_id * local, local))
@@ -88,13 +113,13 @@ def read_images(
     if isinstance(source, ArraySource):
         images = tf.gather(source.tensor(), indices)
     elif crop_key is not None and hasattr(source, "crops"):
-        rows = tf.shape(indices)[0]
-        bits = tf.reshape(random_bits(crop_key, rows, tf.constant(4)), [rows, 2, 2])
-        inputs = [indices, tf.bitcast(bits, tf.uint32)]
-        images = tf.numpy_function(source.crops, inputs, tf.uint8, stateful=False)
+        inputs = [indices, _crop_places(crop_key, indices)]
+        images = tf.numpy_function(source.crops, inputs, source.dtype, stateful=False)
     else:
         different, rows = tf.unique(indices)
-        images = tf.numpy_function(source.read, [different], tf.uint8, stateful=False)
+        images = tf.numpy_function(
+            source.read, [different], source.dtype, stateful=False
+        )
         images = tf.gather(images, rows)
     images.set_shape([indices.shape[0], *source.image_shape])
     return unit_tensor(images)
@@ -119,38 +144,100 @@ def make_train_dataset(
     a `Batch` that are not None, of `batch_size / replicas` rows.
     """
     rows = config.batch_size // share.replicas
+    noisy_source = _with_fixed_noise(source, config)
 
     def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The rows from example `first_example`, an int64 scalar, on."""
         indices = example_indices(
             first_example, rows, len(source), config.seed, config.shuffle_version
         )
 
         def key(stream: int) -> Key:
-            """The key of a use of randomness for these examples."""
             return Key(tf.constant(stream + config.seed, tf.int64), first_example)
 
+        if config.supervision == "noise2void":
+            noisy = noisy_source(indices, key(_CROP))
+            noisy = augment(noisy, key(_AUGMENT), config)
+            spots = blind_spots(noisy, key(_MASK))
+            return spots.masked, noisy, tf.zeros([rows, 0]), spots.mask
         clean = read_images(source, indices, key(_CROP))
         clean = augment(clean, key(_AUGMENT), config)
-        noisy = indices if config.fixed_noise else first_example
-        corrupted = corrupt_training(clean, noisy, config)
+        example = indices if config.fixed_noise else first_example
+        target, corrupted = clean, corrupt_training(clean, example, config)
+        if config.supervision == "noise2noise":
+            target = corrupt_training(clean, example, config, _SECOND_NOISE)
         if not dither_size:
-            return corrupted, clean
-        return corrupted, clean, dither(key(_DITHER), rows, dither_size)
+            return corrupted, target
+        return corrupted, target, dither(key(_DITHER), rows, dither_size)
 
     elements = tf.data.Dataset.counter(first_step * share.local_replicas)
-    return _mapped(elements, batch, config, share)
+    return _mapped(elements, batch, config.batch_size, share)
 
 
-def corrupt_training(clean: tf.Tensor, example: tf.Tensor, config: Config) -> tf.Tensor:
+def corrupt_training(
+    clean: tf.Tensor, example: tf.Tensor, config: Config, stream: int = _TRAIN_NOISE
+) -> tf.Tensor:
     """Corrupts training examples; `example` is as in a `Key`."""
-    stream = tf.constant(_TRAIN_NOISE + config.seed, tf.int64)
-    return corrupt(clean, Key(stream, example), config)
+    key = Key(tf.constant(stream + config.seed, tf.int64), example)
+    return corrupt(clean, key, config)
 
 
-def num_eval_batches(source: Source, config: Config) -> int:
+def _with_fixed_noise(
+    source: Source, config: Config
+) -> Callable[[tf.Tensor, Key], tf.Tensor]:
+    """Reads images whose noise belongs to their pixels, for all epochs and crops.
+
+    Returns `(indices, crop_key) -> float32 [n, H, W, C]`.
+    """
+    if not hasattr(source, "picture"):
+
+        def images(indices: tf.Tensor, crop_key: Key) -> tf.Tensor:
+            clean = read_images(source, indices, crop_key)
+            return corrupt_training(clean, indices, config)
+
+        return images
+
+    def corrupt_picture(clean: np.ndarray, index: int) -> np.ndarray:
+        stream = tf.constant(_OWN_NOISE + (config.seed << 28) + index, tf.int64)
+        with tf.device("CPU:0"):
+            key = Key(stream, tf.constant(0, tf.int64))
+            noisy = corrupt(tf.constant(clean[np.newaxis]), key, config)
+        pixels: np.ndarray = noisy.numpy()[0]
+        return pixels
+
+    pictures = cast(PictureSource, source)
+    noisy = NoisyPictures(pictures, corrupt_picture, config.cache_mb)
+
+    def squares(indices: tf.Tensor, crop_key: Key) -> tf.Tensor:
+        inputs = [indices, _crop_places(crop_key, indices)]
+        found = tf.numpy_function(noisy.crops, inputs, tf.float32, stateful=False)
+        found.set_shape([indices.shape[0], *source.image_shape])
+        return found
+
+    return squares
+
+
+def _crop_places(key: Key, indices: tf.Tensor) -> tf.Tensor:
+    """Random positions of crops: uint32 [n, 2]."""
+    rows = tf.shape(indices)[0]
+    bits = tf.reshape(random_bits(key, rows, tf.constant(4)), [rows, 2, 2])
+    return tf.bitcast(bits, tf.uint32)
+
+
+def read_picture(source: PictureSource, index: tf.Tensor) -> tf.Tensor:
+    """The whole picture at `index`, an int64 scalar: float32 [1, H, W, C] in [0, 1]."""
+    picture = tf.numpy_function(source.picture, [index], source.dtype, stateful=False)
+    picture.set_shape([None, None, source.image_shape[2]])
+    return unit_tensor(picture[tf.newaxis])
+
+
+def eval_batch_size(config: Config, replicas: int = 1) -> int:
+    """Images of a global batch in an evaluation: whole pictures are one per replica."""
+    return replicas if config.whole_pictures else config.batch_size
+
+
+def num_eval_batches(source: Source, config: Config, replicas: int = 1) -> int:
     """Number of global batches that hold all images of `source`."""
-    return -(-len(source) // config.batch_size)
+    return -(-len(source) // eval_batch_size(config, replicas))
 
 
 def make_eval_dataset(
@@ -160,36 +247,53 @@ def make_eval_dataset(
 
     The noise depends only on the image's position, not on `--seed` or `--batch_size`,
     so that any two evaluations can be compared. For every global batch it has one
-    `EvalBatch` for each replica of `share`, of `batch_size / replicas` rows.
+    element for each replica of `share`: a tuple, the parts of an `EvalBatch` that are
+    not None, of `eval_batch_size / replicas` rows.
     """
-    rows = config.batch_size // share.replicas
+    size = eval_batch_size(config, share.replicas)
+    rows = size // share.replicas
 
-    def batch(first_example: tf.Tensor) -> EvalBatch:
-        """The rows from image `first_example`, an int64 scalar, on."""
+    def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
         examples = first_example + tf.range(rows, dtype=tf.int64)
-        clean = read_images(source, tf.minimum(examples, len(source) - 1))
-        key = Key(tf.constant(_EVAL_NOISE, tf.int64), first_example)
+        indices = tf.minimum(examples, len(source) - 1)
         weights = tf.cast(examples < len(source), tf.float32)
-        return EvalBatch(corrupt(clean, key, config), clean, weights)
+        if config.whole_pictures:
+            pictures = cast(PictureSource, source)
+            clean, key = read_picture(pictures, indices[0]), picture_key(indices[0])
+        else:
+            clean = read_images(source, indices)
+            key = Key(tf.constant(_EVAL_NOISE, tf.int64), first_example)
+        corrupted = corrupt(clean, key, config)
+        if config.supervision == "noise2noise":
+            second = corrupt(clean, key.offset_by(_SECOND), config)
+            return corrupted, clean, weights, second
+        if config.supervision == "noise2void":
+            spots = blind_spots(corrupted, key.offset_by(_SECOND))
+            return corrupted, clean, weights, corrupted, *spots
+        return corrupted, clean, weights
 
-    number = num_eval_batches(source, config) * share.local_replicas
-    return _mapped(tf.data.Dataset.range(number), batch, config, share)
+    number = num_eval_batches(source, config, share.replicas) * share.local_replicas
+    return _mapped(tf.data.Dataset.range(number), batch, size, share)
+
+
+def picture_key(index: tf.Tensor) -> Key:
+    """The frozen noise of a whole picture, a stream of its own: sizes differ."""
+    return Key(_PICTURE_NOISE + index, tf.constant(0, tf.int64))
 
 
 def _mapped(
     elements: tf.data.Dataset,
     batch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
-    config: Config,
+    batch_size: int,
     share: Share,
 ) -> tf.data.Dataset:
     """Maps each element to its batch, in order, a few steps ahead of the consumer."""
 
     @tf.autograph.experimental.do_not_convert
     def of_element(element: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The batch of one replica at one step, which `element` counts."""
         step, local = element // share.local_replicas, element % share.local_replicas
-        part = (share.first_replica + local) * (config.batch_size // share.replicas)
-        return batch(step * config.batch_size + part)
+        part = (share.first_replica + local) * (batch_size // share.replicas)
+        return batch(step * batch_size + part)
 
     dataset = elements.map(of_element, tf.data.AUTOTUNE, deterministic=True)
     return dataset.prefetch(2 * share.local_replicas)

@@ -25,15 +25,27 @@ def to_unit(images: np.ndarray) -> np.ndarray:
 
 
 def unit_tensor(images: "tf.Tensor") -> "tf.Tensor":
-    """`to_unit` as TensorFlow operations, with the same bits on every path.
+    """uint8 or uint16 as float32 in [0, 1], with the same bits on every path.
 
-    A compiler turns a quotient by 255 into a product by its rounded inverse, which is
+    For uint8 it is `to_unit`, and for a uint16 value of the same share the same. A
+    compiler turns a quotient by 255 into a product by its rounded inverse, which is
     wrong in the last bit of 126 values.
     """
     import tensorflow as tf
 
+    if images.dtype == tf.uint16:
+        return tf.cast(tf.cast(images, tf.float64) * (1 / 65535), tf.float32)
     numbers, (high, low) = tf.cast(images, tf.float32), _INVERSE
     return numbers * high + numbers * low
+
+
+def to_8_bits(images: np.ndarray) -> np.ndarray:
+    """uint8 as they are, and uint16 as the nearest uint8 of the same share of white."""
+    if images.dtype == np.uint8:
+        return images
+    wide = images.astype(np.uint32)
+    rounded: np.ndarray = ((2 * wide + 257) // 514).astype(np.uint8)
+    return rounded
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:

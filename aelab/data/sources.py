@@ -25,6 +25,7 @@ class Source(Protocol):
     """
 
     image_shape: tuple[int, int, int]  # (height, width, channels) of every image
+    dtype: np.dtype  # of the values, uint8 or uint16
 
     @property
     def fingerprint(self) -> str:
@@ -34,7 +35,7 @@ class Source(Protocol):
         """Number of images, at least 1."""
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """The images at `indices` (int64 [n]): uint8 [n, height, width, channels]."""
+        """The images at `indices` (int64 [n]): [n, height, width, channels]."""
 
     def take(self, count: int) -> "Source":
         """A source of the first `count` images, at least 1 and no more than all."""
@@ -46,12 +47,19 @@ class Source(Protocol):
         """
 
 
+class PictureSource(Source, Protocol):
+    """A source whose images are parts of pictures of different sizes."""
+
+    def picture(self, index: int) -> np.ndarray:
+        """The picture at `index`: [H, W, channels]."""
+
+
 class ArraySource:
     """A source whose images are in memory."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray | None = None):
         """Takes `images`, uint8 [n, H, W, C], and `labels`, uint8 [n], if known."""
-        self._images = images
+        self._images, self.dtype = images, images.dtype
         self._tensor: Any = None
         self.labels = labels
         self.image_shape: tuple[int, int, int] = images.shape[1:]

@@ -14,6 +14,7 @@ from aelab.errors import UsageError
 from aelab.models.fused_layers import (
     Conv2DMaxPool,
     SameConv2D,
+    SameConv2DTranspose,
     SharedAdd,
     UpSampleConv2D,
 )
@@ -48,8 +49,8 @@ class Autoencoder(NamedTuple):
 
     Attributes:
       model: `decoder(encoder(images))`, a functional `keras.Model` from float32
-        [n, H, W, C] in [0, 1] to the same. Its last operation is a sigmoid in float32,
-        so that the cross-entropy is computed from logits when compiled.
+        [n, H, W, C] to the same. Its last operation should be a sigmoid in float32, so
+        that the cross-entropy is computed from logits when compiled.
       encoder: images to a code, a tensor [n, ...] or a list of tensors.
       decoder: a code to images.
       bottleneck: what happens between encoder and decoder: `(encoded, dither)` to the
@@ -62,6 +63,7 @@ class Autoencoder(NamedTuple):
         model. None: the length is not defined.
       size_multiple: a network that takes images of any size needs height and width to
         be multiples of this number. 0: images have the size it was built for.
+      is_bounded: False if the output may have values outside [0, 1].
     """
 
     model: Any
@@ -71,6 +73,7 @@ class Autoencoder(NamedTuple):
     dither_size: int = 0
     prior: Any = None
     size_multiple: int = 0
+    is_bounded: bool = True
 
     @property
     def variables(self) -> list[Any]:
@@ -157,6 +160,18 @@ class Layers:
             up = keras.layers.UpSampling2D(2, name=up_name)
             return [up, self.conv(name, filters, activation)]
         return [UpSampleConv2D(filters, **self._arguments(name, activation))]
+
+    def conv_transpose(self, name: str, filters: int, size: int) -> Any:
+        """A transposed convolution of stride 2: [n, H, W, C] to [n, 2H, 2W, filters].
+
+        `size` is twice an odd number.
+        """
+        arguments = self._arguments(name, "linear")
+        if self._is_stock:
+            return keras.layers.Conv2DTranspose(
+                filters, size, strides=2, padding="same", **arguments
+            )
+        return SameConv2DTranspose(filters, size, **arguments)
 
     def add(self, name: str) -> Any:
         """The sum of a list of tensors."""

@@ -90,6 +90,36 @@ class UpSampleConv2D(SameConv2D):
         return n, height and 2 * height, width and 2 * width, self.filters
 
 
+class SameConv2DTranspose(keras.layers.Conv2DTranspose):
+    """`Conv2DTranspose` with 'same' padding and stride 2, see `conv2d_transpose`.
+
+    Products of bfloat16 factors are summed as in `SameConv2D`.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        activation: str,
+        name: str,
+        kernel_initializer: Any = "glorot_uniform",
+    ):
+        super().__init__(
+            filters,
+            kernel_size,
+            strides=2,
+            padding="same",
+            activation=activation,
+            kernel_initializer=kernel_initializer,
+            name=name,
+        )
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The transposed convolution [n, 2H, 2W, F] of [n, H, W, C]."""
+        outputs = _rounded(conv2d_transpose, inputs, tf.convert_to_tensor(self.kernel))
+        return self.activation(tf.nn.bias_add(outputs, self.bias))
+
+
 class SharedAdd(keras.layers.Add):
     """`Add` with a sum that several layers may read.
 
@@ -144,6 +174,24 @@ def up_sample_conv2d(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return outputs
 
 
+def conv2d_transpose(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """'same' transposed convolution of stride 2 of [n, H, W, C] with [k, k, F, C].
+
+    A sub-pixel convolution (Shi et al. 2016): a convolution with 4 F channels at the
+    small size gives the four values of each pixel. k is twice an odd number m, so each
+    of them has an m x m kernel around the pixel: every second row and column of the
+    large one, mirrored because a transposed convolution mirrors it.
+
+    Returns:
+      [n, 2H, 2W, F] of the same dtype.
+    """
+    half, (filters, channels) = kernel.shape[0] // 2, kernel.shape[2:]
+    phases = tf.reshape(kernel, [half, 2, half, 2, filters, channels])
+    phases = tf.transpose(tf.reverse(phases, [0, 2]), [0, 2, 5, 1, 3, 4])
+    phases = tf.reshape(phases, [half, half, channels, 4 * filters])
+    return tf.nn.depth_to_space(conv2d(images, phases), 2)
+
+
 def _doubled(images: tf.Tensor) -> list[int | None]:
     return [size and 2 * size for size in images.shape[1:3]]
 
@@ -169,7 +217,6 @@ def _transposed_to_few_channels(
     values = tf.nn.depth_to_space(tf.nn.conv2d(padded, corners, 1, "VALID"), 2)
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The gradients by the images and by the kernel."""
         of_kernel = tf.raw_ops.Conv2DBackpropFilter(
             input=upstream,
             filter_sizes=kernel.shape,

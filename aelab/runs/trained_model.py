@@ -12,6 +12,8 @@ from aelab.models import Autoencoder, build_model
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 
+AVERAGES = "average"  # the group of a checkpoint that holds averaged weights
+
 
 class TrainedModel(NamedTuple):
     """A model with the weights of a checkpoint.
@@ -74,6 +76,8 @@ def build_trained(
 ) -> TrainedModel:
     """Builds a model with the weights in `arrays`, which were read from `path`.
 
+    They are the averaged weights, if the run has `weight_average`.
+
     Raises:
       UsageError: the arrays belong to another model.
     """
@@ -82,8 +86,9 @@ def build_trained(
     autoencoder = build_model(config, image_shape)
     if any_size and autoencoder.size_multiple:
         autoencoder = build_model(config, (None, None, image_shape[2]))
+    group = AVERAGES if config.weight_average else "model"
     for name, variable in autoencoder.named_variables().items():
-        array = arrays.get(f"model/{name}")
+        array = arrays.get(f"{group}/{name}")
         if array is None or array.shape != tuple(variable.shape):
             raise UsageError(
                 f"{path} is of another model: {name} is missing or has another shape"

@@ -17,6 +17,7 @@ from pathlib import Path
 from aelab.errors import UsageError
 
 # Errors of the disk itself; any other errno means that the path is bad.
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # What the disk of a network answers while it is away, and the seconds to wait for it.

@@ -23,12 +23,12 @@ from aelab.distributed.reduce import (
 )
 from aelab.metrics import Sum, Values, means, sum_over_images
 from aelab.models import Autoencoder
-from aelab.training.objective import batch_metrics, forward
+from aelab.training.objective import evaluate_batch
 from aelab.training.state import TrainState
 from aelab.training.step import train_step
 
 TrainLoop = Callable[[Iterator[Batch], tf.Tensor], tf.Tensor]
-MetricsOf = Callable[[tf.Tensor, tf.Tensor], Values]
+MetricsOf = Callable[[EvalBatch], Values]
 Evaluate = Callable[..., dict[str, float]]
 
 
@@ -71,7 +71,6 @@ def build_train_loop(
     is_one_program = use_xla and is_single and blocks == 1
 
     def step(*batch: tf.Tensor) -> tf.Tensor:
-        """One update; returns whether training may continue."""
         xla_per_block = use_xla and not is_one_program
         return train_step(state, config, Batch(*batch), blocks, xla_per_block)
 
@@ -79,7 +78,6 @@ def build_train_loop(
         step = tf.function(step, jit_compile=True, autograph=False)
 
     def train_loop(batches: Iterator[Batch], num_steps: tf.Tensor) -> tf.Tensor:
-        """Takes up to `num_steps` steps; see above for what it returns."""
         # TensorFlow keeps int32 on the host even if everything else is on a GPU.
         steps = tf.cast(num_steps, tf.int32)
 
@@ -113,20 +111,12 @@ def _next_batch(batches: Iterator[Batch], state: TrainState) -> Batch:
 
 
 def model_metrics(autoencoder: Autoencoder, config: Config) -> MetricsOf:
-    """The evaluation metrics of a model, as a function `(corrupted, clean)`."""
+    """The loss and the metrics of a model, as a function of an `EvalBatch`."""
 
-    def metrics_of(corrupted: tf.Tensor, clean: tf.Tensor) -> Values:
-        return evaluate_batch(autoencoder, config, corrupted, clean)[1]
+    def metrics_of(batch: EvalBatch) -> Values:
+        return evaluate_batch(autoencoder, config, batch)[1]
 
     return metrics_of
-
-
-def evaluate_batch(
-    autoencoder: Autoencoder, config: Config, corrupted: tf.Tensor, clean: tf.Tensor
-) -> tuple[tf.Tensor, Values]:
-    """A model's output, float32 [n, H, W, C], and its metrics, float32 [n] each."""
-    result = forward(autoencoder, corrupted, training=False)
-    return result.output, batch_metrics(config, clean, result)
 
 
 def build_evaluate(
@@ -137,7 +127,7 @@ def build_evaluate(
     """Compiles an evaluation.
 
     Args:
-      metrics_of: `(corrupted, clean) -> {name: float32 [n]}`.
+      metrics_of: `(batch) -> {name: float32 [n]}`.
       strategy: the batches are spread over its replicas; one device by default.
       blocks: see `sum_over_blocks`.
 
@@ -149,12 +139,12 @@ def build_evaluate(
     devices = strategy or tf.distribute.get_strategy()
 
     def block_sums(batch: EvalBatch) -> dict[str, Sum]:
-        return sum_over_images(metrics_of(batch.corrupted, batch.clean), batch.weights)
+        return sum_over_images(metrics_of(batch), batch.weights)
 
     def replica_sums(*batch: tf.Tensor) -> Any:
         return sum_over_replicas(sum_over_blocks(block_sums, blocks, EvalBatch(*batch)))
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, reduce_retracing=True)  # pictures differ in size
     def eval_step(batch: EvalBatch) -> Any:
         return first_replica(devices, devices.run(replica_sums, args=batch))
 

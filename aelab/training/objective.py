@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.config.registry import LOSSES, PENALTIES, load
-from aelab.metrics import Values, image_metrics
+from aelab.data.pipeline import Batch, EvalBatch
+from aelab.metrics import Values, image_metrics, masked_mse
 from aelab.models import Autoencoder
 
 
@@ -16,7 +17,7 @@ class Forward(NamedTuple):
     Attributes:
       encoded: what the encoder returns: a tensor [n, ...] or a list of tensors.
       code: what the decoder takes: `encoded` after the model's bottleneck.
-      output: float32 [n, H, W, C] in [0, 1].
+      output: float32 [n, H, W, C], in [0, 1] if the model is bounded.
       code_bytes: length of each code, float32 [n]; None for a model without a prior.
     """
 
@@ -45,7 +46,7 @@ def forward(
     training: bool,
     dither: tf.Tensor | None = None,
 ) -> Forward:
-    """Encodes and decodes `images`, float32 [n, H, W, C] in [0, 1].
+    """Encodes and decodes `images`, float32 [n, H, W, C].
 
     `dither`, float32 [n, dither_size], is given in training to models that need it.
     The pass changes no variable and adds no loss: `build_model` refuses layers that do.
@@ -56,10 +57,38 @@ def forward(
     return Forward(encoded, code, output, code_bytes)
 
 
-def image_losses(config: Config, clean: tf.Tensor, result: Forward) -> tf.Tensor:
-    """The loss of each image, float32 [n]: reconstruction plus weighted penalties."""
-    loss = load(LOSSES[config.loss], f"--loss={config.loss}")
-    losses = loss(clean, result.output, config)
+def forward_any_size(autoencoder: Autoencoder, images: tf.Tensor) -> Forward:
+    """The forward pass of an evaluation, for images of any size that the model takes.
+
+    If the model needs multiples of a size, images are extended at the bottom and at the
+    right by their reflection, and the output is cut again.
+    """
+    multiple = autoencoder.size_multiple or 1
+    if all(size and size % multiple == 0 for size in images.shape[1:3]):
+        return forward(autoencoder, images, training=False)
+    size = tf.shape(images)[1:3]
+    missing = -size % multiple
+    padding = [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]]
+    result = forward(autoencoder, tf.pad(images, padding, "REFLECT"), training=False)
+    return result._replace(output=result.output[:, : size[0], : size[1]])
+
+
+def image_losses(
+    config: Config,
+    target: tf.Tensor,
+    result: Forward,
+    mask: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """The loss of each image, float32 [n]: reconstruction plus weighted penalties.
+
+    With a `mask`, float32 [n, H, W, 1], the reconstruction loss is the squared error of
+    the pixels where it is 1, their mean.
+    """
+    if mask is None:
+        loss = load(LOSSES[config.loss], f"--loss={config.loss}")
+        losses = loss(target, result.output, config)
+    else:
+        losses = masked_mse(target, result.output, mask)
     for name, penalty in PENALTIES.items():
         if weight := getattr(config, name):
             losses += weight * load(penalty, f"--{name}")(result, config)
@@ -68,18 +97,43 @@ def image_losses(config: Config, clean: tf.Tensor, result: Forward) -> tf.Tensor
     return losses
 
 
-def batch_metrics(
-    config: Config, clean: tf.Tensor, result: Forward, training: bool = False
-) -> Values:
-    """The loss of each image, which training differentiates, and its metrics.
+def training_metrics(config: Config, rows: Batch, result: Forward) -> Values:
+    """The loss of each image, which training differentiates, and metrics: float32 [n].
 
-    All are float32 [n].
+    Metrics against a noisy target would mean nothing, and are left out.
     """
-    values = {"loss": image_losses(config, clean, result)}
-    values |= image_metrics(clean, result.output, training)
-    if result.code_bytes is not None:
-        values["code_bytes"] = result.code_bytes
-    return values
+    values = {"loss": image_losses(config, rows.target, result, rows.mask)}
+    if config.supervision == "clean":
+        values |= image_metrics(rows.target, result.output, training=True)
+    return values | _code_metrics(result)
+
+
+def evaluate_batch(
+    autoencoder: Autoencoder, config: Config, batch: EvalBatch
+) -> tuple[tf.Tensor, Values]:
+    """A model's output, float32 [n, H, W, C], and its loss and metrics, float32 [n].
+
+    The metrics compare with the clean images, even if the loss does not. They are left
+    out if no clean images are known.
+    """
+    result = forward_any_size(autoencoder, batch.corrupted)
+    seen = result
+    if batch.masked is not None:
+        seen = forward_any_size(autoencoder, batch.masked)
+    target = batch.clean if batch.target is None else batch.target
+    values = {"loss": image_losses(config, target, seen, batch.mask)}
+    if has_clean_images(config):
+        values |= image_metrics(batch.clean, result.output)
+    return result.output, values | _code_metrics(result)
+
+
+def has_clean_images(config: Config) -> bool:
+    """False if the images are noisy themselves."""
+    return config.supervision == "clean" or config.corruption != "none"
+
+
+def _code_metrics(result: Forward) -> Values:
+    return {} if result.code_bytes is None else {"code_bytes": result.code_bytes}
 
 
 def flat_code(code: Any) -> tf.Tensor:

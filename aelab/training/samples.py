@@ -23,7 +23,7 @@ from aelab.summaries.panels import num_columns
 from aelab.summaries.summaries import Summaries
 from aelab.system.console import warn
 from aelab.system.tensorflow_errors import reason
-from aelab.training.objective import encode, flat_code, forward
+from aelab.training.objective import encode, flat_code, forward, has_clean_images
 from aelab.training.state import Run, TrainState
 
 _MAX_CODES = 1000
@@ -36,13 +36,13 @@ class Sample(NamedTuple):
     """The first evaluation images and the model's results for them.
 
     Attributes:
-      clean: float32 [n, H, W, C] in [0, 1].
+      clean: float32 [n, H, W, C] in [0, 1]; None if the images are noisy themselves.
       corrupted: the model's input, of the same shape.
       output: the model's output, of the same shape.
       code: float32 [n, numbers].
     """
 
-    clean: np.ndarray
+    clean: np.ndarray | None
     corrupted: np.ndarray
     output: np.ndarray
     code: np.ndarray
@@ -54,9 +54,10 @@ class Sampler:
     def __init__(self, autoencoder: Autoencoder, source: Source, config: Config):
         """Reads the images and compiles the forward pass."""
         columns = min(num_columns(source.image_shape), len(source))
-        few = dataclasses.replace(config, batch_size=columns)
-        corrupted, clean, _ = next(iter(make_eval_dataset(source, few)))
-        self._corrupted, self._clean = corrupted, clean.numpy()
+        few = dataclasses.replace(config, batch_size=columns, whole_pictures=False)
+        corrupted, clean, *_ = next(iter(make_eval_dataset(source, few)))
+        self._corrupted = corrupted
+        self._clean = clean.numpy() if has_clean_images(config) else None
 
         @tf.function(autograph=False)
         def code_and_output(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -74,7 +75,8 @@ class Sampler:
 
 def reconstructions(sample: Sample) -> dict[str, np.ndarray]:
     """Rows from the top: clean, corrupted (the model's input), output."""
-    return {name: getattr(sample, name) for name in ("clean", "corrupted", "output")}
+    rows = {name: getattr(sample, name) for name in ("clean", "corrupted", "output")}
+    return {name: images for name, images in rows.items() if images is not None}
 
 
 def write_sample(
@@ -85,7 +87,7 @@ def write_sample(
         panel = load(target, tag)
         description = (panel.__doc__ or tag).partition("\n")[0]
         summaries.image(tag, panel(sample), description, step)
-    variables = state.autoencoder.named_variables().items()
+    variables = state.evaluated.named_variables().items()
     weights = {name: variable.numpy() for name, variable in variables}
     summaries.histograms(step, weights, sample.code)
 
@@ -93,7 +95,7 @@ def write_sample(
 def write_codes(summaries: Summaries, run: Run) -> None:
     """Writes the codes for TensorBoard's projector, if they are small enough."""
     try:
-        codes = first_codes(run.state.autoencoder, run.splits.eval, run.config)
+        codes = first_codes(run.state.evaluated, run.splits.eval, run.config)
     except (OSError, tf.errors.OpError) as error:  # the run is complete without them
         warn(f"can't compute codes for the projector: {reason(error) or error}")
         return
@@ -121,18 +123,20 @@ def first_codes(
     """The codes of up to 1,000 evaluation images, corrupted as in an evaluation.
 
     Returns:
-      None if a code has more than 512 numbers.
+      None if a code has more than 512 numbers, or depends on the size of a picture.
     """
-    parts = autoencoder.decoder.inputs
-    if sum(math.prod(part.shape[1:]) for part in parts) > _MAX_CODE_SIZE:
+    shapes = [part.shape[1:] for part in autoencoder.decoder.inputs]
+    if any(None in shape for shape in shapes):
+        return None
+    if sum(map(math.prod, shapes)) > _MAX_CODE_SIZE:
         return None
     batch_size = min(_CODES_PER_BATCH, config.batch_size, len(source))
-    few = dataclasses.replace(config, batch_size=batch_size)
+    few = dataclasses.replace(config, batch_size=batch_size, whole_pictures=False)
     count = min(_MAX_CODES, len(source))
     codes, thumbnails = [], []
     # Stops before the end, so that TensorFlow does not log an end of sequence.
     batches = itertools.islice(make_eval_dataset(source, few), -(-count // batch_size))
-    for corrupted, clean, _ in batches:
+    for corrupted, clean, *_ in batches:
         codes.append(flat_code(encode(autoencoder, corrupted, False)[1]).numpy())
         thumbnails.append(to_bytes(_thumbnails(clean)))
     labels = getattr(source, "labels", None)

@@ -10,9 +10,11 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.data.sources import Splits
 from aelab.distributed.devices import Distribution
+from aelab.errors import UsageError
 from aelab.metric_info import METRICS
-from aelab.models import build_model, unique_names
+from aelab.models import ImageShape, build_model, unique_names
 from aelab.runs.directory import RunDirectory
+from aelab.runs.trained_model import AVERAGES
 from aelab.training.loss_scale import LossScale
 from aelab.training.optimizers import build_optimizer
 from aelab.training.plan import Plan, Progress
@@ -23,7 +25,9 @@ class TrainState:
 
     Attributes:
       step: int64 variable, the number of training steps taken, skipped ones included.
-      autoencoder: the model and its parts.
+      autoencoder: the model and its parts, with the weights that are trained.
+      evaluated: the model that is evaluated: with averaged weights, of its own, if
+        `weight_average` is on, and else `autoencoder`.
       optimizer: the Keras optimizer, built; its learning rate follows `step`.
       loss_scale: the factor on the loss, 1 except with float16.
       totals: float32 [2] variables, sum and count of each training metric over the
@@ -45,11 +49,29 @@ class TrainState:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.step = tf.Variable(0, dtype=tf.int64, name="step")
         with self.strategy.scope():
-            self.autoencoder = build_model(config, image_shape)
+            shape: ImageShape = image_shape
+            if config.whole_pictures:
+                build_model(config, image_shape)  # raises for sizes that do not fit
+                shape = (None, None, image_shape[2])
+            self.autoencoder = self.evaluated = build_model(config, shape)
+            if config.loss == "bce" and not self.autoencoder.is_bounded:
+                raise UsageError(
+                    f"--loss=bce contradicts --model={config.model}: its output may be "
+                    "outside [0, 1], where there is no cross-entropy; use --loss=mse"
+                )
+            if config.supervision == "noise2void" and self.autoencoder.dither_size:
+                raise UsageError(
+                    f"--supervision=noise2void contradicts --model={config.model}, "
+                    "whose code is dithered"
+                )
+            if config.weight_average:
+                self.evaluated = build_model(config, shape)
             self.optimizer = build_optimizer(config, total_steps, self.step)
             self.optimizer.build(self.autoencoder.trainable_variables)
             self.loss_scale = LossScale(config)
-        names = ["loss", *(n for n, row in METRICS.items() if row.in_training)]
+        names = ["loss"]
+        if config.supervision == "clean":
+            names += [name for name, row in METRICS.items() if row.in_training]
         names += ["code_bytes"] if self.autoencoder.prior else []
         self.totals = {
             name: tf.Variable(tf.zeros([2]), name=name)
@@ -65,6 +87,12 @@ class TrainState:
             total.assign([0.0, 0.0])
         self.seconds_waited.assign(0.0)
 
+    def averages(self) -> dict[str, Any]:
+        """The averaged weights by name; empty if `weight_average` is off."""
+        if self.evaluated is self.autoencoder:
+            return {}
+        return self.evaluated.named_variables()
+
     def _slots(self) -> dict[str, Any]:
         """The optimizer's variables by names that are the same in every process."""
         variables = self.optimizer.variables
@@ -74,6 +102,7 @@ class TrainState:
     def _variables(self) -> dict[str, Any]:
         groups = {
             "model": self.autoencoder.named_variables(),
+            AVERAGES: self.averages(),
             "optimizer": self._slots(),
             "loss_scale": self.loss_scale.variables(),
             "totals": self.totals,

@@ -16,8 +16,9 @@ from aelab.distributed.reduce import (
     sum_over_replicas,
 )
 from aelab.metrics import Sum, sum_over_images
-from aelab.training.objective import batch_metrics, forward
+from aelab.training.objective import forward, training_metrics
 from aelab.training.state import TrainState
+from aelab.training.weight_average import average_weights
 
 Gradient = list[tf.Tensor]
 
@@ -29,7 +30,7 @@ def loss_gradient(
     model = state.autoencoder
     with tf.GradientTape() as tape:
         result = forward(model, rows.corrupted, training=True, dither=rows.dither)
-        per_image = batch_metrics(config, rows.clean, result, training=True)
+        per_image = training_metrics(config, rows, result)
         loss = tf.reduce_sum(per_image["loss"]) / config.batch_size  # the global one
         scaled_loss = state.loss_scale.scaled(loss)
     gradient = tape.gradient(scaled_loss, model.trainable_variables)
@@ -41,10 +42,10 @@ def train_step(
 ) -> tf.Tensor:
     """Updates the weights in `state` once, on all replicas, and counts the step.
 
-    If the loss or the gradient's norm is not finite, weights, optimizer and sums of
-    metrics stay as they are, but `step` counts: data and learning rate follow it, not
-    Keras' `iterations`. With another precision than float16, or at loss scale 1, this
-    ends training. Else the scale halves; 2,000 finite steps in a row double it.
+    If the loss or the gradient's norm is not finite, weights, averages, optimizer and
+    sums of metrics stay as they are, but `step` counts: data and learning rate follow
+    it, not Keras' `iterations`. With another precision than float16, or at loss scale
+    1, this ends training. Else the scale halves; 2,000 finite steps in a row double it.
 
     Args:
       state: changed in place.
@@ -70,16 +71,22 @@ def train_step(
             gradient, _ = tf.clip_by_global_norm(gradient, limit, use_norm=norm)
         return gradient, sums | {"gradient_norm": norm_metric}
 
-    def update(gradient: Gradient) -> None:
+    def apply(gradient: Gradient) -> None:
         # The same on all replicas; `build_optimizer` has turned off Keras' own sum.
         state.optimizer.apply(gradient, state.autoencoder.trainable_variables)
+
+    def update() -> None:
+        state.strategy.run(apply, (gradient,))
+        if decay := config.weight_average:
+            models = state.evaluated, state.autoencoder
+            average_weights(*models, decay, state.step, state.strategy)
 
     gradient, sums = state.strategy.run(replica_gradient, args=batch)
     sums = first_replica(state.strategy, sums)
     numbers = [sums["loss"].total, sums["gradient_norm"].total]
     finite = tf.reduce_all(tf.math.is_finite(tf.stack(numbers)))
     # Keras' update is a point where replicas meet, so no replica may have a condition.
-    tf.cond(finite, lambda: state.strategy.run(update, (gradient,)), lambda: None)
+    tf.cond(finite, update, lambda: None)
     for name, each in sums.items():
         state.totals[name].assign_add(tf.where(finite, tf.stack([*each]), 0.0))
     state.step.assign_add(1)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from aelab.data.permutation import example_indices
-from aelab.data.pipeline import num_eval_batches
+from aelab.data.pipeline import eval_batch_size, num_eval_batches
 from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.metrics import Sum, means
 from aelab.runs import checkpoints
@@ -51,11 +51,13 @@ class Trainer:
         use_xla, blocks = run.distribution.use_xla, run.distribution.blocks
         self._batches = training_batches(state, config, run.splits.train)
         self._eval_batches = eval_batches(state, config, held_out)
-        self._num_eval_batches = num_eval_batches(held_out, config)
-        self._sampler = Sampler(state.autoencoder, held_out, config)
+        self._replicas = state.strategy.num_replicas_in_sync
+        self._num_eval_batches = num_eval_batches(held_out, config, self._replicas)
+        self._sampler = Sampler(state.evaluated, held_out, config)
         self._train_loop = build_train_loop(state, config, use_xla, blocks)
-        metrics_of = model_metrics(state.autoencoder, config)
-        self._evaluate = build_evaluate(metrics_of, state.strategy, blocks)
+        metrics_of = model_metrics(state.evaluated, config)
+        eval_blocks = 1 if config.whole_pictures else blocks
+        self._evaluate = build_evaluate(metrics_of, state.strategy, eval_blocks)
         self._profile = Profile(run.directory.tensorboard if self._is_chief else "")
         self._saved_at, self._saved_step = time.monotonic(), -1
         self._seconds, self._timed_steps = 0.0, 0
@@ -121,7 +123,8 @@ class Trainer:
 
     def _progress_text(self) -> str:
         totals = self._state.totals
-        return metrics_text(means({name: totals[name] for name in ("loss", "psnr")}))
+        names = [name for name in ("loss", "psnr") if name in totals]
+        return metrics_text(means({name: totals[name] for name in names}))
 
     def _run_loop(self, num_steps: int) -> bool:
         """Trains `num_steps` steps; returns True if training may continue."""
@@ -189,7 +192,8 @@ class Trainer:
     def _after_eval_batch(self, number: int, sums: Mapping[str, Sum]) -> None:
         """Aborts the evaluation on a stop request or a loss that is not finite."""
         if not math.isfinite(sums["loss"].total):
-            batch_size, examples = self._config.batch_size, len(self._run.splits.eval)
+            examples, replicas = len(self._run.splits.eval), self._replicas
+            batch_size = eval_batch_size(self._config, replicas)
             first = number * batch_size
             indices = list(range(first, min(first + batch_size, examples)))
             what = "the evaluation loss"

@@ -32,11 +32,12 @@ def test_a_value_has_the_type_of_its_field(name):
     default = FIELDS[name].default
     command_line = CommandLine("Trains.")
     command_line.add_config()
-    texts = {int: "1", float: "1", bool: "1", str: default}
-    command_line.parse(["train.py", f"--{name}={texts[field_type(name)]}"])
+    choices = FIELDS[name].metadata["choices"]
+    text = str(choices[0] if choices else default if isinstance(default, str) else 1)
+    command_line.parse(["train.py", f"--{name}={text}"])
     value = command_line.values[name].value
     assert type(value) is field_type(name)
-    assert value == (default if isinstance(default, str) else 1)
+    assert value == (text if isinstance(default, str) else int(text))
 
 
 @pytest.mark.parametrize(

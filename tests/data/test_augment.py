@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.data import augment as augment_module
-from aelab.data.augment import augment, dither, move
+from aelab.data.augment import augment, dither, move, turn
 from aelab.data.randomness import Key
+from aelab.errors import UsageError
 
 KEY = Key(tf.constant(7, tf.int64), tf.constant(0, tf.int64))
 
@@ -47,6 +48,35 @@ def test_nothing_but_the_position_changes():
     np.testing.assert_array_equal(moved(images, Config()), images)
     far = moved(images, Config(max_shift=4096))
     assert far.shape == images.shape and set(far.ravel()) <= set(images.ravel())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_quarter_turns_are_uniform(channels):
+    images = np.random.default_rng(0).random((4000, 6, 6, channels), np.float32)
+    others = turn(tf.constant(images), KEY, Config(turn=True)).numpy()
+    turns = [np.rot90(images, -quarters, (1, 2)) for quarters in range(4)]
+    matches = np.array([(others == t).all((1, 2, 3)) for t in turns])
+    assert (matches.sum(axis=0) == 1).all()
+    np.testing.assert_allclose(matches.mean(axis=1), 0.25, atol=0.03)
+
+
+def test_mirrors_and_turns_give_all_symmetries_of_the_square():
+    images = np.repeat(
+        np.random.default_rng(0).random((1, 4, 4, 1), np.float32), 400, 0
+    )
+    found = augment(tf.constant(images), KEY, Config(mirror=True, turn=True)).numpy()
+    assert len({image.tobytes() for image in found}) == 8
+
+
+def test_turns_belong_to_the_example_and_need_squares():
+    images = tf.constant(np.random.default_rng(0).random((9, 4, 4, 1), np.float32))
+    config = Config(turn=True)
+    later = Key(KEY.stream, tf.constant(5, tf.int64))
+    whole, part = turn(images, KEY, config), turn(images[5:], later, config)
+    np.testing.assert_array_equal(whole[5:], part)
+    np.testing.assert_array_equal(turn(images, KEY, Config()), images)
+    with pytest.raises(UsageError, match="needs square images, not 4 x 3"):
+        turn(images[:, :3], KEY, config)
 
 
 def test_every_augmentation_has_its_own_stream(monkeypatch):

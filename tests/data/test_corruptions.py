@@ -37,7 +37,9 @@ def config_of(corruption, **levels):
 EVERY = [
     *(config_of(name) for name in sorted(CORRUPTIONS)),
     config_of("gaussian", noise_stddev_max=0.9),
-    config_of(",".join(sorted(CORRUPTIONS)), noise_stddev_max=0.6),
+    config_of(",".join(sorted(CORRUPTIONS.keys() - {"none"})), noise_stddev_max=0.6),
+    config_of("gaussian", noise_clip=False),
+    config_of("gaussian", noise_stddev_max=0.9, noise_clip=False),
     config_of("masking,masking"),
 ]
 each = pytest.mark.parametrize("config", EVERY, ids=describe)
@@ -115,9 +117,14 @@ def test_any_run_of_examples_is_a_slice_of_the_whole(config, shape):
 def test_result_stays_in_range_and_differs_from_the_input(config):
     images = to_floats(smooth(20))
     result = corrupted(config, images)
-    assert result.min() >= 0
-    assert result.max() <= 1
-    assert np.abs(result - images.numpy()).mean() > 0.01
+    if config.noise_clip:
+        assert result.min() >= 0
+        assert result.max() <= 1
+    else:
+        assert result.min() < -0.5
+        assert result.max() > 1.5
+    change = np.abs(result - images.numpy()).mean()
+    assert change > 0.01 if config.corruption != "none" else change == 0
 
 
 @each
@@ -125,7 +132,7 @@ def test_other_streams_and_examples_are_corrupted_differently(config):
     images = to_floats(np.repeat(smooth(1), 10, axis=0))
     one = corrupted(config, images)
     others = [key(stream=8), key(first_example=10)]
-    if set(config.corruptions()) == {"jpeg"}:  # which has no randomness
+    if config.corruption in ("jpeg", "none"):  # which have no randomness
         for other in others:
             np.testing.assert_array_equal(corrupted(config, images, other), one)
         return
@@ -152,7 +159,8 @@ np.save(sys.argv[2], corrupt(images, key, Config(**json.loads(sys.argv[3]))))
 
 
 def test_a_process_with_another_number_of_threads_gives_the_same(tmp_path):
-    (config,) = [c for c in EVERY if set(c.corruptions()) == set(CORRUPTIONS)]
+    names = CORRUPTIONS.keys() - {"none"}
+    (config,) = [c for c in EVERY if set(c.corruptions()) == names]
     images = to_floats(smooth(70))
     paths = [str(tmp_path / name) for name in ("images.npy", "corrupted.npy")]
     np.save(paths[0], images)
@@ -180,12 +188,15 @@ def bits_of(images, key):
 
 
 @pytest.mark.parametrize("corruption", [gaussian, corrupt])
-def test_gaussian_is_the_clipped_sum(corruption):
+def test_gaussian_is_the_sum_and_clipped_if_asked_for(corruption):
     """Bit for bit, so that no machine or compiler can round differently."""
     images = to_floats(smooth(10))
     noise = (0.5 * normal_table()).astype(np.float32)[bits_of(images, KEY)]
-    expected = np.clip(images.numpy() + noise, 0, 1)
-    np.testing.assert_array_equal(corruption(images, KEY, CONFIG), expected)
+    expected = images.numpy() + noise
+    unclipped = dataclasses.replace(CONFIG, noise_clip=False)
+    np.testing.assert_array_equal(corruption(images, KEY, unclipped), expected)
+    clipped = np.clip(expected, 0, 1)
+    np.testing.assert_array_equal(corruption(images, KEY, CONFIG), clipped)
 
 
 def test_gaussian_noise_of_level_zero_changes_nothing():
@@ -429,12 +440,17 @@ def test_the_first_corruption_is_the_same_without_others():
             "jpeg (jpeg_quality 10), gaussian (noise_stddev 0.1, noise_stddev_max 0.5)",
         ),
         (Config(corruption="masking", masking_rate=0), "none"),
+        (Config(corruption="none"), "none"),
+        (
+            Config(noise_stddev=0.5, noise_clip=False),
+            "gaussian (noise_stddev 0.5, not clipped)",
+        ),
     ],
 )
 def test_the_description_has_names_and_levels(config, text):
     assert describe(config) == text
 
 
-@pytest.mark.parametrize("name", sorted(CORRUPTIONS))
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS.keys() - {"none"}))
 def test_every_corruption_has_a_level_that_describes_it(name):
     assert describe(config_of(name)).startswith(f"{name} (")

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from aelab.apps.denoising.png import write_png
+from aelab.data.decode import read_square
 from aelab.data.image_files import (
     brightness,
     failure_reason,
     has_16_bits,
     opened,
     quiet_pillow,
-    read_square,
 )
 
 HEIGHT, WIDTH, SIZE = 23, 31, 8

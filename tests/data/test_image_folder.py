@@ -17,7 +17,13 @@ from aelab.config import Config
 from aelab.data.corruptions import Key, random_bits
 from aelab.data.find_pictures import picture_names
 from aelab.data.permutation import example_indices
-from aelab.data.pipeline import Share, make_eval_dataset, make_train_dataset
+from aelab.data.pipeline import (
+    EvalBatch,
+    Share,
+    make_eval_dataset,
+    make_train_dataset,
+    num_eval_batches,
+)
 from aelab.data.sources import load_part, load_splits
 from aelab.errors import ImageError, TrainingError, UsageError
 from aelab.models import build_model
@@ -383,8 +389,15 @@ def test_pictures_of_12_bits_are_scaled_by_the_white_level(own, capsys):
     config = config_of(own, image_channels=1, white_level=4095)
     bright = load_part(config, "train")
     assert capsys.readouterr().err == ""
-    assert dark.read(np.arange(9)).max() == 15
-    assert bright.read(np.arange(9)).max() >= 254
+    assert dark.read(np.arange(9)).max() <= 4095
+    assert bright.read(np.arange(9)).max() > 0.99 * 65535
+    for upper in (0, 4095):
+        eight = load_part(
+            config_of(own, image_channels=1, white_level=upper, image_bits=8), "train"
+        )
+        found = eight.read(np.arange(9))
+        assert found.dtype == np.uint8
+        assert found.max() == 15 if upper == 0 else found.max() >= 254
 
 
 def test_the_white_level_of_16_bits_of_color(own, capsys):
@@ -398,8 +411,10 @@ def test_the_white_level_of_16_bits_of_color(own, capsys):
     assert errors.count("\n") == 1 and "--white_level" in errors
     bright = load_part(config_of(own, white_level=255), "train")
     assert capsys.readouterr().err == ""
-    assert set(np.unique(dark.read(np.arange(9)))) == {0}
-    assert set(np.unique(bright.read(np.arange(9)))) == {200}
+    assert set(np.unique(dark.read(np.arange(9)))) == {200}
+    assert set(np.unique(bright.read(np.arange(9)))) == {200 * 257}
+    few = load_part(config_of(own, white_level=255, image_bits=8), "train")
+    assert set(np.unique(few.read(np.arange(9)))) == {200}
 
 
 def test_a_bmp_file_of_5_and_6_bits_has_no_white_level(own, capsys):
@@ -496,7 +511,8 @@ def test_within_the_limit_the_next_picture_replaces_a_bad_one(own, capsys):
 
 def test_the_first_picture_replaces_a_bad_last_one(own):
     names = picture_names(str(own), "train")
-    source = load_part(config_of(own, max_bad_files=len(names)), "train")
+    config = config_of(own, max_bad_files=len(names), cache_mb=0)
+    source = load_part(config, "train")
     first, last = source.read(np.array([0])), np.array([len(names) - 1])
     damage(own / names[-1])
     np.testing.assert_array_equal(source.read(last), first)
@@ -584,7 +600,7 @@ def test_a_bad_evaluation_picture_is_reported(own, tmp_path, strategy):
 
 
 def test_memory_stays_flat(tmp_path):
-    """Names and sizes of many pictures are kept, but no pixels."""
+    """Without a cache, names and sizes of many pictures are kept, but no pixels."""
     count = 1000
     first = tmp_path / "first.png"
     Image.fromarray(numbered(0, 64, 64)).save(first)
@@ -592,7 +608,7 @@ def test_memory_stays_flat(tmp_path):
     folder.mkdir()
     for number in range(count):
         os.link(first, folder / f"{number:06}.png")
-    config = config_of(folder, image_size=64)
+    config = config_of(folder, image_size=64, cache_mb=0)
     tracemalloc.start()
     try:
         source = load_part(config, "train")
@@ -606,3 +622,54 @@ def test_memory_stays_flat(tmp_path):
         assert peak - before < 3 * 50 * 64 * 64 * 3
     finally:
         tracemalloc.stop()
+
+
+def test_the_cache_changes_no_batch(own):
+    values = {"image_size": 16, "mirror": True, "turn": True, "noise_stddev": 0.1}
+    none, all_ = (
+        batches(load_part(config, "train"), config, 0, 5)
+        for config in (config_of(own, cache_mb=mb, **values) for mb in (0, 512))
+    )
+    np.testing.assert_array_equal(none, all_)
+
+
+def evaluation(source, config, share=Share()):  # noqa: B008
+    return [EvalBatch(*parts) for parts in make_eval_dataset(source, config, share)]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_whole_pictures_are_evaluated_one_by_one(own, replicas):
+    config = config_of(own, whole_pictures=True, noise_stddev=0.1, image_size=16)
+    source = load_part(config, "test")
+    found = []
+    for replica in range(replicas):
+        share = Share(replicas, replica, 1)
+        found += evaluation(source, config, share)
+    count = -(-len(source) // replicas)
+    assert num_eval_batches(source, config, replicas) == count
+    assert len(found) == count * replicas
+    for number, batch in enumerate(found):
+        step, replica = number % count, number // count
+        index = step * replicas + replica
+        assert batch.weights.numpy() == [index < len(source)]
+        if index < len(source):
+            picture = source.picture(index)
+            assert batch.clean.shape == (1, *picture.shape)
+            np.testing.assert_array_equal(np.rint(batch.clean[0] * 255), picture)
+            assert 0.05 < np.std(batch.corrupted - batch.clean) < 0.11
+
+
+def test_the_noise_of_whole_pictures_differs_and_is_frozen(own):
+    for path in own.iterdir():
+        Image.fromarray(np.full((20, 24, 3), 128, np.uint8)).save(path)
+    config = config_of(own, whole_pictures=True, noise_stddev=0.1, image_size=16)
+    runs = [
+        np.stack([batch.corrupted[0] for batch in evaluation(source, each)])
+        for each in (config, dataclasses.replace(config, seed=9, batch_size=3))
+        for source in [load_part(each, "test")]
+    ]
+    np.testing.assert_array_equal(*runs)
+    flat = runs[0].reshape(len(runs[0]), -1)
+    assert len(flat) > 1
+    correlation = np.corrcoef(flat)
+    np.testing.assert_allclose(correlation, np.eye(len(flat)), atol=0.12)

@@ -72,7 +72,9 @@ def test_batches_have_named_parts():
     )
     assert plain.dither is None
     assert dithered.dither.shape == (CONFIG.batch_size, 6)
-    assert isinstance(next(iter(make_eval_dataset(source, CONFIG))), EvalBatch)
+    evaluated = EvalBatch(*next(iter(make_eval_dataset(source, CONFIG))))
+    assert evaluated.weights.shape == (CONFIG.batch_size,)
+    assert evaluated.target is evaluated.masked is evaluated.mask is None
 
 
 @pytest.mark.parametrize("first", [3, 4, 11])  # an epoch has 3 1/8 batches
@@ -198,6 +200,7 @@ def test_a_source_that_is_not_in_memory_gives_the_same_batches():
     class Elsewhere:
         def __init__(self, source):
             self.image_shape, self.read = source.image_shape, source.read
+            self.dtype = source.dtype
             self.count = len(source)
 
         def __len__(self):
@@ -213,7 +216,7 @@ def test_evaluation_reads_each_image_once():
     """The rows that pad its last batch are copies."""
 
     class Recording:
-        image_shape, requested = (4, 4, 1), []
+        image_shape, dtype, requested = (4, 4, 1), np.dtype(np.uint8), []
 
         def __len__(self):
             return 5
@@ -233,7 +236,7 @@ def test_evaluation_reads_each_image_once():
 
 def test_the_message_of_a_source_is_extracted_from_the_tensorflow_error():
     class Failing:
-        image_shape = (4, 4, 1)
+        image_shape, dtype = (4, 4, 1), np.dtype(np.uint8)
 
         def __len__(self):
             return 50

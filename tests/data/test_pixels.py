@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.data.pipeline import make_eval_dataset, make_train_dataset, read_images
-from aelab.data.pixels import to_bytes, to_unit, unit_table, unit_tensor
+from aelab.data.pixels import to_8_bits, to_bytes, to_unit, unit_table, unit_tensor
 from aelab.data.sources import ArraySource
 
 ALL = np.arange(256, dtype=np.uint8)
@@ -53,3 +53,22 @@ def test_bytes_round_trip():
 def test_other_values_are_clamped_and_rounded():
     values = np.array([-0.1, 0.4 / 255, 0.6 / 255, 254.4 / 255, 1.5])
     np.testing.assert_array_equal(to_bytes(values), [0, 0, 1, 254, 255])
+
+
+def test_16_bits_are_correctly_rounded_shares_of_white():
+    every = np.arange(65536, dtype=np.uint16)
+    expected = (every / np.float64(65535)).astype(np.float32)
+    np.testing.assert_array_equal(unit_tensor(tf.constant(every)), expected)
+    compiled = tf.function(unit_tensor, jit_compile=True)(tf.constant(every))
+    np.testing.assert_array_equal(compiled, expected)
+    bytes_ = np.arange(256, dtype=np.uint8)
+    same = unit_tensor(tf.constant(bytes_ * np.uint16(257)))
+    np.testing.assert_array_equal(same, unit_tensor(tf.constant(bytes_)))
+
+
+def test_16_bits_become_the_nearest_8():
+    every = np.arange(65536, dtype=np.uint16)
+    found = to_8_bits(every)
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(float) - every / 257).max() <= 0.5
+    np.testing.assert_array_equal(to_8_bits(found), found)

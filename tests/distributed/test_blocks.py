@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from registries import BOUNDED
 from stepwise import take_steps, updates
 
 from aelab.config import Config
@@ -82,11 +83,12 @@ def recipe(model, precision="float32"):
         model=model,
         precision=precision,
         batch_size=120,
+        loss="bce" if model in BOUNDED else "mse",
         noise_stddev=0.3,
         l1_activity=1e-3,
         optimizer="sgd",
         # An update must be large compared with the rounding of a weight.
-        learning_rate=2.0,
+        learning_rate=2.0 if model in BOUNDED else 0.02,
     )
 
 

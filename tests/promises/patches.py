@@ -103,7 +103,7 @@ def observe(path):
         write_trace("train")
         return gradients(*arguments)
 
-    def traced_metrics(clean, output, training):
+    def traced_metrics(clean, output, training=False):
         if not training:
             write_trace("eval")
         return metrics(clean, output, training)

@@ -47,8 +47,9 @@ from aelab.apps.compression.file_format import (
 from aelab.apps.compression.tables import TOTAL, Tables, crc_of
 from aelab.cli import CommandLine, exit_code
 from aelab.config import FIELDS, Config, field_type, from_json
+from aelab.data.decode import read_square
 from aelab.data.idx import read_idx
-from aelab.data.image_files import failure_reason, read_square
+from aelab.data.image_files import failure_reason
 from aelab.data.sources import read_idx_split
 from aelab.errors import UsageError
 from aelab.runs import checkpoints
@@ -270,6 +271,25 @@ def with_valid_levels(values):
     return values
 
 
+def without_contradictions(values):
+    """Drops choices that contradict others."""
+    used = values.get("corruption", "gaussian").split(",")
+    if "none" in used:
+        values["corruption"] = ",".join(n for n in used if n != "none") or "none"
+    if {"poisson", "jpeg"} & {*used}:
+        values.pop("noise_clip", None)
+    if {"mirror", "turn", "max_shift"} & values.keys():
+        values.pop("fixed_noise", None)
+    if values.get("image_size", 64) < 11:
+        values.pop("whole_pictures", None)
+    if values.get("supervision", "clean") != "clean":
+        values |= {"loss": "mse", "noise_stddev": 0.5}
+        values.pop("max_shift", None)
+        if {"none", "jpeg"} & {*used}:
+            del values["supervision"]
+    return values
+
+
 def is_used(name, values):
     """True if the other choices use this field."""
     return all(
@@ -298,6 +318,7 @@ def configs(draw):
         values["devices"] = draw(st.sampled_from(["", "GPU:0,GPU:1", "--seed=1"]))
     if values.get("strategy") == "multi_worker":
         values.pop("virtual_cpus", None)
+    values = without_contradictions(values)
     values = {name: v for name, v in values.items() if is_used(name, values)}
     for name, value in values.items():
         limits = FIELDS[name].metadata

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from registries import BOUNDED
 from stepwise import assert_same_steps, take_steps, updates
 from test_optimizers import FAULTY
 
@@ -32,7 +33,7 @@ from aelab.training.loops import (
 )
 from aelab.training.state import TrainState
 
-SHAPE = (12, 16, 1)
+SHAPE = (16, 16, 1)
 STEPS = 5
 TOTAL_STEPS = 50  # of the learning rate's schedule
 CONFIGS = {
@@ -189,7 +190,8 @@ UNITS = {name: 4 for name in MODELS} | {"dense": 1}
 )
 def test_a_gradient_in_16_bits_differs_only_by_its_rounding(name, precision):
     """Plain descent from the states of a float32 run: its updates are the gradients."""
-    config = dataclasses.replace(CONFIGS[name], optimizer="sgd", learning_rate=0.5)
+    rate = 0.5 if name in BOUNDED else 0.02
+    config = dataclasses.replace(CONFIGS[name], optimizer="sgd", learning_rate=rate)
     exact = steps_of_one_device(config)
     config = dataclasses.replace(config, precision=precision)
     one, two = (Run(config, n).take_steps(starts=exact.starts) for n in (1, 2))
@@ -219,7 +221,7 @@ def test_four_replicas_share_the_global_batch_of_one_device():
     """Bit for bit, examples and all corruptions, as the replicas get them."""
     config = dataclasses.replace(
         CONFIGS["conv"],
-        corruption=",".join(sorted(CORRUPTIONS)),
+        corruption=",".join(sorted(CORRUPTIONS.keys() - {"none"})),
         noise_stddev=0.5,
         noise_stddev_max=0.8,
     )
@@ -398,9 +400,9 @@ def test_training_and_evaluation_are_compiled_once(shared_run, replicas):
     traced = []
     metrics = model_metrics(run.state.autoencoder, run.config)
 
-    def counted(corrupted, clean):
-        traced.append(clean.shape)
-        return metrics(corrupted, clean)
+    def counted(batch):
+        traced.append(batch.clean.shape)
+        return metrics(batch)
 
     evaluate = build_evaluate(counted, run.strategy)
     dataset = distribute(

@@ -10,7 +10,7 @@ from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
 from aelab.training.state import TrainState
 
-SHAPE = (12, 16, 1)
+SHAPE = (16, 16, 1)
 STEPS = {"best": 3, "latest": 5}
 
 
@@ -18,7 +18,7 @@ STEPS = {"best": 3, "latest": 5}
 def run(request, tmp_path_factory):
     """A run whose checkpoints have different random weights."""
     run = RunDirectory(str(tmp_path_factory.mktemp("run") / "run"))
-    config = Config(model=request.param)
+    config = Config(model=request.param, loss="mse")
     run.write(config, {"image_shape": list(SHAPE)}, {})
     arrays = TrainState(config, SHAPE, 10).arrays()
     generator = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The pages that tools/results.py writes about studies, which are trained here."""
+"""What tools/results.py writes of studies that were trained for real."""
 
 import json
 

@@ -6,7 +6,8 @@ from test_optimizers import FAULTY
 from test_step import CONFIG, assert_same, new_state, train
 
 from aelab.config.registry import OPTIMIZERS
-from aelab.training.state import Progress
+from aelab.errors import UsageError
+from aelab.training.state import Progress, TrainState
 
 
 def test_the_state_is_restored_from_its_arrays():
@@ -27,6 +28,24 @@ def test_every_variable_is_in_the_state(optimizer):
     others = 1 + len(state.totals) + len(dataclasses.fields(Progress))
     others += len(state.loss_scale.variables())
     assert len(state.arrays()) == variables + others
+
+
+def test_a_model_without_limits_has_no_cross_entropy():
+    config = dataclasses.replace(CONFIG, model="resunet", encoding_dim=32)
+    with pytest.raises(UsageError, match="--loss=bce contradicts --model=resunet"):
+        TrainState(config, (16, 16, 1), 10)
+    assert TrainState(dataclasses.replace(config, loss="mse"), (16, 16, 1), 10)
+
+
+def test_averaged_weights_are_in_the_state_and_begin_as_the_weights():
+    config = dataclasses.replace(CONFIG, weight_average=0.9)
+    arrays = new_state(config).arrays()
+    names = [name for name in arrays if name.startswith("model/")]
+    assert len(names) == 4
+    assert len(arrays) == len(new_state().arrays()) + 4
+    for name in names:
+        average = arrays[name.replace("model/", "average/")]
+        np.testing.assert_array_equal(average, arrays[name])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from aelab.apps.compression import codec_file
 from aelab.apps.compression.fit_tables import fit_tables
 from aelab.apps.compression.inputs import check_shape
 from aelab.apps.compression.tables import Tables
-from aelab.data.pixels import unit_tensor
+from aelab.data.pixels import to_8_bits, unit_tensor
 from aelab.data.sources import Source, load_part, with_data_dir
 from aelab.errors import ImageError, UsageError
 from aelab.metrics import psnr
@@ -197,9 +197,10 @@ def _fit(networks: Networks, source: Source, step: float) -> Tables:
 def read_images(source: Source, first: int = 0, end: int | None = None) -> np.ndarray:
     """Images of a source, uint8 [n, H, W, C]; UsageError if one can't be read."""
     try:
-        return source.read(np.arange(first, len(source) if end is None else end))
+        images = source.read(np.arange(first, len(source) if end is None else end))
     except ImageError as error:
         raise UsageError(str(error)) from None
+    return to_8_bits(images)
 
 
 def _coarsest(networks: Networks, images: np.ndarray, codes: np.ndarray) -> float:

@@ -27,6 +27,8 @@ def denoise_pictures(
     model: str = "",
     overwrite: bool = False,
     white_level: int | None = None,
+    precision: str | None = None,
+    ensemble: bool = False,
 ) -> tuple[int, int]:
     """Denoises picture files into another folder; the originals stay as they are.
 
@@ -42,7 +44,12 @@ def denoise_pictures(
     """
     jobs = plan_jobs(inputs, output, compare, overwrite)
     trained = load_trained(RunDirectory(run_dir), checkpoint, model)
-    denoiser = Denoiser(trained, white_level=white_level)
+    denoiser = Denoiser(
+        trained,
+        white_level=white_level,
+        precision=precision or "float32",
+        ensemble=ensemble,
+    )
     with writing(f"--output={output}"):
         os.makedirs(output, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()  # files can be written into it

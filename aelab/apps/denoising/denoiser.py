@@ -2,17 +2,21 @@
 
 import dataclasses
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from aelab.apps.denoising.transparency import fill_transparent
 from aelab.errors import UsageError
 from aelab.models import build_model
 from aelab.runs.trained_model import TrainedModel
 
 TILE = 1024  # side, in pixels
 _CALL_PIXELS = 2**20  # pixels of all images in one call of the model
+# Quarter turns, and whether the picture is mirrored before.
+SYMMETRIES = tuple(itertools.product(range(4), (False, True)))
 _PROBE = 32  # side of the picture that measures a model's reach, in multiples
 
 
@@ -44,11 +48,11 @@ def cut(size: int, extended: int, tile: int, margin: int) -> list[Span]:
 class Denoiser:
     """A trained convolutional model, for pictures of any size.
 
-    The model runs in float32 on the whole picture. The picture is first extended on all
-    sides by its reflection, at least as far as the model sees and to a size that its
-    poolings divide. Without this padding, zero-padded convolutions would darken the
-    borders. A larger picture is cut into tiles, which overlap so much that the result
-    is the same up to rounding.
+    The model runs on the whole picture. The picture is first extended on all sides by
+    its reflection, at least as far as the model sees and to a size that its poolings
+    divide. Without this padding, zero-padded convolutions would darken the borders. A
+    larger picture is cut into tiles, which overlap so much that the result is the same
+    up to rounding.
 
     The height and width that the model gets are multiples of `multiple`. So are the
     side of a tile and the padding of `margin` pixels, which is at least the distance,
@@ -56,17 +60,32 @@ class Denoiser:
     """
 
     def __init__(
-        self, trained: TrainedModel, tile: int = TILE, white_level: int | None = None
+        self,
+        trained: TrainedModel,
+        tile: int = TILE,
+        white_level: int | None = None,
+        precision: str = "float32",
+        ensemble: bool = False,
     ):
-        """Builds the trained model again; tiles have at most `tile` x `tile` pixels.
+        """Builds the trained model again.
 
-        In 16-bit pictures `white_level` counts as 1, by default the run's; 0 = 65535.
+        Args:
+          trained: the model.
+          tile: tiles have at most `tile` x `tile` pixels.
+          white_level: what counts as 1 in 16-bit pictures, by default the run's; 0 =
+            65535.
+          precision: the arithmetic, as in `Config`.
+          ensemble: whether to average the outputs for the picture as it is, mirrored,
+            and turned, eight in all (Timofte et al. 2016); this takes eight times as
+            long.
 
         Raises:
           UsageError: the model takes pictures of one size only, its reach is too large
             for the tiles, or it does not have 1 or 3 channels.
         """
-        config = dataclasses.replace(trained.config, precision="float32")
+        config = dataclasses.replace(trained.config, precision=precision)
+        exact = dataclasses.replace(trained.config, precision="float32")
+        self._symmetries = SYMMETRIES if ensemble else SYMMETRIES[:1]
         white = config.white_level if white_level is None else white_level
         self.peaks = {"uint8": 255, "uint16": white or 65535, "float32": 1}
         self._channels = trained.image_shape[2]
@@ -84,8 +103,10 @@ class Denoiser:
                 "example --model=conv, takes any size"
             )
         self._tile = tile // self.multiple * self.multiple
-        model = build_model(config, (None, None, self._channels)).model
-        self.margin = _round_up(self._measure_reach(model), self.multiple)
+        shape = (None, None, self._channels)
+        reach = self._measure_reach(build_model(exact, shape).model)
+        self.margin = _round_up(reach, self.multiple)
+        model = build_model(config, shape).model
         model.set_weights(trained.autoencoder.model.get_weights())
         self._restore_values = tf.function(
             lambda images: model(images, training=False),
@@ -99,14 +120,18 @@ class Denoiser:
             )
 
     def denoise(self, pixels: np.ndarray) -> np.ndarray:
-        """Denoises a picture, uint8, uint16, or float32 in [0, 1], [H, W, C].
+        """Denoises a picture [H, W, C], uint8, uint16, or float32 with 1 as white.
 
-        C is 1 for gray, 3 for color, one more with alpha, which is kept. A model of one
-        channel is applied to each channel separately. A model of three channels gets a
-        gray picture as three equal channels, and its outputs are averaged. The result
-        has the same type and shape; integers are clipped and rounded.
+        C is 1 for gray, 3 for color, one more with alpha, which is kept. Transparent
+        pixels keep their colors, and do not affect others. A model of one channel is
+        applied to each channel separately. A model of three channels gets a gray
+        picture as three equal channels, and its outputs are averaged. The result
+        has the same type and shape; integers are clipped and rounded, floats are not.
         """
         colors = pixels.shape[2] - (pixels.shape[2] % 2 == 0)
+        result, seen = pixels.copy(), pixels
+        if colors < pixels.shape[2]:
+            seen = fill_transparent(pixels)
         sizes = pixels.shape[:2]
         extended = [_round_up(n + 2 * self.margin, self.multiple) for n in sizes]
         tile = min(extended[0], self._tile), min(extended[1], self._tile)
@@ -114,15 +139,16 @@ class Denoiser:
         windows = list(itertools.product(*(cut(*axis, self.margin) for axis in axes)))
         images = colors if self._channels == 1 else 1
         together = max(1, _CALL_PIXELS // (tile[0] * tile[1] * images))
-        result = pixels.copy()
         for start in range(0, len(windows), together):
             group = windows[start : start + together]
-            tiles = [_crop(pixels[..., :colors], window, tile) for window in group]
+            tiles = [_crop(seen[..., :colors], window, tile) for window in group]
             outputs = self._restore(np.stack(tiles))
             for (y, x), output in zip(group, outputs, strict=True):
                 rows = slice(y.first - y.start, y.end - y.start)
                 cols = slice(x.first - x.start, x.end - x.start)
                 result[y.first : y.end, x.first : x.end, :colors] = output[rows, cols]
+        if colors < pixels.shape[2]:
+            result = np.where(pixels[..., -1:] > 0, result, pixels)
         return result
 
     def _restore(self, tiles: np.ndarray) -> np.ndarray:
@@ -135,7 +161,7 @@ class Denoiser:
             values = np.moveaxis(values, 3, 1).reshape(n * colors, height, width, 1)
         elif colors == 1:
             values = np.repeat(values, 3, axis=3)
-        outputs: np.ndarray = self._restore_values(values).numpy()
+        outputs = self._average(values)
         if self._channels == 1:
             outputs = np.moveaxis(outputs.reshape(n, colors, height, width), 1, 3)
         elif colors == 1:
@@ -144,16 +170,28 @@ class Denoiser:
             outputs = np.rint(np.clip(outputs, 0, 1) * peak)
         return outputs.astype(tiles.dtype, copy=False)
 
+    def _average(self, values: np.ndarray) -> np.ndarray:
+        """The mean output for tiles, float32 [n, h, w, C], in all used symmetries."""
+        total = np.zeros_like(values)
+        for turns, mirrored in self._symmetries:
+            seen = np.rot90(values[:, :, ::-1] if mirrored else values, turns, (1, 2))
+            output = self._restore_values(np.ascontiguousarray(seen)).numpy()
+            output = np.rot90(output, -turns, (1, 2))
+            total += output[:, :, ::-1] if mirrored else output
+        return total / np.float32(len(self._symmetries))
+
     def _measure_reach(self, model: Any) -> int:
         """The distance, in pixels on an axis, over which a pixel affects the output."""
         size = _PROBE * self.multiple
         black = np.zeros([1, size, size, self._channels], np.float32)
         reach = 0
         with tf.device("CPU:0"):  # where zero stays exactly zero
-            # Kernels of ones and the biases' initial values cancel and block nothing.
+            # Positive kernels and the biases' initial values cancel and block nothing.
+            # Their sums are near 1, so that values neither overflow nor vanish.
             for variable in model.trainable_variables:
                 if len(variable.shape) > 1:
-                    variable.assign(np.ones(variable.shape))
+                    share = variable.shape[-1] / math.prod(variable.shape)
+                    variable.assign(np.full(variable.shape, share))
             # A single bright pixel, once at each position relative to the poolings.
             for place in range(size // 2, size // 2 + self.multiple):
                 bright = black.copy()

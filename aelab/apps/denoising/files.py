@@ -1,14 +1,22 @@
 """Reads and writes the picture files that are denoised."""
 
 import io
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import tifffile
 from PIL import Image, TiffTags
 
 from aelab.apps.denoising import png
+from aelab.data.decode import read_deep_color
 from aelab.data.frames import check_single
-from aelab.data.image_files import failure_reason, opened, quiet_pillow
+from aelab.data.image_files import (
+    failure_reason,
+    has_16_bits,
+    opened,
+    quiet_pillow,
+)
 from aelab.system.files import atomic_write
 
 _MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")
@@ -53,7 +61,7 @@ def read_picture(path: str) -> Picture:
     Raises:
       PictureError: the file can't be read, is damaged or not a picture, declares more
         than 250 megapixels, or holds what can't be kept: several pictures, or colors
-        other than 8 bits of gray or RGB, or 16 in a PNG file or a gray TIFF file.
+        other than 8 bits of gray or RGB, or 16 in a PNG or TIFF file.
     """
     try:
         with quiet_pillow(), opened(path) as image:
@@ -73,9 +81,31 @@ def write_picture(path: str, picture: Picture) -> None:
             png.write_png(temporary, [picture.pixels], picture.chunks)
             return
         pixels = picture.pixels
+        if pixels.dtype == np.uint16 and pixels.shape[2] > 2:
+            _write_deep_tiff(temporary, pixels, picture.metadata)
+            return
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         options = _SAVE_OPTIONS.get(picture.format, {}) | picture.metadata
         image.save(temporary, picture.format, **options)
+
+
+def _write_deep_tiff(
+    path: str, pixels: np.ndarray, metadata: Mapping[str, Any]
+) -> None:
+    """Writes uint16 [H, W, 3 or 4] as TIFF, which Pillow can't."""
+    dpi = metadata.get("dpi")
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb",
+        extrasamples=["unassalpha"] * (pixels.shape[2] - 3),
+        compression="zlib",
+        metadata=None,
+        software=False,
+        iccprofile=metadata.get("icc_profile"),
+        resolution=dpi and tuple(map(float, dpi)),
+        resolutionunit="INCH" if dpi else None,
+    )
 
 
 def write_comparison(path: str, before: np.ndarray, after: Picture) -> None:
@@ -103,6 +133,8 @@ def _read(image: Image.Image, path: str) -> Picture:
     mode = _CONVERTED.get(image.mode, image.mode)
     if "transparency" in image.info:  # a color of a GIF file
         mode += "A"
+    if kind == "TIFF" and mode.startswith("RGB") and has_16_bits(image):
+        return Picture(read_deep_color(path), kind, _metadata(image, kind), b"")
     if mode not in _MODES:
         raise PictureError(f"its colors are {mode}; gray or RGB are allowed")
     pixels = np.asarray(image if mode == image.mode else image.convert(mode))

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,10 +30,10 @@ from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import TrainedModel, load_trained
 from aelab.system.console import say, warn
-from aelab.system.files import write_bytes
+from aelab.system.files import NOT_WRITABLE, write_bytes
+from aelab.training.objective import has_clean_images
 
 _NUM_WORST = 10
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UsableBaselines(NamedTuple):
@@ -73,8 +72,10 @@ def evaluate_run(
     run chose its checkpoint on this part.
 
     `noise_stddevs` are further levels of noise, above 0, for a model with Gaussian
-    noise. See `load_trained` and `with_data_dir` for the other arguments. The result of
-    a run that may only be read is not kept, which a warning says.
+    noise. A run of pictures is evaluated on squares from their centers; see
+    `evaluate_pictures` for whole ones. See `load_trained` and `with_data_dir` for the
+    other arguments. The result of a run that may only be read is not kept, which a
+    warning says.
 
     Raises:
       UsageError: no such run or checkpoint, or the data can't be read or do not fit.
@@ -83,6 +84,12 @@ def evaluate_run(
     run = RunDirectory(run_dir)
     loaded = load_trained(run, checkpoint, model)
     config = with_data_dir(loaded.config, data_dir)
+    config = dataclasses.replace(config, whole_pictures=False)
+    if not has_clean_images(config):
+        raise UsageError(
+            "the run's images are noisy themselves, so there is nothing to compare "
+            "with: evaluate it with --pictures or --pairs"
+        )
     _warn_if_chosen(config, split, checkpoint)
     source = _load(config, split, loaded.image_shape)
     model_step = build_evaluation_step(loaded.autoencoder, config)
@@ -151,7 +158,7 @@ def _keep(result: Evaluation, run: RunDirectory, worst: Images) -> Evaluation:
         write_bytes(run.evaluation_json, kept.to_json().encode())
         return kept
     except OSError as error:
-        if error.errno not in _NOT_WRITABLE:
+        if error.errno not in NOT_WRITABLE:
             say(table(result))
             raise
         warn(f"--run_dir={run.path} can't be written, the result is not kept: {error}")

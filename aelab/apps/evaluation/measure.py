@@ -1,5 +1,6 @@
 """Metrics of a model on each evaluation image, and the worst of the images."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,17 +11,18 @@ import tensorflow as tf
 from aelab.apps.evaluation.result import Means
 from aelab.config import Config
 from aelab.data import pipeline
+from aelab.data.pipeline import EvalBatch
 from aelab.data.sources import Source
 from aelab.metrics import image_metrics
 from aelab.models import Autoencoder
-from aelab.training.loops import evaluate_batch
+from aelab.training.objective import evaluate_batch
 
 Values = dict[str, np.ndarray]
 
 _WORST_SHARE = 100  # the worst 1 / 100 of the images
 _Metrics = dict[str, tf.Tensor]
-# `(corrupted, clean) -> output, metrics of the input, metrics of the output`.
-EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, _Metrics, _Metrics]]
+# `(batch) -> output, metrics of the input, metrics of the output`.
+EvaluationStep = Callable[[EvalBatch], tuple[tf.Tensor, _Metrics, _Metrics]]
 
 
 class Images(NamedTuple):
@@ -49,10 +51,10 @@ class Measurements(NamedTuple):
 def build_evaluation_step(model: Autoencoder, config: Config) -> EvaluationStep:
     """Compiles a model together with the metrics of its input and output."""
 
-    def step(corrupted: tf.Tensor, clean: tf.Tensor) -> Any:
-        """Takes a batch, float32 [n, H, W, C]; metrics are float32 [n]."""
-        output, output_metrics = evaluate_batch(model, config, corrupted, clean)
-        return output, image_metrics(clean, corrupted), output_metrics
+    def step(batch: EvalBatch) -> Any:
+        """Metrics are float32 [n]."""
+        output, output_metrics = evaluate_batch(model, config, batch)
+        return output, image_metrics(batch.clean, batch.corrupted), output_metrics
 
     compiled: EvaluationStep = tf.function(step, autograph=False)
     return compiled
@@ -71,12 +73,14 @@ def measure(
     first = 0
     count = pipeline.num_eval_batches(source, config)
     dataset = pipeline.make_eval_dataset(source, config).take(count)
-    for corrupted, clean, weights in dataset:
-        rows = int(np.count_nonzero(weights))
-        output, *metrics = model_step(corrupted, clean)
+    for parts_of_batch in dataset:
+        batch = EvalBatch(*parts_of_batch)
+        rows = int(np.count_nonzero(batch.weights))
+        output, *metrics = model_step(batch)
         for values, parts in zip(metrics, metrics_of, strict=True):
             parts.append({name: value.numpy()[:rows] for name, value in values.items()})
-        pictures = [part.numpy()[:rows] for part in (clean, corrupted, output)]
+        shown = (batch.clean, batch.corrupted, output)
+        pictures = [part.numpy()[:rows] for part in shown]
         position = np.arange(first, first + rows)
         images.append(Images(position, metrics_of[1][-1]["psnr"], *pictures))
         if keep_worst:
@@ -104,7 +108,8 @@ def training_examples(source: Source, config: Config, count: int) -> np.ndarray:
 
     float32 [count, H, W, C] in [0, 1].
     """
-    dataset = pipeline.make_train_dataset(source, config, first_step=0)
+    clean = dataclasses.replace(config, supervision="clean")
+    dataset = pipeline.make_train_dataset(source, clean, first_step=0)
     batches = itertools.islice(dataset, -(-count // config.batch_size))
     return np.concatenate([batch[1].numpy() for batch in batches])[:count]
 

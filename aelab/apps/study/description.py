@@ -107,8 +107,9 @@ def make_description(
     configs: dict[Config, str] = {}
     for variant in description.variants:
         trained = description.run_config(variant, 0)
-        key = replace(trained, epochs=1) if trained.train_steps else trained
-        other = configs.setdefault(key, variant.name)
+        if trained.train_steps:  # instead of epochs
+            trained = replace(trained, epochs=1)
+        other = configs.setdefault(trained, variant.name)
         if other != variant.name and not search:
             raise UsageError(
                 f"--vary: the variants {other} and {variant.name} train the same runs"

@@ -95,7 +95,7 @@ class Pool:
     def _without_busy(
         self, ended: Sequence[Outcome], waiting: list[Trial]
     ) -> list[Outcome]:
-        """The runs that have ended; runs that other processes hold wait again."""
+        """The runs that have ended; those of other processes wait again."""
         now = time.monotonic()
         for outcome in ended:
             if outcome.code == BUSY:

@@ -25,7 +25,7 @@ _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]"
 
 @dataclass
 class Left:
-    """The runs that are left: failed ones, and ones that other processes hold."""
+    """The runs that are left: those that failed, and those of other processes."""
 
     failed: list[Outcome]
     others: list[Trial]

@@ -158,14 +158,14 @@ def check_module(variant: str, model: str) -> None:
     """Looks for the module of a user's own model, without importing it.
 
     Raises:
-      UsageError: the module can't be found.
+      UsageError: there is no such module.
     """
     package = model.partition(":")[0].partition(".")[0]
     if is_function(model) and not (
         PathFinder.find_spec(package, [os.getcwd()]) or find_spec(package)
     ):
         raise UsageError(
-            f"variant {variant}: --model={model}: the module {package} is not in this "
+            f"variant {variant}: --model={model}: there is no module {package} in this "
             "folder or in Python's environment"
         )
 

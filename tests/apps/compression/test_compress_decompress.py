@@ -29,10 +29,12 @@ from aelab.apps.compression.file_format import (
     read_header,
 )
 from aelab.cli import exit_code
+from aelab.config import Config
 from aelab.data.idx import read_idx
 from aelab.data.sources import load_part
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
+from aelab.training.run import train_and_evaluate
 
 pytest_plugins = ["codec_runs"]
 
@@ -434,3 +436,28 @@ def test_the_script_names_a_model_that_it_cannot_use(tmp_path, script_here):
     arguments = [str(tmp_path / "images"), f"--output={tmp_path / 'x.aelab'}"]
     code, message = script_here("compress", f"--run_dir={run_dir}", *arguments)
     assert code == 2 and f"--run_dir={run_dir}" in message and "--model=conv" in message
+
+
+def test_a_run_on_16_bit_pictures_compresses_8_bits(tmp_path):
+    """Tables are fitted to its training pictures, as 8 bits."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        deep = generator.integers(0, 65536, (16, 16)).astype(np.uint16)
+        Image.fromarray(deep).save(folder / f"{number}.png")
+    config = Config(
+        dataset="images",
+        data_dir=str(folder),
+        image_size=16,
+        image_channels=1,
+        model="dense",
+        batch_size=4,
+        train_steps=3,
+    )
+    run_dir = str(tmp_path / "run")
+    train_and_evaluate(config, run_dir)
+    Image.new("L", (16, 16), 77).save(tmp_path / "a.png")
+    file, output = str(tmp_path / "a.aelab"), str(tmp_path / "out")
+    compress(run_dir, [str(tmp_path / "a.png")], file)
+    assert len(decompress(run_dir, file, output).files) == 1

@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from PIL import Image, ImageCms, TiffImagePlugin
 from sample_pictures import FULL, png_file, random_picture, tiff_file
 
@@ -372,12 +373,30 @@ def test_bmp_with_alpha_is_refused(tmp_path):
         read_picture(str(tmp_path / "a.bmp"))
 
 
-@pytest.mark.parametrize("photometric", [0, 2])
-def test_tiff_is_refused_if_pillow_would_lose_bits(photometric, tmp_path):
-    pixels = random_picture(9, 13, 3 if photometric == 2 else 1, dtype="uint16")
-    (tmp_path / "a.tif").write_bytes(tiff_file(pixels, photometric))
+def test_a_tiff_file_of_16_bits_with_white_as_0_is_refused(tmp_path):
+    """Pillow does not turn its values round."""
+    pixels = random_picture(9, 13, 1, dtype="uint16")
+    (tmp_path / "a.tif").write_bytes(tiff_file(pixels, photometric=0))
     with pytest.raises(PictureError, match="16 bits per channel"):
         read_picture(str(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"compression": "zlib"}])
+def test_16_bits_of_color_in_tiff_are_kept(channels, options, tmp_path):
+    pixels = random_picture(9, 13, channels, dtype="uint16")
+    extra = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    path, copy = tmp_path / "a.tif", tmp_path / "b.tif"
+    settings = {"resolution": (300, 300), "resolutionunit": "INCH"}
+    tifffile.imwrite(path, pixels, photometric="rgb", **extra, **options, **settings)
+    picture = read_picture(str(path))
+    assert picture.format == "TIFF" and picture.pixels.dtype == np.uint16
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    write_picture(str(copy), picture)
+    np.testing.assert_array_equal(tifffile.imread(copy), pixels)
+    np.testing.assert_array_equal(read_picture(str(copy)).pixels, pixels)
+    with Image.open(copy) as written:
+        assert written.info["dpi"] == (300, 300)
 
 
 @pytest.mark.parametrize("suffix", ["tif", "webp", "png", "gif"])

@@ -156,10 +156,10 @@ def test_tensorboard_compares_the_runs_of_a_study(trained):
         (["--vary=loss=bce,mse", "--baseline=loss=l7"], "loss=l7 is not a variant"),
         (["--vary=rate_weight=0,1"], "variant rate_weight=1.0: --rate_weight"),
         (["--table_only"], "holds no study"),
-        (["--vary=model=dense,nomod:f"], "--model=nomod:f: the module nomod is not in"),
+        (["--vary=model=dense,nomod:f"], "--model=nomod:f: there is no module nomod"),
         (
             ["--vary=model=dense,nomod:f", "--sampler=random", "--trials=1"],
-            "--model=nomod:f: the module nomod is not in",
+            "--model=nomod:f: there is no module nomod",
         ),
     ],
 )

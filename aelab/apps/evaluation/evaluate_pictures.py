@@ -1,0 +1,244 @@
+"""Evaluates a denoiser on whole pictures, as the literature on denoising does.
+
+With `evaluate_pictures` noise is added to the clean pictures of a folder, and with
+`evaluate_pairs` the noise is in the files.
+"""
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from aelab import metrics
+from aelab.apps.denoising.denoiser import Denoiser
+from aelab.apps.evaluation.baselines import is_installed
+from aelab.apps.evaluation.picture_baselines import PICTURE_BASELINES, PictureBaseline
+from aelab.apps.evaluation.picture_result import PictureEvaluation, PictureLevel
+from aelab.apps.evaluation.picture_sets import (
+    Pair,
+    Reader,
+    noisy_pictures,
+    pair_stems,
+    picture_names,
+    picture_pairs,
+)
+from aelab.apps.evaluation.picture_table import picture_table
+from aelab.config import Config
+from aelab.errors import UsageError
+from aelab.runs.directory import RunDirectory
+from aelab.runs.trained_model import load_trained
+from aelab.system.console import say, warn
+from aelab.system.files import NOT_WRITABLE, write_bytes
+
+
+class Options(NamedTuple):
+    """How to evaluate on pictures.
+
+    Attributes:
+      checkpoint: `best` or `latest`.
+      model: the run's `--model`, if it is not built in.
+      ensemble: as in `Denoiser`.
+      precision: the arithmetic; None is the run's.
+      baselines: whether to compute the baselines.
+    """
+
+    checkpoint: str = "best"
+    model: str = ""
+    ensemble: bool = False
+    precision: str | None = None
+    baselines: bool = True
+
+
+# A level's configuration, None for pairs, and the pictures with its noise.
+_Level = tuple[Config | None, Callable[[], Iterable[Pair]]]
+
+
+def evaluate_pictures(
+    run_dir: str,
+    folder: str,
+    stddevs: Sequence[float] | None = None,
+    clip: bool | None = None,
+    options: Options | None = None,
+) -> PictureEvaluation:
+    """Evaluates on the pictures of a folder with Gaussian noise.
+
+    Args:
+      run_dir: the run.
+      folder: the pictures, each whole, in byte order of their names.
+      stddevs: levels of noise; None or empty is the run's, or both ends of its range.
+      clip: whether noisy values are clipped to [0, 1]; None is as in the run.
+      options: see `Options`.
+
+    Raises:
+      UsageError: no such run, checkpoint, or pictures, or they do not fit the model.
+      OSError: the disk is full or fails.
+    """
+    names = picture_names(folder, "pictures")
+    session = _Session(run_dir, options or Options())
+    session.reader.check(os.path.join(folder, name) for name in names)
+    configs = _levels(session.config, stddevs, clip)
+    levels: list[_Level] = [
+        (c, functools.partial(noisy_pictures, folder, names, session.reader, c))
+        for c in configs
+    ]
+    return session.evaluate(folder, levels, len(names))
+
+
+def evaluate_pairs(
+    run_dir: str, folder: str, noisy: str, clean: str, options: Options | None = None
+) -> PictureEvaluation:
+    """Evaluates on the pairs `NAME + noisy` and `NAME + clean` of a folder.
+
+    See `evaluate_pictures` for the other arguments and the errors.
+    """
+    stems = pair_stems(folder, noisy, clean)
+    session = _Session(run_dir, options or Options())
+    suffixes = noisy, clean
+    files = itertools.product(stems, suffixes)
+    session.reader.check(os.path.join(folder, "".join(parts)) for parts in files)
+    read = functools.partial(picture_pairs, folder, stems, session.reader, suffixes)
+    return session.evaluate(folder, [(None, read)], len(stems))
+
+
+class _Session:
+    """A run's model, and how it is to be evaluated."""
+
+    def __init__(self, run_dir: str, options: Options):
+        self._run, self._options = RunDirectory(run_dir), options
+        trained = load_trained(self._run, options.checkpoint, options.model)
+        self.config, self._step = trained.config, trained.step
+        self._precision = options.precision or self.config.precision
+        self._denoiser = Denoiser(
+            trained, precision=self._precision, ensemble=options.ensemble
+        )
+        self.reader = Reader(trained.image_shape[2], self.config.white_level)
+
+    def evaluate(
+        self, folder: str, levels: Sequence[_Level], count: int
+    ) -> PictureEvaluation:
+        """Evaluates at each level, with a progress bar, and keeps the result."""
+        wanted = PICTURE_BASELINES if self._options.baselines else {}
+        usable = {
+            n: b for n, b in wanted.items() if all(map(is_installed, b.libraries))
+        }
+        needed = {
+            lib for name in wanted.keys() - usable for lib in wanted[name].libraries
+        }
+        total = len(levels) * count * (1 + len(usable))
+        with tqdm(total=total, disable=None, dynamic_ncols=True, leave=False) as bar:
+            results = [
+                _evaluate_level(self._denoiser, read(), usable, config, bar)
+                for config, read in levels
+            ]
+        name = os.path.basename(os.path.abspath(folder))
+        result = PictureEvaluation(
+            name,
+            self._options.checkpoint,
+            self._step,
+            count,
+            self._options.ensemble,
+            self._precision,
+            results,
+            sorted(lib for lib in needed if not is_installed(lib)),
+        )
+        self._keep(result)
+        return result
+
+    def _keep(self, result: PictureEvaluation) -> None:
+        """Writes the result into the run directory; warns if that may only be read.
+
+        If the disk fails, the table is printed before the error is raised.
+        """
+        ending, run_dir = "-ensemble" if result.ensemble else "", self._run.path
+        path = os.path.join(run_dir, f"evaluation-{result.folder}{ending}.json")
+        try:
+            write_bytes(path, result.to_json().encode())
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                say(picture_table(result))
+                raise
+            warn(
+                f"--run_dir={run_dir} can't be written, the result is not kept: {error}"
+            )
+
+
+def _levels(
+    config: Config, stddevs: Sequence[float] | None, clip: bool | None
+) -> list[Config]:
+    """The configurations of the noise, see `evaluate_pictures`."""
+    own = dict.fromkeys((config.noise_stddev, config.noise_stddev_max))
+    levels = list(stddevs) if stddevs else [level for level in own if level]
+    if not levels:
+        raise UsageError(
+            "--noise_stddevs is missing: the run has no Gaussian noise whose level "
+            "could be used"
+        )
+    return [
+        Config(
+            noise_stddev=level, noise_clip=config.noise_clip if clip is None else clip
+        )
+        for level in levels
+    ]
+
+
+def _evaluate_level(
+    denoiser: Denoiser,
+    pairs: Iterable[Pair],
+    baselines: Mapping[str, PictureBaseline],
+    config: Config | None,
+    bar: tqdm,
+) -> PictureLevel:
+    each: list[dict[str, str | float]] = []
+    results: dict[str, list[tuple[float, float]]] = {}
+    stddev = config.noise_stddev if config else None
+    for name, noisy, clean in pairs:
+        bar.set_description(name)
+        quality = psnr(clean, noisy, clamped=False), ssim(clean, noisy)
+        results.setdefault("input", []).append(quality)
+        output = denoiser.denoise(noisy)
+        results.setdefault("output", []).append(
+            (psnr(clean, output), ssim(clean, output))
+        )
+        each.append({"name": name, "psnr": psnr(clean, output)})
+        bar.update()
+        for label, baseline in baselines.items():
+            bar.set_description(f"{name}: {label}")
+            output = baseline.restore(noisy, clean, stddev)
+            results.setdefault(label, []).append(
+                (psnr(clean, output), ssim(clean, output))
+            )
+            bar.update()
+    means = {
+        label: dict(zip(("psnr", "ssim"), np.mean(pairs, axis=0).tolist(), strict=True))
+        for label, pairs in results.items()
+    }
+    return PictureLevel(
+        stddev,
+        config.noise_clip if config else True,
+        **means["output"],
+        input_psnr=means["input"]["psnr"],
+        input_ssim=means["input"]["ssim"],
+        each=each,
+        baselines={name: means[name] for name in baselines},
+    )
+
+
+def psnr(clean: np.ndarray, output: np.ndarray, clamped: bool = True) -> float:
+    """PSNR in dB of a picture [H, W, C], at a peak of 1, computed in float64.
+
+    With `clamped`, values of `output` outside [0, 1] count as 0 or 1.
+    """
+    output = np.clip(output, 0.0, 1.0) if clamped else output
+    error = np.square(output.astype(np.float64) - clean).mean()
+    return float(-10 * np.log10(max(error, metrics.MIN_MSE)))
+
+
+def ssim(clean: np.ndarray, output: np.ndarray) -> float:
+    """`metrics.ssim` of a picture [H, W, C]."""
+    images = (tf.constant(image[np.newaxis], tf.float32) for image in (clean, output))
+    return float(metrics.ssim(*images)[0])

@@ -1,0 +1,82 @@
+"""Blind spots: noisy images whose masked pixels do not reveal their own values.
+
+The input of Noise2Void (Krull et al. 2019). A network that sees a masked pixel's
+neighbors only can't predict its noise, if the noise of pixels is independent, and so
+predicts its clean value.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from aelab.data.randomness import LEVELS, Key, random_bits
+
+CELL = 4  # one pixel in each cell of 4 x 4 is masked
+_RADIUS = 2  # the neighbors of a pixel are the others in 5 x 5
+_OFFSETS = [
+    offset
+    for offset in itertools.product(range(-_RADIUS, _RADIUS + 1), repeat=2)
+    if offset != (0, 0)
+]
+
+
+class BlindSpots(NamedTuple):
+    """Images to train on, and where.
+
+    Attributes:
+      masked: float32 [n, H, W, C], the input: masked pixels are replaced.
+      mask: float32 [n, H, W, 1], 1 for masked pixels and 0 for the others.
+    """
+
+    masked: tf.Tensor
+    mask: tf.Tensor
+
+
+def blind_spots(noisy: tf.Tensor, key: Key) -> BlindSpots:
+    """Masks a random pixel in each cell of noisy images, float32 [n, H, W, C].
+
+    Cells that the border cuts may have none. A masked pixel is replaced by the median
+    of its neighbors within the image that are not masked (as in N2V2, Hoeck et al.
+    2022), of each channel.
+    """
+    rows, height, width, channels = tf.unstack(tf.shape(noisy))
+    down, across = -(-height // CELL), -(-width // CELL)
+    bits = random_bits(key, rows, down * across)
+    place = tf.cast(bits, tf.int32) * CELL**2 // LEVELS
+    cells = tf.reshape(place, [rows, down, across])
+    y = cells // CELL + CELL * tf.range(down)[:, tf.newaxis]
+    x = cells % CELL + CELL * tf.range(across)
+    spots = tf.reshape(tf.stack([y, x], axis=-1), [rows, down * across, 2])
+    image = tf.repeat(tf.range(rows), down * across)[:, tf.newaxis]
+    where = tf.concat([image, tf.reshape(spots, [-1, 2])], axis=1)
+    wide = tf.stack([rows, CELL * down, CELL * across, 1])
+    is_masked = tf.scatter_nd(where, tf.ones([tf.shape(where)[0], 1]), wide)
+    mask = is_masked[:, :height, :width]
+    medians = _medians(noisy, mask, spots)
+    replaced = tf.scatter_nd(
+        where, tf.reshape(medians, [-1, channels]), tf.concat([wide[:3], [channels]], 0)
+    )
+    masked = tf.where(mask > 0, replaced[:, :height, :width], noisy)
+    return BlindSpots(tf.ensure_shape(masked, noisy.shape), _shaped(mask, noisy))
+
+
+def _shaped(mask: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    return tf.ensure_shape(mask, [*images.shape[:3], 1])
+
+
+def _medians(noisy: tf.Tensor, mask: tf.Tensor, spots: tf.Tensor) -> tf.Tensor:
+    """The medians of the neighbors of `spots`, int32 [n, m, 2]: float32 [n, m, C]."""
+    offsets = tf.constant(_OFFSETS)
+    border = [[0, 0], [_RADIUS, _RADIUS + CELL], [_RADIUS, _RADIUS + CELL], [0, 0]]
+    values, is_usable = tf.pad(noisy, border), tf.pad(1.0 - mask, border)
+    places = spots[:, :, tf.newaxis] + offsets + _RADIUS  # [n, m, neighbors, 2]
+    near = tf.gather_nd(values, places, batch_dims=1)
+    usable = tf.gather_nd(is_usable, places, batch_dims=1) > 0
+    ordered = tf.sort(tf.where(usable, near, near.dtype.max), axis=2)
+    count = tf.math.count_nonzero(usable, axis=2, keepdims=True, dtype=tf.int32)
+    middle = [tf.maximum(count - 1, 0) // 2, count // 2]
+    lower, upper = (
+        tf.gather(ordered, place[:, :, 0, 0], axis=2, batch_dims=2) for place in middle
+    )
+    return (lower + upper) / 2

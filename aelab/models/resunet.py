@@ -1,0 +1,76 @@
+"""The residual U-Net: a denoiser of photographs."""
+
+from typing import Any
+
+import keras
+
+from aelab.config import Config
+from aelab.models.common import Autoencoder, ImageShape, Layers, check_sizes, compose
+
+_SIZE_MULTIPLE = 8  # halved three times
+_STAGES = 3
+_BLOCKS = 2  # residual blocks in each stage, on the way down and on the way up
+
+
+def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
+    """Builds a U-Net that adds a correction to its input.
+
+        images -> conv 6x6, stride 2 -> blocks ---------- skip ----------> + -> blocks
+                  -> conv 2x2, stride 2 -> blocks --- skip ---> + -> blocks -> up ---^
+                  -> conv 2x2, stride 2 -> blocks -> up -------^
+        images + (... -> transposed conv 6x6, stride 2)
+
+    The network gives the negative noise (Zhang et al. 2017), without an activation at
+    its end, so values may lie outside [0, 1]. Nothing runs at the full size of the
+    image, as in FFDNet (Zhang et al. 2018): a convolution 6x6 of stride 2 equals their
+    pixel unshuffle and a convolution 3x3. A block is x + conv(relu(conv(x))) with 3x3
+    kernels, as in DRUNet (Zhang et al. 2021); "up" is a transposed convolution 2x2 of
+    stride 2. With C = `filters`, the stages have C, 2 C and 4 C channels at a half, a
+    quarter and an eighth of the size.
+
+    The encoder returns everything that the decoder needs: [n, H/8, W/8, 4 C],
+    [n, H/4, W/4, 2 C], [n, H/2, W/2, C] and the images. Together they hold more numbers
+    than the image: this network denoises and does not compress.
+
+    Raises:
+      UsageError: height or width is not a multiple of 8.
+    """
+    check_sizes(image_shape, "resunet", _SIZE_MULTIPLE)
+    layers = Layers(config)
+    encoder = _build_encoder(layers, image_shape, config.filters)
+    decoder = _build_decoder(layers, encoder.output_shape, image_shape[2])
+    parts = {"size_multiple": _SIZE_MULTIPLE, "is_bounded": False}
+    return compose(encoder, decoder, image_shape, "resunet", **parts)
+
+
+def _build_encoder(layers: Layers, image_shape: ImageShape, filters: int) -> Any:
+    images = keras.Input(image_shape)
+    x = layers.conv("stem", filters, size=6, strides=2)(images)
+    outputs = [_blocks(layers, "down1", x), images]
+    for stage in range(2, _STAGES + 1):
+        filters *= 2
+        x = layers.conv(f"down{stage}", filters, size=2, strides=2)(outputs[0])
+        outputs.insert(0, _blocks(layers, f"down{stage}", x))
+    return keras.Model(images, outputs, name="encoder")
+
+
+def _build_decoder(layers: Layers, shapes: Any, channels: int) -> Any:
+    inputs = [keras.Input(shape[1:]) for shape in shapes]
+    x, *skips, images = inputs
+    for stage, skip in zip(range(_STAGES - 1, 0, -1), skips, strict=True):
+        x = layers.conv_transpose(f"up{stage}", skip.shape[-1], size=2)(x)
+        x = layers.add(f"up{stage}_joined")([x, skip])
+        x = _blocks(layers, f"up{stage}", x)
+    correction = layers.conv_transpose("correction", channels, size=6)(x)
+    output = keras.layers.Add(dtype="float32", name="output")([images, correction])
+    return keras.Model(inputs, output, name="decoder")
+
+
+def _blocks(layers: Layers, name: str, x: Any) -> Any:
+    """Residual blocks: [n, H, W, C] to the same shape."""
+    for number in range(1, _BLOCKS + 1):
+        block = f"{name}_block{number}"
+        y = layers.conv(f"{block}_conv1", x.shape[-1], "relu")(x)
+        y = layers.conv(f"{block}_conv2", x.shape[-1])(y)
+        x = layers.add(block)([x, y])
+    return x

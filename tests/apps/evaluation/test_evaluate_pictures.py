@@ -1,0 +1,337 @@
+"""Whole pictures, held to the protocol of the literature by NumPy."""
+
+import dataclasses
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import run_script
+from philox import noise_bits
+from PIL import Image
+
+from aelab.apps.evaluation import evaluate_pictures as module
+from aelab.apps.evaluation.evaluate_pictures import (
+    Options,
+    evaluate_pairs,
+    evaluate_pictures,
+)
+from aelab.config import Config
+from aelab.data.randomness import normal_table
+from aelab.errors import UsageError
+from aelab.models import build_model
+from aelab.runs import checkpoints
+from aelab.runs.directory import RunDirectory
+from aelab.runs.trained_model import load_trained
+
+CONFIG = Config(
+    model="resunet", filters=4, noise_stddev=25 / 255, noise_clip=False, loss="mse"
+)
+PLAIN = Options(baselines=False)
+# In byte order, which is not that of a dictionary.
+NAMES = ["B.png", "a.png", "sub/c.png", "\u00e4.png"]
+RANDOM = np.random.default_rng(0)
+
+
+def smooth(height, width, *channels):
+    rows, columns = np.mgrid[:height, :width]
+    wave = 127 + 100 * np.sin(rows / 7) * np.cos(columns / 5)
+    return np.uint8(
+        np.broadcast_to(wave[..., None], (height, width, *(channels or (1,))))
+    )
+
+
+def write_run(path, channels=1, **values):
+    """A run whose model has random weights: nearly the identity."""
+    run, config = RunDirectory(str(path)), dataclasses.replace(CONFIG, **values)
+    shape = (32, 32, channels)
+    run.write(config, {"image_shape": list(shape)}, {})
+    autoencoder = build_model(config, shape)
+    arrays = {
+        f"model/{name}": np.float32(
+            variable.numpy() + RANDOM.normal(0, 0.01, variable.shape)
+        )
+        for name, variable in autoencoder.named_variables().items()
+    }
+    checkpoints.save(run.best, 7, arrays | {"step": np.int64(7)})
+    return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Gray pictures of different sizes, one of them turned by its EXIF orientation."""
+    folder, exif = tmp_path / "Set4", Image.Exif()
+    exif[0x0112] = 6
+    for number, name in enumerate(NAMES):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = smooth(40 + 9 * number, 64 - 5 * number)[..., 0]
+        options = {"exif": exif} if number == 1 else {}
+        Image.fromarray(pixels).save(path, **options)
+    return folder
+
+
+def upright(path):
+    pixels = np.asarray(Image.open(path), np.float64) / 255
+    return np.rot90(pixels, -1) if path.name == "a.png" else pixels
+
+
+def noisy_by_numpy(clean, number, stddev):
+    """A stream for each picture; the same draw at all levels, scaled; not clipped."""
+    bits = noise_bits((6 << 32) + number, 0, clean.size).reshape(clean.shape)
+    noise = (stddev * normal_table()).astype(np.float32)[bits]
+    return np.float32(clean) + noise
+
+
+def psnr(clean, values):
+    return -10 * np.log10(np.mean((values - clean) ** 2))
+
+
+def restored_by_keras(run, noisy, channels=1):
+    """The exported layers on the picture, surrounded by its reflection."""
+    config = dataclasses.replace(run.read_config(), stock_layers=True)
+    model = build_model(config, (None, None, channels)).model
+    model.set_weights(load_trained(run, "best").autoencoder.model.get_weights())
+    height, width = noisy.shape[:2]
+    padding = [(96, 96 + -height % 8), (96, 96 + -width % 8), (0, 0)]
+    wide = np.pad(noisy.reshape(height, width, channels), padding, mode="reflect")
+    output = model(wide[None]).numpy()[0]
+    return output[96 : 96 + height, 96 : 96 + width].reshape(noisy.shape)
+
+
+def test_the_protocol_is_the_one_of_the_literature(run, folder):
+    stddevs = [15 / 255, 50 / 255]
+    result = evaluate_pictures(run.path, str(folder), stddevs, options=PLAIN)
+    assert (result.folder, result.pictures, result.step) == ("Set4", 4, 7)
+    assert [level.stddev for level in result.levels] == stddevs
+    for level in result.levels:
+        assert [each["name"] for each in level.each] == NAMES
+        assert not level.clip
+        inputs, outputs = [], []
+        for number, name in enumerate(NAMES):
+            clean = upright(folder / name)
+            noisy = noisy_by_numpy(clean, number, level.stddev)
+            inputs.append(psnr(clean, noisy))
+            output = restored_by_keras(run, noisy).clip(0, 1)
+            outputs.append(psnr(clean, output))
+        assert level.input_psnr == pytest.approx(np.mean(inputs), abs=1e-4)
+        assert level.psnr == pytest.approx(np.mean(outputs), abs=1e-3)
+        found = [each["psnr"] for each in level.each]
+        assert found == pytest.approx(outputs, abs=1e-3)
+
+
+def test_the_input_at_25_has_20_17_db(run, tmp_path):
+    """As published: noise that is clipped would have more."""
+    pixels = RANDOM.integers(0, 256, (300, 400), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for clip, expected in ((None, 20.17), (False, 20.17), (True, 20.7)):
+        result = evaluate_pictures(run.path, str(tmp_path), [25 / 255], clip, PLAIN)
+        assert result.levels[0].input_psnr == pytest.approx(expected, abs=0.1)
+    assert result.levels[0].clip
+
+
+def test_level_and_clipping_are_the_runs_unless_given(run, folder, tmp_path):
+    (level,) = evaluate_pictures(run.path, str(folder), options=PLAIN).levels
+    assert (level.stddev, level.clip) == (25 / 255, False)
+    clipped = write_run(tmp_path / "2", noise_stddev_max=0.2, noise_clip=True)
+    levels = evaluate_pictures(clipped.path, str(folder), options=PLAIN).levels
+    assert [level.stddev for level in levels] == [25 / 255, 0.2]
+    assert all(level.clip for level in levels)
+    quiet = write_run(
+        tmp_path / "3", noise_stddev=0.0, corruption="none", noise_clip=True
+    )
+    with pytest.raises(UsageError, match="--noise_stddevs is missing"):
+        evaluate_pictures(quiet.path, str(folder), options=PLAIN)
+
+
+def test_the_ensemble_is_the_mean_over_flips_and_turns(run, folder):
+    options = PLAIN._replace(ensemble=True)
+    (level,) = evaluate_pictures(run.path, str(folder), options=options).levels
+    clean = upright(folder / NAMES[0])
+    noisy = noisy_by_numpy(clean, 0, 25 / 255)
+    outputs = []
+    for mirrored in (False, True):
+        for turns in range(4):
+            seen = np.rot90(noisy[:, ::-1] if mirrored else noisy, turns)
+            output = np.rot90(restored_by_keras(run, seen), -turns)
+            outputs.append(output[:, ::-1] if mirrored else output)
+    expected = psnr(clean, np.mean(outputs, axis=0).clip(0, 1))
+    assert level.each[0]["psnr"] == pytest.approx(expected, abs=1e-3)
+    content = json.loads(Path(run.path, "evaluation-Set4-ensemble.json").read_text())
+    assert content["ensemble"] is True
+
+
+def test_the_arithmetic_is_the_runs_unless_given(tmp_path, folder):
+    run = write_run(tmp_path / "run16", precision="mixed_bfloat16")
+    results = [
+        evaluate_pictures(run.path, str(folder), options=PLAIN._replace(precision=each))
+        for each in (None, "mixed_bfloat16", "float32")
+    ]
+    assert [r.precision for r in results] == ["mixed_bfloat16"] * 2 + ["float32"]
+    values = [result.levels[0].psnr for result in results]
+    assert values[0] == values[1] != values[2]
+    assert values[0] == pytest.approx(values[2], abs=0.1)
+
+
+def test_the_lower_bits_of_16_count(run, tmp_path):
+    """A picture that has only the upper ones is not the same."""
+    deep = RANDOM.integers(0, 65536, (40, 40)).astype(np.uint16)
+    upper = deep // 256 * 256
+    tifffile.imwrite(tmp_path / "a_clean.tif", deep)
+    tifffile.imwrite(tmp_path / "a_noisy.tif", upper)
+    result = evaluate_pairs(run.path, str(tmp_path), "_noisy.tif", "_clean.tif", PLAIN)
+    expected = psnr(deep / 65535, upper / 65535)
+    assert 50 < expected < 60
+    assert result.levels[0].input_psnr == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Two pairs of gray pictures, and a picture that belongs to none."""
+    folder = tmp_path / "Pairs"
+    folder.mkdir()
+    for number, stem in enumerate("xy"):
+        clean = smooth(33, 42)[..., 0]
+        noise = np.random.default_rng(number).normal(0, 9, clean.shape)
+        for suffix, values in (("_mean.png", clean), ("_real.png", clean + noise)):
+            Image.fromarray(np.uint8(values.clip(0, 255))).save(
+                folder / f"{stem}{suffix}"
+            )
+    Image.fromarray(smooth(9, 9)[..., 0]).save(folder / "other.png")
+    return folder
+
+
+def test_pairs_have_the_noise_of_the_files(run, pairs):
+    result = evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png", PLAIN)
+    (level,) = result.levels
+    assert (result.pictures, level.stddev) == (2, None)
+    assert [each["name"] for each in level.each] == ["x", "y"]
+    expected = []
+    for stem, each in zip("xy", level.each, strict=True):
+        noisy, clean = (
+            np.asarray(Image.open(pairs / f"{stem}_{kind}.png"), np.float64) / 255
+            for kind in ("real", "mean")
+        )
+        expected.append(psnr(clean, noisy))
+        output = restored_by_keras(run, np.float32(noisy)).clip(0, 1)
+        assert each["psnr"] == pytest.approx(psnr(clean, output), abs=1e-3)
+    assert level.input_psnr == pytest.approx(np.mean(expected), abs=1e-4)
+    content = json.loads(Path(run.path, "evaluation-Pairs.json").read_text())
+    assert content["levels"][0]["stddev"] is None
+
+
+def test_one_ending_may_be_the_end_of_the_other(run, pairs):
+    for path in pairs.glob("*_mean.png"):
+        noisy = pairs / f"{path.stem.removesuffix('_mean')}.png"
+        path.with_name(f"{path.stem.removesuffix('_mean')}_real.png").rename(noisy)
+    (pairs / "other.png").unlink()
+    result = evaluate_pairs(run.path, str(pairs), ".png", "_mean.png", PLAIN)
+    assert [each["name"] for each in result.levels[0].each] == ["x", "y"]
+    with pytest.raises(UsageError, match="must differ"):
+        evaluate_pairs(run.path, str(pairs), ".png", ".png", PLAIN)
+
+
+def test_all_pictures_are_checked_before_the_first_is_denoised(
+    run, folder, monkeypatch
+):
+    monkeypatch.setattr(module.Denoiser, "denoise", None)
+    Image.fromarray(smooth(30, 30, 3)).save(folder / "zzz.png")
+    with pytest.raises(UsageError, match=r"zzz\.png: it is color"):
+        evaluate_pictures(run.path, str(folder), options=PLAIN)
+
+
+def test_a_run_that_may_only_be_read_is_evaluated(run, folder, monkeypatch, capsys):
+    def refuse(path, content):
+        raise PermissionError(errno.EACCES, "no", path)
+
+    monkeypatch.setattr(module, "write_bytes", refuse)
+    result = evaluate_pictures(run.path, str(folder), options=PLAIN)
+    assert result.pictures == 4
+    assert "the result is not kept" in capsys.readouterr().err
+
+
+def test_a_missing_or_different_half_of_a_pair_is_refused(run, pairs):
+    with pytest.raises(UsageError, match="has no name that ends in --noisy=_r"):
+        evaluate_pairs(run.path, str(pairs), "_r", "_mean.png", PLAIN)
+    Image.fromarray(smooth(9, 9)[..., 0]).save(pairs / "x_mean.png")
+    with pytest.raises(UsageError, match=r"has 42 x 33 pixels, .* 9 x 9 pixels"):
+        evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png", PLAIN)
+    (pairs / "y_mean.png").unlink()
+    with pytest.raises(UsageError, match=r"has no y_mean\.png, the clean picture"):
+        evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png", PLAIN)
+
+
+def test_baselines_are_better_than_the_input(tmp_path):
+    """Those that are installed, on a gray picture and on a color one."""
+    for channels in (1, 3):
+        run = write_run(tmp_path / f"run{channels}", channels)
+        folder = tmp_path / str(channels)
+        folder.mkdir()
+        pixels = smooth(48, 56, channels)
+        Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(
+            folder / "a.png"
+        )
+        result = evaluate_pictures(run.path, str(folder))
+        (level,) = result.levels
+        assert {
+            "non_local_means",
+            "total_variation",
+            "wavelets",
+        } <= level.baselines.keys()
+        for name, values in level.baselines.items():
+            assert values["psnr"] > level.input_psnr + 4, name
+            assert values["ssim"] > level.input_ssim, name
+        assert set(result.missing) <= {"bm3d"}
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_table_and_refuses_other_channels(run, folder, pairs):
+    """Exit code 2 for a picture of other channels than the model's."""
+    words = [f"--run_dir={run.path}", f"--pictures={folder}", "--floors=false"]
+    result = run_script("evaluate", *words, "--noise_stddevs=15/255,25/255")
+    assert result.returncode == 0, result.stderr
+    assert "Set4: 4 whole pictures, best checkpoint, step 7, float32" in result.stdout
+    assert "15/255, not clipped" in result.stdout
+    Image.fromarray(smooth(30, 30, 3)).save(folder / "color.png")
+    result = run_script("evaluate", *words)
+    assert result.returncode == 2
+    assert "color.png: it is color, and the run's model takes gray" in result.stderr
+    assert "Traceback" not in result.stderr
+    for bad in (
+        ["--ensemble"],
+        ["--noisy=_real.png"],
+        [f"--pairs={pairs}"],
+        [f"--pairs={pairs}", f"--pictures={folder}"],
+        [f"--pictures={folder}", "--split=test"],
+        [f"--pairs={pairs}", "--noisy=a", "--clean=b", "--noise_clip=true"],
+        [f"--pairs={pairs}", "--noisy=a", "--clean=b", "--noise_stddevs=0.1"],
+    ):
+        result = run_script("evaluate", f"--run_dir={run.path}", *bad)
+        assert result.returncode == 2, bad
+        assert result.stderr.startswith("error: --"), result.stderr
+
+
+def test_a_damaged_picture_is_named(run, folder):
+    (folder / "B.png").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match=r"B\.png: it is not a picture"):
+        evaluate_pictures(run.path, str(folder), options=PLAIN)
+    Image.new("LA", (20, 20)).save(folder / "B.png")
+    with pytest.raises(UsageError, match=r"B\.png: it has an alpha channel"):
+        evaluate_pictures(run.path, str(folder), options=PLAIN)
+    for missing in (folder / "none", folder / "empty"):
+        (folder / "empty").mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match=r"is not a folder|has no pictures"):
+            evaluate_pictures(run.path, str(missing), options=PLAIN)
+
+
+def test_psnr_clamps_the_output_only():
+    clean = np.zeros((2, 2, 1), np.float32)
+    assert module.psnr(clean, clean - 1) == 100
+    assert module.psnr(clean, clean - 0.1, clamped=False) == pytest.approx(20, abs=1e-5)

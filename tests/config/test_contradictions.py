@@ -1,0 +1,68 @@
+"""Values that contradict each other. test_config.py has the older rules."""
+
+import pytest
+
+from aelab import metrics
+from aelab.config import Config, contradictions
+from aelab.errors import UsageError
+
+
+@pytest.mark.parametrize("later", ["poisson", "jpeg", "masking,jpeg"])
+def test_a_corruption_that_needs_a_range_does_not_follow_unclipped_noise(later):
+    """Their tables have no entry for a value outside [0, 1]."""
+    unclipped = {"noise_stddev": 0.1, "noise_clip": False}
+    Config(corruption=f"{later},gaussian,masking,salt_and_pepper", **unclipped)
+    with pytest.raises(UsageError, match=r"needs values in \[0, 1\]"):
+        Config(corruption=f"gaussian,{later}", **unclipped)
+
+
+def test_none_stands_for_itself_only():
+    assert Config(corruption="none").corruptions() == ("none",)
+    with pytest.raises(UsageError, match="none is for images"):
+        Config(corruption="none,masking")
+    with pytest.raises(UsageError, match=r"--noise_stddev=0\.1 contradicts"):
+        Config(corruption="none", noise_stddev=0.1)
+
+
+UNCLIPPED = {"noise_stddev": 0.1, "noise_clip": False}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"supervision": "noise2noise", "corruption": "none"}, "needs clean images"),
+        ({"supervision": "noise2noise", **UNCLIPPED}, "have no cross-entropy"),
+        (
+            {"supervision": "noise2void", "noise_stddev": 0.1},
+            "needs --loss=mse, not bce",
+        ),
+        ({"supervision": "noise2noise", "corruption": "jpeg"}, "are not random"),
+        ({"supervision": "noise2noise"}, "needs --noise_stddev above 0$"),
+        (
+            {"supervision": "noise2void", "loss": "mse"},
+            "--corruption=none is for images that are noisy already",
+        ),
+        (
+            {"supervision": "noise2void", "loss": "mse", "max_shift": 1, **UNCLIPPED},
+            "a hidden pixel would be seen",
+        ),
+    ],
+)
+def test_noisy_targets_fit_the_noise_and_the_loss(values, message):
+    with pytest.raises(UsageError, match=message):
+        Config(**values)
+
+
+def test_noisy_targets_are_allowed():
+    for supervision in ("noise2noise", "noise2void"):
+        Config(supervision=supervision, loss="mse", **UNCLIPPED)
+    Config(supervision="noise2void", loss="mse", corruption="none")
+    Config(supervision="noise2noise", noise_stddev=0.1)  # clipped: in [0, 1]
+
+
+def test_the_window_of_ssim_is_the_one_of_the_metric():
+    assert contradictions._SSIM_WINDOW == metrics._SSIM_WINDOW
+    folder = {"dataset": "images", "data_dir": "a", "whole_pictures": True}
+    Config(image_size=11, **folder)
+    with pytest.raises(UsageError, match="--image_size of at least 11"):
+        Config(image_size=10, **folder)

@@ -1,0 +1,92 @@
+"""Masked pixels: one in each cell, replaced by something that they do not determine."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aelab.config import Config
+from aelab.data.blind_spots import blind_spots
+from aelab.data.randomness import Key
+from aelab.models import build_model
+
+RANDOM = np.random.default_rng(0)
+
+
+def key(example=0):
+    return Key(tf.constant(7, tf.int64), tf.constant(example, tf.int64))
+
+
+def noisy(count=3, height=20, width=24, channels=1):
+    return RANDOM.normal(0.5, 1, (count, height, width, channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_pixel_in_each_cell_is_masked(channels):
+    images = noisy(50, 20, 24, channels)
+    masked, mask = (part.numpy() for part in blind_spots(tf.constant(images), key()))
+    assert mask.shape == (50, 20, 24, 1) and set(np.unique(mask)) == {0, 1}
+    cells = mask.reshape(50, 5, 4, 6, 4).sum(axis=(2, 4))
+    assert (cells == 1).all()
+    shares = mask.reshape(50, 5, 4, 6, 4).mean(axis=(0, 1, 3))
+    np.testing.assert_allclose(shares, 1 / 16, atol=0.03)
+    is_masked = mask[..., 0] == 1
+    np.testing.assert_array_equal(masked[~is_masked], images[~is_masked])
+    assert (masked[is_masked] != images[is_masked]).all()
+
+
+def median_by_numpy(image, mask, y, x, channel):
+    height, width = mask.shape
+    values = [
+        image[i, j, channel]
+        for i in range(max(0, y - 2), min(height, y + 3))
+        for j in range(max(0, x - 2), min(width, x + 3))
+        if not mask[i, j]
+    ]
+    return np.median(np.float64(values))
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 12, 1), (1, 9, 14, 3)])
+def test_a_masked_pixel_is_the_median_of_neighbors_that_are_not(shape):
+    """Of those within the image; cells that the border cuts may have no spot."""
+    images = noisy(*shape)
+    masked, mask = (part.numpy() for part in blind_spots(tf.constant(images), key()))
+    spots = np.argwhere(mask[..., 0] == 1)
+    assert shape[0] * 4 <= len(spots) <= shape[0] * 12
+    for n, y, x in spots:
+        for channel in range(shape[3]):
+            expected = median_by_numpy(images[n], mask[n, ..., 0], y, x, channel)
+            assert masked[n, y, x, channel] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_mask_belongs_to_the_example():
+    images = noisy(9)
+    whole = blind_spots(tf.constant(images), key())
+    part = blind_spots(tf.constant(images[5:]), key(5))
+    np.testing.assert_array_equal(whole.mask[5:], part.mask)
+    np.testing.assert_array_equal(whole.masked[5:], part.masked)
+
+
+@pytest.mark.parametrize("name", ["unet", "resunet"])
+def test_an_output_does_not_depend_on_its_own_masked_pixel(name):
+    """The gradient at each masked pixel, by the pixel before masking, is exactly 0."""
+    values = np.random.default_rng(1).normal(0.5, 1, (1, 16, 16, 1))
+    images = tf.constant(values, tf.float32)
+    model = build_model(Config(model=name, filters=4, loss="mse"), (16, 16, 1)).model
+    mask = blind_spots(images, key()).mask.numpy()[0, ..., 0]
+
+    @tf.function
+    def gradient(y, x):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            output = model(blind_spots(images, key()).masked)[0, y, x, 0]
+        return tape.gradient(output, images)[0, :, :, 0]
+
+    others, neighbors = [], []
+    for y, x in np.ndindex(16, 16):
+        found = gradient(tf.constant(y), tf.constant(x)).numpy()
+        if mask[y, x]:
+            assert found[y, x] == 0
+            neighbors.append(np.abs(found).max())
+        else:
+            others.append(found[y, x])
+    assert np.abs(others).max() > 0 and max(neighbors) > 0
