@@ -20,7 +20,7 @@ class ImageError(RuntimeError):
     """An image that a source fails to read while it is in use.
 
     Training exits with 1 on this error; read-only commands exit with 2. The message
-    names the file in one line, which `aelab.data.pipeline.image_error` finds again in
+    names the file in one line, which `aelab.data.reading.image_error` finds again in
     TensorFlow's message.
     """
 

@@ -6,8 +6,10 @@ tools/results.py STUDY... --output=docs/results.md
 All runs of a study must be finished and evaluated, by scripts/study.py --evaluate. The
 tables go between two markers in the Markdown file, which is created if there is none;
 the text around them is kept. All numbers, not rounded, go to a file next to it with the
-suffix .json. A study of codecs has the bytes of its files only if it has a
-rate_distortion.json, by scripts/rate_distortion.py STUDY/runs/*/* --output=STUDY.
+suffix .json. The rows of other studies in that file are kept, so studies may be trained
+one after another, on different machines. A study of codecs has the bytes of its files
+only if it has a rate_distortion.json, by
+scripts/rate_distortion.py STUDY/runs/*/* --output=STUDY.
 """
 
 import dataclasses
@@ -50,13 +52,39 @@ def main(argv: Sequence[str]) -> None:
     if path.suffix != ".md":
         raise UsageError(f"--output={path} must end with .md")
     start_tensorflow(find_devices=False)
-    rows = [row for study in command_line.inputs for row in read_rows(study)]
+    rows = read_old_rows(path.with_suffix(".json"))
+    for study in command_line.inputs:
+        rows = replace_rows(rows, list(read_rows(study)))
     page = _page(path, tables(rows))
     with writing(f"--output={path}"):
         write_bytes(str(path), page.encode())
         content = json.dumps({"results": rows}, indent=2) + "\n"
         write_bytes(str(path.with_suffix(".json")), content.encode())
     say(f"Wrote {path} and {path.with_suffix('.json')}")
+
+
+def read_old_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows that this tool wrote to a JSON file before; none without the file.
+
+    Raises:
+      UsageError: the file is not one of this tool.
+    """
+    if not path.exists():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["results"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise UsageError(f"{path} is not a file of this tool: remove it") from error
+
+
+def replace_rows(
+    rows: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows with those of a study replaced in their place, or added at the end."""
+    old = [i for i, row in enumerate(rows) if row["study"] == new[0]["study"]]
+    place = old[0] if old else len(rows)
+    kept = [row for row in rows[place:] if row["study"] != new[0]["study"]]
+    return [*rows[:place], *new, *kept]
 
 
 def read_rows(study: str) -> Iterator[dict[str, Any]]:
@@ -84,11 +112,13 @@ def _row(study: str, variant: VariantResult) -> dict[str, Any]:
     runs = [RunDirectory(each.run_dir) for each in variant.runs]
     evaluations = [json.loads(Path(r.evaluation_json).read_text()) for r in runs]
     metrics = [evaluation["metrics"] for evaluation in evaluations]
+    config = runs[0].read_config()
+    data_dir = config.data_dir and os.path.basename(os.path.abspath(config.data_dir))
     return {
         "study": os.path.basename(os.path.abspath(study)),
         "variant": variant.name,
         "flags": dict(variant.flags),
-        "config": dataclasses.asdict(runs[0].read_config()),
+        "config": {**dataclasses.asdict(config), "data_dir": data_dir},
         "data": runs[0].read_data(),
         "test_examples": evaluations[0]["examples"],
         "machines": _distinct(r.read_machine() for r in runs),
@@ -150,7 +180,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
 def _data_set(row: Mapping[str, Any]) -> tuple[str, str, int, int]:
     """Name, the images that train, and how many validate (0: none) and test."""
     config = row["config"]
-    name = os.path.basename(os.path.abspath(config["data_dir"] or config["dataset"]))
+    name = config["data_dir"] or config["dataset"]
     train = row["data"]["train"]
     return name, train, config["validation_examples"], row["test_examples"]
 

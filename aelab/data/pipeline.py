@@ -17,10 +17,9 @@ from aelab.data.blind_spots import blind_spots
 from aelab.data.corruptions import corrupt
 from aelab.data.noisy_pictures import NoisyPictures
 from aelab.data.permutation import example_indices
-from aelab.data.pixels import unit_tensor
-from aelab.data.randomness import Key, random_bits
-from aelab.data.sources import ArraySource, PictureSource, Source
-from aelab.errors import ImageError
+from aelab.data.randomness import Key
+from aelab.data.reading import crop_places, read_images, read_picture
+from aelab.data.sources import PictureSource, Source
 
 # Everything is seeded by one integer; these offsets of streams keep its uses apart.
 _TRAIN_NOISE, _EVAL_NOISE, _CROP, _DITHER, _AUGMENT, _PICTURE_NOISE = (
@@ -100,37 +99,6 @@ def distribute(
     return dataset
 
 
-def read_images(
-    source: Source, indices: tf.Tensor, crop_key: Key | None = None
-) -> tf.Tensor:
-    """The images at `indices`, int64 [n]: float32 [n, H, W, C] in [0, 1].
-
-    For images in memory no Python code runs. Other sources are called once per batch,
-    from several threads. `crop_key` selects the crops of a source that has them.
-    Without it each image is requested once: the rows that pad an evaluation's last
-    batch are copies.
-    """
-    if isinstance(source, ArraySource):
-        images = tf.gather(source.tensor(), indices)
-    elif crop_key is not None and hasattr(source, "crops"):
-        inputs = [indices, _crop_places(crop_key, indices)]
-        images = tf.numpy_function(source.crops, inputs, source.dtype, stateful=False)
-    else:
-        different, rows = tf.unique(indices)
-        images = tf.numpy_function(
-            source.read, [different], source.dtype, stateful=False
-        )
-        images = tf.gather(images, rows)
-    images.set_shape([indices.shape[0], *source.image_shape])
-    return unit_tensor(images)
-
-
-def image_error(error: tf.errors.OpError) -> str:
-    """The `ImageError` message within a TensorFlow error; "" if there is none."""
-    _, _, rest = str(error.message).partition(f"{ImageError.__name__}: ")
-    return rest.partition("\n")[0]
-
-
 def make_train_dataset(
     source: Source,
     config: Config,
@@ -208,26 +176,12 @@ def _with_fixed_noise(
     noisy = NoisyPictures(pictures, corrupt_picture, config.cache_mb)
 
     def squares(indices: tf.Tensor, crop_key: Key) -> tf.Tensor:
-        inputs = [indices, _crop_places(crop_key, indices)]
+        inputs = [indices, crop_places(crop_key, indices)]
         found = tf.numpy_function(noisy.crops, inputs, tf.float32, stateful=False)
         found.set_shape([indices.shape[0], *source.image_shape])
         return found
 
     return squares
-
-
-def _crop_places(key: Key, indices: tf.Tensor) -> tf.Tensor:
-    """Random positions of crops: uint32 [n, 2]."""
-    rows = tf.shape(indices)[0]
-    bits = tf.reshape(random_bits(key, rows, tf.constant(4)), [rows, 2, 2])
-    return tf.bitcast(bits, tf.uint32)
-
-
-def read_picture(source: PictureSource, index: tf.Tensor) -> tf.Tensor:
-    """The whole picture at `index`, an int64 scalar: float32 [1, H, W, C] in [0, 1]."""
-    picture = tf.numpy_function(source.picture, [index], source.dtype, stateful=False)
-    picture.set_shape([None, None, source.image_shape[2]])
-    return unit_tensor(picture[tf.newaxis])
 
 
 def eval_batch_size(config: Config, replicas: int = 1) -> int:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from aelab.config.registry import PENALTIES
 from aelab.data.corruptions import describe
-from aelab.data.pipeline import image_error
+from aelab.data.reading import image_error
 from aelab.distributed.devices import Distribution
 from aelab.errors import TrainingError
 from aelab.runs import checkpoints

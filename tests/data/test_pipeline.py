@@ -7,15 +7,8 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.data.permutation import example_indices
-from aelab.data.pipeline import (
-    Batch,
-    EvalBatch,
-    image_error,
-    make_eval_dataset,
-    make_train_dataset,
-)
+from aelab.data.pipeline import Batch, EvalBatch, make_eval_dataset, make_train_dataset
 from aelab.data.sources import ArraySource
-from aelab.errors import ImageError
 
 CONFIG = Config(batch_size=16, noise_stddev=0.5, seed=5)
 SEVERAL = dataclasses.replace(
@@ -232,21 +225,3 @@ def test_evaluation_reads_each_image_once():
         for part, right_part in zip(batch, right, strict=True):
             np.testing.assert_array_equal(part, right_part)
     assert sorted(source.requested) == [0, 1, 2, 3, 4]
-
-
-def test_the_message_of_a_source_is_extracted_from_the_tensorflow_error():
-    class Failing:
-        image_shape, dtype = (4, 4, 1), np.dtype(np.uint8)
-
-        def __len__(self):
-            return 50
-
-        def read(self, indices):
-            raise self.error
-
-    source, messages = Failing(), []
-    for source.error in (ImageError("/a b/ä.png: it is gone"), OSError("gone")):
-        with pytest.raises(tf.errors.OpError) as caught:
-            batches(source, CONFIG, 0, 1)
-        messages.append(image_error(caught.value))
-    assert messages == ["/a b/ä.png: it is gone", ""]

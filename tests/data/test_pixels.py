@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import make_eval_dataset, make_train_dataset, read_images
+from aelab.data.pipeline import make_eval_dataset, make_train_dataset
 from aelab.data.pixels import to_8_bits, to_bytes, to_unit, unit_table, unit_tensor
+from aelab.data.reading import read_images
 from aelab.data.sources import ArraySource
 
 ALL = np.arange(256, dtype=np.uint8)

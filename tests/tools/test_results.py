@@ -70,6 +70,30 @@ def test_text_around_the_tables_is_kept(studies, tmp_path):
 
 
 @pytest.mark.slow
+def test_rows_of_other_studies_are_kept(studies, tmp_path):
+    path = tmp_path / "a.md"
+    both, content = write(path, studies / "dense", studies / "noisy")
+    write(path, studies / "dense")  # replaced, in its place
+    assert write(path, studies / "noisy") == (both, content)
+    path.with_suffix(".json").unlink()
+    write(path, studies / "noisy")
+    text, content = write(path, studies / "dense")  # added
+    assert [row["study"] for row in content["results"]] == ["noisy", "dense"]
+    assert text.index("`noisy`") < text.index("`dense`")
+    path.with_suffix(".json").write_text("{}")
+    with pytest.raises(UsageError, match="not a file of this tool"):
+        write(path, studies / "noisy")
+    assert path.read_text() == text
+
+
+def test_a_study_that_shrinks_leaves_no_old_rows():
+    old = [{"study": s, "variant": v} for s, v in ("aw", "bx", "by", "cz")]
+    new = [{"study": "b", "variant": "n"}]
+    assert results.replace_rows(old, new) == [old[0], *new, old[3]]
+    assert results.replace_rows([], new) == new
+
+
+@pytest.mark.slow
 def test_bytes_of_compressed_files_are_shown(studies, tmp_path):
     points = [{"setting": "seed-0", "bytes": 4.75, "psnr": 20.5}]
     points += [{"setting": "AVIF", "bytes": 9.0, "psnr": 22.0}]

@@ -24,7 +24,7 @@ from aelab.apps.evaluation.pictures import write_pictures
 from aelab.apps.evaluation.result import EvaluatedData, Evaluation
 from aelab.apps.evaluation.table import table
 from aelab.config import Config
-from aelab.data.pipeline import image_error
+from aelab.data.reading import image_error
 from aelab.data.sources import Source, load_part, with_data_dir
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
