@@ -13,7 +13,12 @@ from aelab.distributed.cluster import Cluster
 from aelab.distributed.workers import WorkerGroup
 from aelab.errors import UsageError
 from aelab.system.console import say
-from aelab.system.machine import cpu_name, rounding_variables
+from aelab.system.machine import (
+    cpu_instructions,
+    cpu_model,
+    cpu_name,
+    rounding_variables,
+)
 from aelab.system.signals import default_signal_handling
 from aelab.system.startup import buffered_stderr
 from aelab.system.tensorflow_errors import reason
@@ -137,6 +142,8 @@ class Distribution(WorkerGroup):
             "devices": self._devices,
             "device_names": [gpu.get("device_name", "GPU") for gpu in details],
             "cpu": cpu_name(),
+            "cpu_model": cpu_model(),
+            "instructions": cpu_instructions(),
             "threads": tf.config.threading.get_intra_op_parallelism_threads()
             or len(os.sched_getaffinity(0)),
             "environment": rounding_variables(),

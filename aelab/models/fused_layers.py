@@ -17,8 +17,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from aelab.system.machine import cpu_instructions
+
 _FEW_CHANNELS = 8
-_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 class SameConv2D(keras.layers.Conv2D):
@@ -246,9 +247,4 @@ def _has_bfloat16() -> bool:
     """True if a GPU or the processor itself has bfloat16 arithmetic."""
     if tf.config.get_visible_devices("GPU"):
         return True
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            words = set(file.read().split())
-    except OSError:
-        return False
-    return any(flag in words for flag in _FLAGS)
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_instructions())

@@ -14,12 +14,38 @@ _ROUNDING = (
 )
 
 
+# Instruction sets by which TensorFlow and its libraries choose their code.
+_INSTRUCTIONS = (
+    *("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16"),
+    *("avx512_fp16", "amx_bf16", "amx_fp16"),
+)
+
+
 def cpu_name() -> str:
-    """The processor's model."""
-    file = Path("/proc/cpuinfo")
-    text = file.read_text(errors="replace") if file.exists() else ""
-    name = re.search(r"^model name\s*:(.*)$", text, re.MULTILINE)
-    return name[1].strip() if name else platform.processor() or platform.machine()
+    """The processor's name. On a virtual machine several processors may share one."""
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def cpu_model() -> str:
+    """Its family and model, such as "family 25, model 1"; "" if they are not known."""
+    numbers = _cpu_info("cpu family"), _cpu_info("model")
+    return "family {}, model {}".format(*numbers) if all(numbers) else ""
+
+
+def cpu_instructions() -> list[str]:
+    """Its instruction sets that change rounding or speed, such as "avx512_bf16"."""
+    flags = _cpu_info("flags").split()
+    return [name for name in _INSTRUCTIONS if name in flags]
+
+
+def _cpu_info(field: str) -> str:
+    """A field of the first processor in /proc/cpuinfo; "" if there is none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return ""
+    found = re.search(rf"^{field}\s*:(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def rounding_variables() -> dict[str, str]:

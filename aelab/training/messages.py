@@ -49,7 +49,7 @@ def machine_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """
     names = now.keys() & before.keys() - {"environment", "precision"}
     if now["device_names"]:
-        names -= {"cpu", "threads"}
+        names -= {"cpu", "cpu_model", "instructions", "threads"}
     pairs = {name: (before[name], now[name]) for name in names}
     if isinstance(old := before.get("environment"), dict):
         for name in {*old, *now["environment"]}:

@@ -13,7 +13,12 @@ from aelab.distributed.devices import STRATEGIES, Distribution
 from aelab.errors import UsageError
 from aelab.models.dense import build_dense
 from aelab.runs.directory import RunDirectory
-from aelab.system.machine import cpu_name, rounding_variables
+from aelab.system.machine import (
+    cpu_instructions,
+    cpu_model,
+    cpu_name,
+    rounding_variables,
+)
 from aelab.system.startup import start_tensorflow
 from aelab.training.run import train_and_evaluate
 
@@ -43,6 +48,8 @@ def test_one_device():
         "devices": ["CPU:0"],
         "device_names": [],
         "cpu": cpu_name(),
+        "cpu_model": cpu_model(),
+        "instructions": cpu_instructions(),
         "threads": len(os.sched_getaffinity(0)),
         "environment": rounding_variables(),
         "precision": "float32",

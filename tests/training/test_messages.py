@@ -24,6 +24,8 @@ MACHINE = {
     "device_names": [],
     "xla": True,
     "cpu": "A",
+    "cpu_model": "family 1, model 2",
+    "instructions": ["avx2"],
     "threads": 2,
     "environment": {"NVIDIA_TF32_OVERRIDE": "0"},
 }
@@ -51,8 +53,13 @@ def test_other_devices_are_reported():
 def test_another_processor_and_its_threads_are_reported():
     text = machine_change(MACHINE, MACHINE | {"cpu": "B", "threads": 1})
     assert "(cpu A -> B; threads 2 -> 1)" in text
+    # Virtual machines may call several processors by the same name.
+    other = {"cpu_model": "family 2, model 2", "instructions": ["avx2", "fma"]}
+    text = machine_change(MACHINE, MACHINE | other)
+    assert "(cpu_model family 1, model 2 -> family 2, model 2; instruct" in text
+    assert "instructions avx2 -> avx2, fma)" in text
     gpu = MACHINE | {"device_names": ["G"]}
-    assert machine_change(gpu, gpu | {"cpu": "B", "threads": 1}) == ""
+    assert machine_change(gpu, gpu | {"cpu": "B", "threads": 1} | other) == ""
     assert "(device_names G -> H)" in machine_change(gpu, gpu | {"device_names": ["H"]})
 
 

@@ -46,10 +46,14 @@ def mean_text(
         return "not evaluated" if on_test else "not known"
     if not summary.n:
         return count_text(variant) if DIVERGED in kinds else ""
-    text = format_value(metric, summary.mean)
-    if summary.n > 1:
-        text += f" ± {_number(metric, summary.sd)}"
+    text = summary_text(metric, summary)
     return text if summary.n == finished else f"{text} ({summary.n} of {finished})"
+
+
+def summary_text(metric: str, summary: Summary) -> str:
+    """Mean ± standard deviation, for example "18.91 ± 0.03"; of one seed its value."""
+    mean = format_value(metric, summary.mean)
+    return mean if summary.n < 2 else f"{mean} ± {_number(metric, summary.sd)}"
 
 
 def difference_text(metric: str, difference: Difference, corrected_p: float) -> str:
