@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 from aelab.errors import UsageError
-from aelab.system.machine import cpu_name
+from aelab.system.machine import cpu_model, cpu_name
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
@@ -15,9 +15,9 @@ _PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 def describe(device: str) -> dict[str, Any]:
     """This machine; `device` is the measured one, cpu or gpu.
 
-    Returns the CPU's name (`cpu`), the number of cores that this process may use
-    (`cores`), names and drivers of the GPUs (`gpu`; None if none is measured), and the
-    `versions` of Python and of each package (None if it is not installed).
+    Returns the CPU's name and model (`cpu`), the number of cores that this process may
+    use (`cores`), names and drivers of the GPUs (`gpu`; None if none is measured), and
+    the `versions` of Python and of each package (None if it is not installed).
     """
     packages = reversed([*importlib.metadata.distributions()])  # the first one counts
     installed = {package.name: package.version for package in packages}
@@ -25,7 +25,8 @@ def describe(device: str) -> dict[str, Any]:
     versions |= {package: installed.get(package) for package in _PACKAGES}
     gpu = _gpu_names() if device == "gpu" else None
     cores = len(os.sched_getaffinity(0))
-    return {"cpu": cpu_name(), "cores": cores, "gpu": gpu, "versions": versions}
+    cpu = ", ".join(filter(None, (cpu_name(), cpu_model())))
+    return {"cpu": cpu, "cores": cores, "gpu": gpu, "versions": versions}
 
 
 def machine_text(machine: dict[str, Any]) -> str:
