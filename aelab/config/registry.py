@@ -39,8 +39,8 @@ XLA_FOR_FLOAT16 = ("dense", "conv", "unet")
 
 SOURCES = {
     "synthetic": SourceEntry("aelab.data.sources:open_synthetic"),
-    "fashion_mnist": SourceEntry("aelab.data.sources:open_fashion_mnist"),
-    "idx": SourceEntry("aelab.data.sources:open_idx", reads_data_dir=True),
+    "fashion_mnist": SourceEntry("aelab.data.official_files:open_fashion_mnist"),
+    "idx": SourceEntry("aelab.data.official_files:open_idx", reads_data_dir=True),
     "images": SourceEntry(
         "aelab.data.image_folder:open_image_folder", reads_data_dir=True
     ),

@@ -50,7 +50,7 @@ from aelab.config import FIELDS, Config, field_type, from_json
 from aelab.data.decode import read_square
 from aelab.data.idx import read_idx
 from aelab.data.image_files import failure_reason
-from aelab.data.sources import read_idx_split
+from aelab.data.official_files import read_idx_split
 from aelab.errors import UsageError
 from aelab.runs import checkpoints
 from aelab.runs import directory as run_directory
