@@ -6,13 +6,14 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
 from tqdm import tqdm
 
 from aelab.config import Config
 from aelab.data import image_files
+from aelab.data.copies import copies
 from aelab.data.decode import Stored, read_square, read_stored
 from aelab.data.find_pictures import last_names, picture_names
 from aelab.data.frames import frames
@@ -26,7 +27,6 @@ _SCAN_THREADS = 16  # a network disk is slow to open each file
 _SCAN_BLOCK = 64  # files that a thread reads before it reports
 _MAX_LISTED = 5  # bad files that one message names
 _MAX_MEASURED, _DARK = 16, 1 / 16  # 16-bit pictures, and a share of the range
-_BLOCK = 2**16  # bytes read at once to compare files
 
 
 class ImageFolder:
@@ -169,20 +169,12 @@ class ImageFolder:
         return source
 
     def warn_of_copies(self, held_out: "ImageFolder") -> None:
-        """Warns if pictures of `held_out` are byte-identical to some of these.
-
-        Few files have the same size and middle, so few are read completely.
-        """
-        parts = (self._files, held_out._files)
-        sizes = set.intersection(*({size for _, size in part} for part in parts))
-        names = [[name for name, size in part if size in sizes] for part in parts]
-        for is_whole in (False, True):
-            names = _shared(self._folder, names, is_whole)
-        if copies := names[1]:
+        """Warns if pictures of `held_out` are byte-identical to some of these."""
+        if found := copies(self._folder, self._files, held_out._files):
             warn(
-                f"--data_dir={self._folder}: {len(copies)} of the {len(held_out)} "
+                f"--data_dir={self._folder}: {len(found)} of the {len(held_out)} "
                 "pictures for evaluation are byte-identical to pictures for training, "
-                f"for example {copies[0]}: remove the copies, or keep each sub-folder "
+                f"for example {found[0]}: remove the copies, or keep each sub-folder "
                 "in one part with --split_by=folder"
             )
 
@@ -289,29 +281,3 @@ def _scan(
         results = chain.from_iterable(checked)
         bar = tqdm(results, title, len(names), disable=None, delay=1, leave=False)
         return list(zip(names, bar, strict=True))
-
-
-def _shared(folder: str, parts: list[list[str]], is_whole: bool) -> list[list[str]]:
-    """The files of each part whose hash the other part has, too; see `_digest`."""
-    with ThreadPoolExecutor(_SCAN_THREADS) as threads:
-        pairs = [
-            list(threads.map(lambda n: (n, _digest(folder, n, is_whole)), part))
-            for part in parts
-        ]
-    digests = set.intersection(*({digest for _, digest in part} for part in pairs))
-    digests.discard("")
-    return [[name for name, digest in part if digest in digests] for part in pairs]
-
-
-def _digest(folder: str, name: str, is_whole: bool) -> str:
-    """A hash of a file, or of a block in its middle; "" if it can't be read."""
-    path, digest = os.path.join(folder, name), hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            file.seek(0 if is_whole else os.path.getsize(path) // 2)
-            blocks = iter(lambda: file.read(_BLOCK), b"")
-            for block in islice(blocks, None if is_whole else 1):
-                digest.update(block)
-    except OSError:
-        return ""
-    return digest.hexdigest()
