@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-_THREADS = 16  # a network disk is slow to open each file
+READ_THREADS = 16  # a network disk is slow to open each file
 _BLOCK = 2**16  # bytes read at once
 
 
@@ -28,7 +28,7 @@ def copies(
 
 def _shared(folder: str, parts: list[list[str]], is_whole: bool) -> list[list[str]]:
     """The files of each part whose hash the other part has, too; see `_digest`."""
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(READ_THREADS) as threads:
         pairs = [
             list(threads.map(lambda n: (n, _digest(folder, n, is_whole)), part))
             for part in parts

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from aelab.config import Config
 from aelab.data import image_files
-from aelab.data.copies import copies
+from aelab.data.copies import READ_THREADS, copies
 from aelab.data.decode import Stored, read_square, read_stored
 from aelab.data.find_pictures import last_names, picture_names
 from aelab.data.frames import frames
@@ -23,7 +23,6 @@ from aelab.errors import ImageError, UsageError
 from aelab.system.console import printable, warn
 
 _MIDDLE = 1 << 31
-_SCAN_THREADS = 16  # a network disk is slow to open each file
 _SCAN_BLOCK = 64  # files that a thread reads before it reports
 _MAX_LISTED = 5  # bad files that one message names
 _MAX_MEASURED, _DARK = 16, 1 / 16  # 16-bit pictures, and a share of the range
@@ -276,7 +275,7 @@ def _scan(
             return failure_reason(error)
 
     blocks = [names[i : i + _SCAN_BLOCK] for i in range(0, len(names), _SCAN_BLOCK)]
-    with image_files.quiet_pillow(), ThreadPoolExecutor(_SCAN_THREADS) as threads:
+    with image_files.quiet_pillow(), ThreadPoolExecutor(READ_THREADS) as threads:
         checked = threads.map(lambda block: list(map(check, block)), blocks)
         results = chain.from_iterable(checked)
         bar = tqdm(results, title, len(names), disable=None, delay=1, leave=False)

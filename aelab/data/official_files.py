@@ -60,9 +60,7 @@ def open_idx(config: Config, split: str) -> Source:
 def read_idx_split(folder: str, split: str) -> ArraySource:
     """Reads the `train` or `test` part of a set in the four official files.
 
-    These are `{train,t10k}-images-idx3-ubyte` of one channel and, optionally,
-    `{train,t10k}-labels-idx1-ubyte`; t10k is the test part. See `_find` for their
-    other names.
+    `_find` has the other names that these may have.
 
     Raises:
       UsageError: the folder or the images are missing, `read_idx` refuses a file, or

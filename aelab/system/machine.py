@@ -27,13 +27,13 @@ def cpu_name() -> str:
 
 
 def cpu_model() -> str:
-    """Its family and model, such as "family 25, model 1"; "" if they are not known."""
+    """The processor's family and model, such as "family 25, model 1"; "" if unknown."""
     numbers = _cpu_info("cpu family"), _cpu_info("model")
     return "family {}, model {}".format(*numbers) if all(numbers) else ""
 
 
 def cpu_instructions() -> list[str]:
-    """Its instruction sets that change rounding or speed, such as "avx512_bf16"."""
+    """The processor's instruction sets that matter here, such as "avx512_bf16"."""
     flags = _cpu_info("flags").split()
     return [name for name in _INSTRUCTIONS if name in flags]
 

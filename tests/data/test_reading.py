@@ -8,7 +8,7 @@ from aelab.errors import ImageError
 
 
 class Pictures:
-    """Three pictures that cut the crop that they are asked for out of themselves."""
+    """Three pictures, and crops of them; keeps the places that were asked for."""
 
     image_shape, dtype = (2, 2, 1), np.dtype(np.uint16)
 
