@@ -7,8 +7,8 @@ All runs of a study must be finished and evaluated, by scripts/study.py --evalua
 tables go between two markers in the Markdown file, which is created if there is none;
 the text around them is kept. All numbers, not rounded, go to a file next to it with the
 suffix .json. The rows of other studies in that file are kept, so studies may be trained
-one after another, on different machines. A study of codecs has the bytes of its files
-only if it has a rate_distortion.json, by
+one after another, on different machines. A study has the name of its folder. A study of
+codecs has the bytes of its files only if it has a rate_distortion.json, by
 scripts/rate_distortion.py STUDY/runs/*/* --output=STUDY.
 """
 
@@ -26,11 +26,12 @@ from common import markdown_table
 from aelab.apps.study.description import read_description
 from aelab.apps.study.results import VariantResult
 from aelab.apps.study.state import FINISHED
+from aelab.apps.study.statistics import Summary
 from aelab.apps.study.study import read_results
 from aelab.apps.study.variants import ONLY
+from aelab.apps.study.wording import summary_text
 from aelab.cli import CommandLine, run
 from aelab.errors import UsageError
-from aelab.metric_info import format_value
 from aelab.runs.directory import RunDirectory
 from aelab.system.console import say
 from aelab.system.files import write_bytes, writing
@@ -51,6 +52,9 @@ def main(argv: Sequence[str]) -> None:
     path = Path(values.output)
     if path.suffix != ".md":
         raise UsageError(f"--output={path} must end with .md")
+    names = [_name(study) for study in command_line.inputs]
+    if len({*names}) < len(names):
+        raise UsageError("two studies have the same name: rename the folder of one")
     start_tensorflow(find_devices=False)
     rows = read_old_rows(path.with_suffix(".json"))
     for study in command_line.inputs:
@@ -113,9 +117,9 @@ def _row(study: str, variant: VariantResult) -> dict[str, Any]:
     evaluations = [json.loads(Path(r.evaluation_json).read_text()) for r in runs]
     metrics = [evaluation["metrics"] for evaluation in evaluations]
     config = runs[0].read_config()
-    data_dir = config.data_dir and os.path.basename(os.path.abspath(config.data_dir))
+    data_dir = config.data_dir and _name(config.data_dir)
     return {
-        "study": os.path.basename(os.path.abspath(study)),
+        "study": _name(study),
         "variant": variant.name,
         "flags": dict(variant.flags),
         "config": {**dataclasses.asdict(config), "data_dir": data_dir},
@@ -130,6 +134,10 @@ def _row(study: str, variant: VariantResult) -> dict[str, Any]:
         "baselines": _baselines(evaluations[0]["trained"]),
         "file": _file(study, variant),
     }
+
+
+def _name(folder: str) -> str:
+    return os.path.basename(os.path.abspath(folder))
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
@@ -188,20 +196,26 @@ def _data_set(row: Mapping[str, Any]) -> tuple[str, str, int, int]:
 def _table(
     name: str, train: str, validate: int, test: int, rows: Sequence[Mapping[str, Any]]
 ) -> str:
-    cpus = {machine["cpu"] for row in rows for machine in row["machines"]}
+    cpus = {_processor(machine) for row in rows for machine in row["machines"]}
     versions = {version["tensorflow"] for row in rows for version in row["versions"]}
-    parts, chosen = f"{validate:,} validate, {test:,} test", "images that validate"
+    parts = f"{int(train.split()[0]):,} training, {validate:,} validation and {test:,} "
+    chosen = "validation images"
     if not validate:
-        parts, chosen = f"{test:,} validate and test", "same images"
+        parts = f"{int(train.split()[0]):,} training and {test:,} "
+        chosen = "test images as well"
     text = (
-        f"**{name}**: {int(train.split()[0]):,} images train, {parts}. Metrics on the "
-        f"test images, of the checkpoint that was best on the {chosen}: mean ± "
-        f"standard deviation over seeds. Minutes of training on "
+        f"**{name}**: {parts}test images. Metrics of the test images, at the "
+        f"checkpoint that was best on the {chosen}: mean ± standard deviation over "
+        f"seeds. Minutes of training on "
         f"{', '.join(sorted(cpus))}, with "
         f"TensorFlow {', '.join(sorted(versions))}."
     )
     table = markdown_table((*_HEAD, "baselines, dB"), map(_cells, rows))
     return f"{textwrap.fill(text, 88)}\n\n{table}"
+
+
+def _processor(machine: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, (machine["cpu"], machine.get("cpu_model"))))
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -213,9 +227,8 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         name += f" at {file['psnr']['mean']:.2f} dB"
     cells = [name, f"{row['parameters']:,}", str(len(row["minutes"]["each"]))]
     for metric in _SHOWN:
-        mean, sd, _ = row["metrics"][metric].values()
-        spread = "" if sd is None else f" ± {format_value(metric, sd)}"
-        cells.append(format_value(metric, mean) + spread)
+        mean, sd, each = row["metrics"][metric].values()
+        cells.append(summary_text(metric, Summary(len(each), mean, sd)))
     counts = sorted({machine["threads"] for machine in row["machines"]})
     cores = " or ".join(map(str, counts)) + (" core" if counts == [1] else " cores")
     cells.append(f"{row['minutes']['mean']:.1f} on {cores}")

@@ -44,10 +44,8 @@ def test_the_tables_have_the_means_of_the_test_part(studies, tmp_path):
     assert noisy["metrics"]["psnr"]["sd"] is None
     assert dense["config"]["validation_examples"] == 8
     # Each has its own data: the parts differ.
-    assert "**synthetic**: 64 images train, 8 validate, " in text
-    assert (
-        "**synthetic**: 64 images train, 16 validate and test. Metrics on the" in text
-    )
+    assert "**synthetic**: 64 training, 8 validation and 10,000 test images. " in text
+    assert "**synthetic**: 64 training and 16 test images. Metrics of the " in text
     (row,) = [line for line in text.splitlines() if line.startswith("| `dense` ")]
     assert f"| 50,992 | 2 | {psnr['mean']:.2f} ± {psnr['sd']:.2f} |" in row
     components = dense["baselines"]["principal_components"]
@@ -122,6 +120,8 @@ def test_a_run_that_is_not_evaluated_is_named(studies, tmp_path):
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(UsageError, match="holds no study"):
         write(tmp_path / "a.md", tmp_path)
+    with pytest.raises(UsageError, match="same name"):
+        write(tmp_path / "a.md", tmp_path / "b", tmp_path / "c" / "b")
     with pytest.raises(UsageError, match="STUDY is missing"):
         results.main(["results.py", f"--output={tmp_path / 'a.md'}"])
     with pytest.raises(UsageError, match=r"must end with \.md"):

@@ -1,0 +1,44 @@
+"""docs/results.md and the README show what docs/results.json has."""
+
+import json
+
+import results
+from conftest import ROOT
+
+PAGE = ROOT / "docs" / "results.md"
+ROWS = json.loads(PAGE.with_suffix(".json").read_text())["results"]
+CONFIGS = {path.stem for path in (ROOT / "configs").glob("*.flags")}
+OF_CONFIGS = [row for row in ROWS if row["study"] in CONFIGS]
+
+
+def between_markers(path):
+    """The lines between the two markers of a document."""
+    text = path.read_text().partition(results.BEGIN)[2].partition(results.END)[0]
+    return [line for line in text.splitlines() if line]
+
+
+def test_the_page_is_made_of_the_json_file():
+    made = results.tables(ROWS)
+    assert between_markers(PAGE) == [line for line in made.splitlines() if line]
+
+
+def test_the_table_of_the_readme_is_a_part_of_the_page():
+    shown, page = between_markers(ROOT / "README.md"), between_markers(PAGE)
+    places = [page.index(line) for line in shown]
+    assert places == sorted(places)
+    names = {row["study"] for row in OF_CONFIGS}
+    assert names >= {"dense", "dense_best", "codec_low"}
+    for name in names:
+        assert any(line.startswith(f"| `{name}`") for line in shown), name
+
+
+def test_the_recipes_have_the_parts_and_seeds_that_the_page_promises():
+    for row in OF_CONFIGS:
+        parts = row["config"]["validation_examples"], row["test_examples"]
+        assert parts == (5_000, 10_000), row["study"]
+        seeds = 2 if row["study"].startswith("codec_") else 3
+        assert len(row["metrics"]["psnr"]["each"]) == seeds, row["study"]
+
+
+def test_no_path_of_a_machine_is_in_the_results():
+    assert "/" not in PAGE.with_suffix(".json").read_text()
