@@ -84,7 +84,7 @@ def read_old_rows(path: Path) -> list[dict[str, Any]]:
 def replace_rows(
     rows: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Rows with those of a study replaced in their place, or added at the end."""
+    """`rows` with the new rows of a study in place of its old ones, or at the end."""
     old = [i for i, row in enumerate(rows) if row["study"] == new[0]["study"]]
     place = old[0] if old else len(rows)
     kept = [row for row in rows[place:] if row["study"] != new[0]["study"]]

@@ -98,6 +98,7 @@ class ImageFolder:
         """
 
         def whole(path: str) -> np.ndarray:
+            """The picture in a file."""
             return (self._kept(path) or self._stored(path)).upright()
 
         return self._first_good(index, whole)
@@ -115,6 +116,7 @@ class ImageFolder:
         size, _, channels = self.image_shape
 
         def crop(path: str) -> np.ndarray:
+            """The crop of the picture in a file."""
             if kept := self._kept(path):
                 return kept.square(size, down, right)
             options = self._white, self._deep

@@ -86,6 +86,7 @@ def distribute(
     """A dataset over the replicas of `strategy`; `make` builds a worker's share."""
 
     def from_context(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """The dataset of a worker."""
         replicas = context.num_replicas_in_sync
         local = replicas // context.num_input_pipelines
         return make(Share(replicas, context.input_pipeline_id * local, local))
@@ -115,11 +116,13 @@ def make_train_dataset(
     noisy_source = _with_fixed_noise(source, config)
 
     def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The rows from an example on."""
         indices = example_indices(
             first_example, rows, len(source), config.seed, config.shuffle_version
         )
 
         def key(stream: int) -> Key:
+            """The key of these examples for one use."""
             return Key(tf.constant(stream + config.seed, tf.int64), first_example)
 
         if config.supervision == "noise2void":
@@ -159,12 +162,14 @@ def _with_fixed_noise(
     if not hasattr(source, "picture"):
 
         def images(indices: tf.Tensor, crop_key: Key) -> tf.Tensor:
+            """Noisy images."""
             clean = read_images(source, indices, crop_key)
             return corrupt_training(clean, indices, config)
 
         return images
 
     def corrupt_picture(clean: np.ndarray, index: int) -> np.ndarray:
+        """A whole picture with its own noise."""
         stream = tf.constant(_OWN_NOISE + (config.seed << 28) + index, tf.int64)
         with tf.device("CPU:0"):
             key = Key(stream, tf.constant(0, tf.int64))
@@ -176,6 +181,7 @@ def _with_fixed_noise(
     noisy = NoisyPictures(pictures, corrupt_picture, config.cache_mb)
 
     def squares(indices: tf.Tensor, crop_key: Key) -> tf.Tensor:
+        """Crops of noisy pictures."""
         inputs = [indices, crop_places(crop_key, indices)]
         found = tf.numpy_function(noisy.crops, inputs, tf.float32, stateful=False)
         found.set_shape([indices.shape[0], *source.image_shape])
@@ -208,6 +214,7 @@ def make_eval_dataset(
     rows = size // share.replicas
 
     def batch(first_example: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The rows from an example on."""
         examples = first_example + tf.range(rows, dtype=tf.int64)
         indices = tf.minimum(examples, len(source) - 1)
         weights = tf.cast(examples < len(source), tf.float32)
@@ -245,6 +252,7 @@ def _mapped(
 
     @tf.autograph.experimental.do_not_convert
     def of_element(element: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The rows of one replica in one step."""
         step, local = element // share.local_replicas, element % share.local_replicas
         part = (share.first_replica + local) * (batch_size // share.replicas)
         return batch(step * batch_size + part)
