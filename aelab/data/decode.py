@@ -123,6 +123,7 @@ def _lower_bytes(path: str, size: int, lower: LowTiles, box: _Box | None) -> np.
 
 def _square(size: int, down: int, right: int) -> _Box:
     def box(width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom, in pixels."""
         top = down * (height - size + 1) >> 32
         left = right * (width - size + 1) >> 32
         return left, top, left + size, top + size

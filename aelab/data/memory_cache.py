@@ -7,7 +7,8 @@ from typing import Generic, Protocol, TypeVar
 
 class _Sized(Protocol):
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Its size in bytes."""
 
 
 Key = TypeVar("Key", bound=Hashable)
