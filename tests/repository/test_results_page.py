@@ -3,6 +3,7 @@
 import json
 
 import results
+from common.result_page import BEGIN, END
 from conftest import ROOT
 
 PAGE = ROOT / "docs" / "results.md"
@@ -13,7 +14,7 @@ OF_CONFIGS = [row for row in ROWS if row["study"] in CONFIGS]
 
 def between_markers(path):
     """The lines between the two markers of a document."""
-    text = path.read_text().partition(results.BEGIN)[2].partition(results.END)[0]
+    text = path.read_text().partition(BEGIN)[2].partition(END)[0]
     return [line for line in text.splitlines() if line]
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import results
+from common.result_page import BEGIN, END, replace_rows
 from conftest import run_script
 
 from aelab.errors import UsageError
@@ -57,10 +58,10 @@ def test_the_tables_have_the_means_of_the_test_part(studies, tmp_path):
 @pytest.mark.slow
 def test_text_around_the_tables_is_kept(studies, tmp_path):
     path = tmp_path / "a.md"
-    path.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     text, _ = write(path, studies / "noisy")
-    assert text.startswith(f"before\n{results.BEGIN}\n\n**synthetic**")
-    assert text.endswith(f"\n\n{results.END}\nafter\n") and "old" not in text
+    assert text.startswith(f"before\n{BEGIN}\n\n**synthetic**")
+    assert text.endswith(f"\n\n{END}\nafter\n") and "old" not in text
     path.write_text("mine")
     with pytest.raises(UsageError, match="has no place"):
         write(path, studies / "noisy")
@@ -87,8 +88,8 @@ def test_rows_of_other_studies_are_kept(studies, tmp_path):
 def test_a_study_that_shrinks_leaves_no_old_rows():
     old = [{"study": s, "variant": v} for s, v in ("aw", "bx", "by", "cz")]
     new = [{"study": "b", "variant": "n"}]
-    assert results.replace_rows(old, new) == [old[0], *new, old[3]]
-    assert results.replace_rows([], new) == new
+    assert replace_rows(old, new) == [old[0], *new, old[3]]
+    assert replace_rows([], new) == new
 
 
 @pytest.mark.slow
@@ -111,7 +112,7 @@ def test_a_run_that_is_not_evaluated_is_named(studies, tmp_path):
     run_dir = studies / "noisy" / "runs" / "only" / "seed-0"
     hidden = run_dir / "hidden.json"
     (run_dir / "evaluation.json").rename(hidden)
-    with pytest.raises(UsageError, match=r"seed-0 is not finished and evaluated"):
+    with pytest.raises(UsageError, match=r"seed-0 is not evaluated"):
         write(tmp_path / "a.md", studies / "noisy")
     hidden.rename(run_dir / "evaluation.json")
     assert not (tmp_path / "a.md").exists()

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Writes the results of denoisers of photographs, next to baselines and the literature.
+
+tools/picture_results.py STUDY... --output=docs/denoising.md
+
+All runs of a study must be finished, and evaluated on the same pictures, by
+scripts/evaluate.py --pictures=FOLDER or --pairs=FOLDER. The tables go between two
+markers in the Markdown file, and all numbers to a file next to it; what else is there
+is kept, as tools/results.py keeps it.
+"""
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from common import markdown_table
+from common.published import PUBLISHED
+from common.result_page import (
+    Row,
+    machines_text,
+    minutes_text,
+    summary,
+    summary_cell,
+    variant_name,
+    write_result_page,
+)
+
+from aelab.apps.study.results import VariantResult
+from aelab.cli import run
+from aelab.errors import UsageError
+from aelab.metric_info import format_value
+
+_HEAD = ("study", "trained on", "parameters", "seeds", "Mpixel", "minutes")
+_BASELINES = {
+    "non_local_means": "non-local means",
+    "total_variation": "total variation, best weight for each picture",
+    "wavelets": "wavelets",
+    "bm3d": "BM3D",
+}
+_METRICS = ("psnr", "ssim")
+
+# What was measured: folder, pictures, ensemble, precision, stddev, clip.
+_Condition = tuple[str | int | float | bool | None, ...]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the command line and writes both files."""
+    write_result_page(argv, __doc__, read_row, tables)
+
+
+def read_row(study: str, variant: VariantResult) -> Row:
+    """What the evaluations of a variant's runs on pictures add to its row.
+
+    Raises:
+      UsageError: there are none, or its runs were evaluated on different pictures.
+    """
+    of_runs = [_evaluations(each.run_dir) for each in variant.runs]
+    conditions = of_runs[0].keys()
+    if not conditions or any(each.keys() != conditions for each in of_runs):
+        raise UsageError(
+            f"{study}: evaluate all runs on the same pictures, by scripts/evaluate.py "
+            "--pictures=FOLDER or --pairs=FOLDER"
+        )
+    results = [_result([each[key] for each in of_runs]) for key in conditions]
+    return {"steps": variant.runs[0].state.step, "results": results}
+
+
+def _evaluations(run_dir: str) -> dict[_Condition, Row]:
+    """Each level of each evaluation of a run on pictures."""
+    found: dict[_Condition, Row] = {}
+    for path in sorted(Path(run_dir).glob("evaluation-*.json"), key=lambda p: p.stem):
+        evaluation = json.loads(path.read_text())
+        names = ("folder", "pictures", "ensemble", "precision")
+        shared = {name: evaluation[name] for name in names}
+        for level in evaluation["levels"]:
+            found[(*shared.values(), level["stddev"], level["clip"])] = shared | level
+    return found
+
+
+def _result(levels: Sequence[Row]) -> Row:
+    """One level of an evaluation, of all seeds."""
+    kept = {k: v for k, v in levels[0].items() if k not in ("each", "baselines")}
+    metrics = {name: summary([level[name] for level in levels]) for name in _METRICS}
+    with_baselines = [level["baselines"] for level in levels if level["baselines"]]
+    return {**kept, **metrics, "baselines": next(iter(with_baselines), {})}
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """A table of the models, and one of PSNR for each folder and kind of noise."""
+    text = f"The models. Minutes of training on {machines_text(rows)}."
+    models = markdown_table(_HEAD, map(_model, rows))
+    kinds: dict[tuple[str, str], list[tuple[Row, Row]]] = {}
+    for row in rows:
+        for result in row["results"]:
+            kinds.setdefault(_kind(result), []).append((row, result))
+    of_kinds = (_table(*kind, results=results) for kind, results in kinds.items())
+    return "\n\n".join([textwrap.fill(text, 88), models, *of_kinds])
+
+
+def _kind(result: Row) -> tuple[str, str]:
+    """Folder and kind of noise."""
+    if result["stddev"] is None:
+        return result["folder"], "the noise of the files"
+    return result["folder"], "clipped noise" if result["clip"] else "noise not clipped"
+
+
+def _model(row: Row) -> list[str]:
+    config = row["config"]
+    pixels = row["steps"] * config["batch_size"] * config["image_size"] ** 2
+    return [
+        variant_name(row),
+        config["data_dir"],
+        f"{row['parameters']:,}",
+        str(len(row["minutes"]["each"])),
+        f"{pixels / 1e6:,.0f}",
+        minutes_text(row),
+    ]
+
+
+def _table(folder: str, kind: str, results: Sequence[tuple[Row, Row]]) -> str:
+    """PSNR of all that was measured, by levels, with what was published."""
+    levels = sorted({_level(result) for _, result in results})
+    lines: dict[str, dict[float, str]] = {}
+    for name, level, psnr in _cells(folder, results):
+        lines.setdefault(name, {})[level] = psnr
+    count = results[0][1]["pictures"]
+    title = f"**{folder}**: {count} whole pictures, {kind}. PSNR, dB:"
+    head = ["", *(f"{level:g}/255" if level else "" for level in levels)]
+    cells = [[name, *(line.get(n, "") for n in levels)] for name, line in lines.items()]
+    return f"{title}\n\n{markdown_table(head, cells)}"
+
+
+def _level(result: Row) -> float:
+    """The level of the noise in 255ths; 0 if it is in the files."""
+    return round(255 * (result["stddev"] or 0), 3)
+
+
+def _cells(
+    folder: str, results: Sequence[tuple[Row, Row]]
+) -> Iterator[tuple[str, float, str]]:
+    """Name, level and PSNR: of the input, baselines, publications and our models."""
+    for _, result in results:
+        text = format_value("psnr", result["input_psnr"])
+        yield "noisy input", _level(result), text
+    for name, label in _BASELINES.items():
+        for _, result in results:
+            if baseline := result["baselines"].get(name):
+                yield label, _level(result), format_value("psnr", baseline["psnr"])
+    if not results[0][1]["clip"] or not _level(results[0][1]):
+        for name, values in PUBLISHED.get(folder, {}).items():
+            for level, value in values.items():
+                yield f"{name}, published", level, f"{value:.2f}"
+    for row, result in results:
+        name = variant_name(row) + (", ensemble" if result["ensemble"] else "")
+        yield name, _level(result), summary_cell("psnr", result["psnr"])
+
+
+if __name__ == "__main__":
+    run(main)
