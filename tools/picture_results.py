@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the results of denoisers of photographs, next to baselines and the literature.
 
-tools/picture_results.py STUDY... --output=docs/denoising.md
+tools/picture_results.py STUDY... --output=FILE.md
 
 All runs of a study must be finished, and evaluated on the same pictures, by
 scripts/evaluate.py --pictures=FOLDER or --pairs=FOLDER. The tables go between two

@@ -67,7 +67,7 @@ class Config:
     image_bits: int = field(
         16,
         "Bits per channel of 16-bit pictures of --dataset=images that are used: 16, or "
-        "the upper 8, as in releases up to 0.2.",
+        "the upper 8, as in release 0.1.0.",
         choices=(8, 16),
         only_with={"dataset": ("images",)},
         earlier=8,
@@ -87,8 +87,8 @@ class Config:
     )
     split_by: str = field(
         "file",
-        "What of --dataset=images falls into one part, for training, validation or "
-        "test: a file, or a sub-folder of --data_dir with all its pictures.",
+        "What of --dataset=images stays together in the training, validation or test "
+        "part: a file, or a sub-folder of --data_dir with all its pictures.",
         choices=("file", "folder"),
         only_with={"dataset": ("images",)},
     )
@@ -101,8 +101,8 @@ class Config:
     )
     max_bad_files: int = field(
         0,
-        "Tolerate up to N unreadable or too small pictures of --dataset=images, in the "
-        "test part and in the rest.",
+        "Tolerate up to N unreadable or too small pictures of --dataset=images in the "
+        "test part, and up to N in the rest.",
         only_with={"dataset": ("images",)},
         changes_numbers=False,  # a run in which it matters has ended
     )
@@ -147,13 +147,13 @@ class Config:
     )
     noise_clip: bool = field(
         True,
-        "Clip images with Gaussian noise to [0, 1]; the literature on denoising does "
-        "not.",
+        "Clip images with Gaussian noise to [0, 1]; the literature on denoising mostly "
+        "does not.",
         only_with={"corruption": ("gaussian",)},
     )
     supervision: str = field(
         "clean",
-        "What the output is compared with: clean images, a second noisy draw "
+        "What training compares the output with: clean images, a second noisy draw "
         "(noise2noise), or the noisy input itself at pixels that the network does not "
         "see (noise2void); the last two need no clean images.",
         choices=("clean", "noise2noise", "noise2void"),
@@ -230,7 +230,8 @@ class Config:
     )
     blocks: int = field(
         1,
-        "Residual blocks in each stage, on the way down and on the way up.",
+        "Residual blocks in each stage of --model=unet, on the way down and on the way "
+        "up.",
         minimum=1,
         maximum=7,  # each layer has one of 64 seeds
         only_with={"model": ("unet",)},
@@ -269,7 +270,7 @@ class Config:
         choices=("constant", "cosine"),
     )
     warmup_steps: int = field(
-        0, "Number of steps in which the learning rate rises linearly from 0."
+        0, "Number of steps in which the learning rate rises linearly to its peak."
     )
     weight_decay: float = field(
         0.004,
@@ -337,7 +338,8 @@ class Config:
     )
     jit_compile: str = setting(
         "auto",
-        "Compile training with XLA; auto = where XLA was measured to be faster.",
+        "Compile training with XLA; auto = where XLA was measured to be faster: with "
+        "float16 on CPUs.",
         choices=("auto", "true", "false"),
     )
     steps_per_loop: int = setting(

@@ -154,7 +154,7 @@ def low_tiles(picture: Image.Image) -> LowTiles | None:
 
 
 def check_gray(picture: Image.Image) -> None:
-    """Raises ValueError for 16-bit color, which release 0.2 did not read from TIFF."""
+    """Raises ValueError for 16-bit color, which 0.1.0 did not read from TIFF."""
     if not picture.mode.startswith("I"):
         raise ValueError("it is a TIFF file with 16 bits of color; use --image_bits=16")
 

@@ -18,7 +18,7 @@ _KINDS = ("images-idx3", "labels-idx1")
 # Of the package `dataset-fashion-mnist`.
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 _OFFICIAL_FILES = [f"{p}-{k}-ubyte.gz" for p in _PREFIXES.values() for k in _KINDS]
-_HALF_DOWNLOAD = "if {} has half a download, delete it to download it again"
+_HALF_DOWNLOAD = "if {} has an incomplete download, delete it to download it again"
 
 
 def open_fashion_mnist(config: Config, split: str) -> Source:

@@ -211,7 +211,7 @@ def test_half_a_download_in_the_cache_should_be_deleted(cache, idx_folder):
     shutil.copytree(idx_folder, cache)
     path = cache / f"{TRAIN}.gz"
     path.write_bytes(path.read_bytes()[:-100])
-    advice = f"if {cache} has half a download, delete it to download it again"
+    advice = f"if {cache} has an incomplete download, delete it to download it again"
     message = refusal(FASHION_MNIST)
     assert str(path) in message and message.endswith(advice)
     (cache / f"{EVAL}.gz").unlink()

@@ -1,4 +1,4 @@
-"""Published figures of denoisers, to stand beside ours in docs/denoising.md.
+"""Published results of denoisers, to compare with those of aelab.
 
 PSNR in dB by folder of pictures, method, and level of the noise in 255ths (0 for noise
 that is in the files). All are for noise that is neither clipped nor rounded, whole

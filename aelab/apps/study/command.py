@@ -61,7 +61,7 @@ def run_study(cli: CommandLine, args: Any) -> None:
         )
     if args.dry_run:
         if description.uses_tpe:
-            raise UsageError("--dry_run: the values that tpe tries follow from results")
+            raise UsageError("--dry_run: the values that tpe tries depend on results")
         for trial in description.trials(folder):
             output(_command(trial))
         return
@@ -111,7 +111,7 @@ def _train(folder: str, description: Description, shown: Shown, args: Any) -> No
             _write_results(folder)
         raise
     if others:
-        say(f"{others} runs are with other processes; the last to end writes the table")
+        say(f"Other processes train {others} runs; the last to finish writes the table")
     else:
         _write_results(folder)
 
@@ -136,7 +136,7 @@ def _write_results(folder: str) -> None:
     """
     description, shown = read_description(folder), read_shown(folder)
     if description is None:
-        raise UsageError(f"--study_dir={folder} holds no study any more")
+        raise UsageError(f"--study_dir={folder} no longer holds a study")
     description = with_trials(folder, description)
     if not description.variants:
         say("No trial has begun")
@@ -151,7 +151,7 @@ def _describe(cli: CommandLine, args: Any, old: Description | None) -> Descripti
     """The description in the flags; those not given have the study's values."""
     given = cli.given_fields()
     if "seed" in given:
-        raise UsageError("--seed: a study sets it itself; --seeds=N is their number")
+        raise UsageError("--seed: a study sets it; --seeds=N trains the seeds 0 to N-1")
     if old is None and args.table_only:
         raise UsageError(f"--study_dir={args.study_dir} holds no study")
     search = _search(args, old)

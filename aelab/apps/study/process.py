@@ -71,7 +71,7 @@ class Process:
             code = self.wait()
             reason = f"its process was killed by signal {-code}" if code < 0 else ""
             if code == -9:
-                reason += ", as the system does for lack of memory"
+                reason += ", perhaps for lack of memory"
             return Outcome(self.trial, code or 1, reason or "its process has ended")
         *lines, self._text = (self._text + content).split(b"\n")
         for line in lines:

@@ -115,10 +115,7 @@ def test_runs_with_other_devices_get_a_process_of_their_own(run):
 def test_a_run_that_fails_or_kills_its_process_does_not_stop_the_others(run):
     outcomes, left, processes = run(["kill", "a", "fail", "b"], 1)
     assert outcomes["kill"][0] == -signal.SIGKILL
-    assert (
-        "killed by signal 9, as the system does for lack of memory"
-        in (outcomes["kill"][1])
-    )
+    assert "killed by signal 9, perhaps for lack of memory" in (outcomes["kill"][1])
     assert outcomes["fail"] == (1, "fail")
     assert outcomes["a"] == (0, "a") and outcomes["b"] == (0, "b") and left == []
     assert len(distinct(processes)) == 3

@@ -53,7 +53,7 @@ def hide_optuna():
             [RATES, "--sampler=tpe", "--trials=3", "--baseline=trial-003"],
             "--baseline=trial-003 is not a variant",
         ),
-        ([RATES, "--sampler=tpe", "--trials=3", "--dry_run"], "follow from results"),
+        ([RATES, "--sampler=tpe", "--trials=3", "--dry_run"], "depend on results"),
     ],
 )
 def test_a_bad_search_is_refused_before_anything_is_trained(tmp_path, arguments, words):
