@@ -7,6 +7,9 @@ counts itself.
 
 from typing import NamedTuple
 
+MIN_MSE = 1e-10  # an exact copy has no PSNR; it counts as 100 dB
+SSIM_WINDOW = 11  # pixels
+
 
 class MetricInfo(NamedTuple):
     """How a metric is computed and shown.

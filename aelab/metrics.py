@@ -15,12 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from aelab.config.registry import load
-from aelab.metric_info import METRICS
+from aelab.metric_info import METRICS, MIN_MSE, SSIM_WINDOW
 
 Values = dict[str, tf.Tensor]
-
-MIN_MSE = 1e-10  # an exact copy has no PSNR; it counts as 100 dB
-_SSIM_WINDOW = 11
 
 
 def _mean_over_pixels(values: tf.Tensor) -> tf.Tensor:
@@ -87,7 +84,7 @@ def ssim(clean: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
     """
     sizes = [size for size in clean.shape[1:3] if size]  # of whole pictures not known
     output = tf.clip_by_value(output, 0.0, 1.0)
-    window = min([_SSIM_WINDOW, *sizes])
+    window = min([SSIM_WINDOW, *sizes])
     return tf.image.ssim(clean, output, max_val=1.0, filter_size=window)
 
 

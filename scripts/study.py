@@ -44,7 +44,10 @@ def main(argv: Sequence[str]) -> None:
     )
     cli.add_text("metrics", "What the table shows.", "NAME,NAME", "psnr,ssim")
     cli.add_text(
-        "objective", "What a search goes by and the picture shows.", "NAME", "psnr"
+        "objective",
+        "What a search goes by and the picture shows; without clean images the loss.",
+        "NAME",
+        "psnr",
     )
     cli.add_text(
         "baseline", "Variant that the others are compared with; empty = first.", "NAME"

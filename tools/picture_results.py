@@ -26,18 +26,13 @@ from common.result_page import (
     write_result_page,
 )
 
-from aelab.apps.study.results import VariantResult
+from aelab.apps.evaluation.picture_table import TITLES
+from aelab.apps.study.results import RunResult, VariantResult
 from aelab.cli import run
 from aelab.errors import UsageError
 from aelab.metric_info import format_value
 
 _HEAD = ("study", "trained on", "parameters", "seeds", "Mpixel", "minutes")
-_BASELINES = {
-    "non_local_means": "non-local means",
-    "total_variation": "total variation, best weight for each picture",
-    "wavelets": "wavelets",
-    "bm3d": "BM3D",
-}
 _METRICS = ("psnr", "ssim")
 
 # What was measured: folder, pictures, ensemble, precision, stddev, clip.
@@ -53,9 +48,10 @@ def read_row(study: str, variant: VariantResult) -> Row:
     """What the evaluations of a variant's runs on pictures add to its row.
 
     Raises:
-      UsageError: there are none, or its runs were evaluated on different pictures.
+      UsageError: there are none, its runs were evaluated on different pictures, or one
+        with another checkpoint than its best.
     """
-    of_runs = [_evaluations(each.run_dir) for each in variant.runs]
+    of_runs = [_evaluations(each) for each in variant.runs]
     conditions = of_runs[0].keys()
     if not conditions or any(each.keys() != conditions for each in of_runs):
         raise UsageError(
@@ -66,11 +62,18 @@ def read_row(study: str, variant: VariantResult) -> Row:
     return {"steps": variant.runs[0].state.step, "results": results}
 
 
-def _evaluations(run_dir: str) -> dict[_Condition, Row]:
+def _evaluations(run: RunResult) -> dict[_Condition, Row]:
     """Each level of each evaluation of a run on pictures."""
     found: dict[_Condition, Row] = {}
-    for path in sorted(Path(run_dir).glob("evaluation-*.json"), key=lambda p: p.stem):
+    for path in sorted(
+        Path(run.run_dir).glob("evaluation-*.json"), key=lambda p: p.stem
+    ):
         evaluation = json.loads(path.read_text())
+        if evaluation["step"] != run.state.best_step:
+            raise UsageError(
+                f"{path} is of step {evaluation['step']}, and the best checkpoint of "
+                f"step {run.state.best_step}: run scripts/evaluate.py again"
+            )
         names = ("folder", "pictures", "ensemble", "precision")
         shared = {name: evaluation[name] for name in names}
         for level in evaluation["levels"]:
@@ -123,7 +126,8 @@ def _table(folder: str, kind: str, results: Sequence[tuple[Row, Row]]) -> str:
     levels = sorted({_level(result) for _, result in results})
     lines: dict[str, dict[float, str]] = {}
     for name, level, psnr in _cells(folder, results):
-        lines.setdefault(name, {})[level] = psnr
+        if level in levels:
+            lines.setdefault(name, {})[level] = psnr
     count = results[0][1]["pictures"]
     title = f"**{folder}**: {count} whole pictures, {kind}. PSNR, dB:"
     head = ["", *(f"{level:g}/255" if level else "" for level in levels)]
@@ -143,16 +147,18 @@ def _cells(
     for _, result in results:
         text = format_value("psnr", result["input_psnr"])
         yield "noisy input", _level(result), text
-    for name, label in _BASELINES.items():
+    for name, label in TITLES.items():
         for _, result in results:
             if baseline := result["baselines"].get(name):
                 yield label, _level(result), format_value("psnr", baseline["psnr"])
-    if not results[0][1]["clip"] or not _level(results[0][1]):
+    if not results[0][1]["clip"]:
         for name, values in PUBLISHED.get(folder, {}).items():
             for level, value in values.items():
                 yield f"{name}, published", level, f"{value:.2f}"
     for row, result in results:
         name = variant_name(row) + (", ensemble" if result["ensemble"] else "")
+        if result["precision"] != row["config"]["precision"]:
+            name += f", {result['precision']}"
         yield name, _level(result), summary_cell("psnr", result["psnr"])
 
 

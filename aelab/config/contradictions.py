@@ -6,10 +6,11 @@ from typing import Any
 from aelab.config import fields
 from aelab.config.registry import SOURCES
 from aelab.errors import UsageError
+from aelab.metric_info import SSIM_WINDOW
 
 Values = Mapping[str, Any]  # of all fields, by name
-_SSIM_WINDOW = 11
 _TABLES = ("poisson", "jpeg")  # they look a value in [0, 1] up in a table
+_BIASED = ("salt_and_pepper", "masking", "jpeg")  # the mean is not the clean value
 
 
 def check_together(values: Values, declared: Mapping[str, fields.Field]) -> None:
@@ -55,9 +56,9 @@ def _check_data(values: Values) -> None:
         raise UsageError(
             f"--dataset={values['dataset']} needs --data_dir, the folder of its files"
         )
-    if values["whole_pictures"] and values["image_size"] < _SSIM_WINDOW:
+    if values["whole_pictures"] and values["image_size"] < SSIM_WINDOW:
         raise UsageError(
-            f"--whole_pictures=true needs --image_size of at least {_SSIM_WINDOW}, the "
+            f"--whole_pictures=true needs --image_size of at least {SSIM_WINDOW}, the "
             f"window of SSIM, not {values['image_size']}"
         )
     if not (values["test_share"] or values["validation_examples"]):
@@ -112,9 +113,15 @@ def _check_supervision(values: Values) -> None:
             f"{flag} contradicts --corruption=none: a second noisy draw needs clean "
             "images; for images that are noisy already use --supervision=noise2void"
         )
-    if "jpeg" in names:
+    if biased := [name for name in names if name in _BIASED]:
         raise UsageError(
-            f"{flag} contradicts --corruption=jpeg, whose errors are not random"
+            f"{flag} contradicts --corruption={biased[0]}, whose errors are not 0 on "
+            "average: the network would learn them"
+        )
+    if is_blind and names != ["none"] and (bad_files := values["max_bad_files"]):
+        raise UsageError(
+            f"{flag} contradicts --max_bad_files={bad_files} where noise is added: a "
+            "picture that replaces another would have two noisy values per pixel"
         )
     if "gaussian" in names and not (
         values["noise_stddev"] or values["noise_stddev_max"]

@@ -1,8 +1,8 @@
 """Blind spots: noisy images whose masked pixels do not reveal their own values.
 
-The input of Noise2Void (Krull et al. 2019). A network that sees a masked pixel's
-neighbors only can't predict its noise, if the noise of pixels is independent, and so
-predicts its clean value.
+The input of Noise2Void (Krull et al. 2019). If the noise of pixels is independent and
+has mean 0, a network that sees only the neighbors of a masked pixel can't predict its
+noise, and so it learns the clean value.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from aelab.data.randomness import LEVELS, Key, random_bits
 
-CELL = 4  # one pixel in each cell of 4 x 4 is masked
+CELL = 4  # one pixel is masked in each cell of 4 x 4, or what the border leaves of it
 _RADIUS = 2  # the neighbors of a pixel are the others in 5 x 5
 _OFFSETS = [
     offset
@@ -36,33 +36,30 @@ class BlindSpots(NamedTuple):
 def blind_spots(noisy: tf.Tensor, key: Key) -> BlindSpots:
     """Masks a random pixel in each cell of noisy images, float32 [n, H, W, C].
 
-    Cells that the border cuts may have none. A masked pixel is replaced by the median
-    of its neighbors within the image that are not masked (as in N2V2, Hoeck et al.
-    2022), of each channel.
+    So images of one size have the same number of masked pixels. A masked pixel is
+    replaced by the median of its neighbors within the image that are not masked (as in
+    N2V2, Hoeck et al. 2022), of each channel.
     """
     rows, height, width, channels = tf.unstack(tf.shape(noisy))
-    down, across = -(-height // CELL), -(-width // CELL)
-    bits = random_bits(key, rows, down * across)
+    tops, lefts = tf.range(0, height, CELL), tf.range(0, width, CELL)
+    bits = random_bits(key, rows, tf.size(tops) * tf.size(lefts))
     place = tf.cast(bits, tf.int32) * CELL**2 // LEVELS
-    cells = tf.reshape(place, [rows, down, across])
-    y = cells // CELL + CELL * tf.range(down)[:, tf.newaxis]
-    x = cells % CELL + CELL * tf.range(across)
-    spots = tf.reshape(tf.stack([y, x], axis=-1), [rows, down * across, 2])
-    image = tf.repeat(tf.range(rows), down * across)[:, tf.newaxis]
+    cells = tf.reshape(place, [rows, tf.size(tops), tf.size(lefts)])
+    y = _within(tops[:, tf.newaxis], cells // CELL, height)
+    x = _within(lefts, cells % CELL, width)
+    spots = tf.reshape(tf.stack([y, x], axis=-1), [rows, -1, 2])
+    image = tf.repeat(tf.range(rows), tf.shape(spots)[1])[:, tf.newaxis]
     where = tf.concat([image, tf.reshape(spots, [-1, 2])], axis=1)
-    wide = tf.stack([rows, CELL * down, CELL * across, 1])
-    is_masked = tf.scatter_nd(where, tf.ones([tf.shape(where)[0], 1]), wide)
-    mask = is_masked[:, :height, :width]
-    medians = _medians(noisy, mask, spots)
-    replaced = tf.scatter_nd(
-        where, tf.reshape(medians, [-1, channels]), tf.concat([wide[:3], [channels]], 0)
-    )
-    masked = tf.where(mask > 0, replaced[:, :height, :width], noisy)
-    return BlindSpots(tf.ensure_shape(masked, noisy.shape), _shaped(mask, noisy))
+    ones = tf.ones([tf.shape(where)[0], 1])
+    mask = tf.scatter_nd(where, ones, [rows, height, width, 1])
+    medians = tf.reshape(_medians(noisy, mask, spots), [-1, channels])
+    masked = tf.tensor_scatter_nd_update(noisy, where, medians)
+    return BlindSpots(masked, tf.ensure_shape(mask, [*noisy.shape[:3], 1]))
 
 
-def _shaped(mask: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    return tf.ensure_shape(mask, [*images.shape[:3], 1])
+def _within(start: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """`start + offset`, the offset scaled down in a cell that the border cuts."""
+    return start + offset * tf.minimum(CELL, size - start) // CELL
 
 
 def _medians(noisy: tf.Tensor, mask: tf.Tensor, spots: tf.Tensor) -> tf.Tensor:

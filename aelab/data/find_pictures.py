@@ -144,7 +144,10 @@ def picture_names(
     names.sort(key=_hash)
     if not test_share:
         if split == "test":
-            raise UsageError(f"{given} has no test part: --test_share=0")
+            raise UsageError(
+                f"{given} has no test part: --test_share=0. evaluate.py takes "
+                "--split=validation, or --pictures=FOLDER"
+            )
         return names
     units = [_unit(name, split_by) for name in names]
     held_out = _held_out({*units}, folder, test_share)

@@ -57,15 +57,7 @@ def brightness(path: str) -> float:
 
 def num_channels(picture: Image.Image) -> int:
     """1 for gray pictures, 3 for color; alpha does not count."""
-    return (
-        1
-        if picture.mode in ("1", "L", "LA", "La", "F") or _is_deep_gray(picture)
-        else 3
-    )
-
-
-def _is_deep_gray(picture: Image.Image) -> bool:
-    return picture.mode.startswith("I")
+    return 1 if picture.mode in _GRAY or picture.mode.startswith("I") else 3
 
 
 def orientation_of(picture: Image.Image) -> int:

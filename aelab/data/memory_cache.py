@@ -18,7 +18,8 @@ Value = TypeVar("Value", bound=_Sized)
 class MemoryCache(Generic[Key, Value]):
     """Keeps values, the first ones that are used, until one does not fit.
 
-    Each epoch uses every picture once, so to drop the oldest would keep none in time.
+    Each epoch uses every picture once, so a cache that drops the oldest would have
+    dropped each one before it is used again.
     Several threads may use it at once.
     """
 

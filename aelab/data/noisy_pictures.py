@@ -6,6 +6,7 @@ import numpy as np
 
 from aelab.data.decode import cut_square
 from aelab.data.memory_cache import MemoryCache
+from aelab.data.pixels import to_unit
 from aelab.data.sources import PictureSource
 
 
@@ -32,10 +33,7 @@ class NoisyPictures:
         return self._add_noise(index) if kept is None else kept
 
     def _add_noise(self, index: int) -> np.ndarray:
-        pixels = self._source.picture(index)
-        largest = np.iinfo(pixels.dtype).max
-        clean = (pixels / np.float64(largest)).astype(np.float32)
-        return self._corrupt(clean, index)
+        return self._corrupt(to_unit(self._source.picture(index)), index)
 
     def crops(self, indices: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Squares of upright pictures, float32 [n, size, size, C], as in `Source`."""

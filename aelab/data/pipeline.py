@@ -6,7 +6,7 @@ the rest.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -159,7 +159,7 @@ def _with_fixed_noise(
 
     Returns `(indices, crop_key) -> float32 [n, H, W, C]`.
     """
-    if not hasattr(source, "picture"):
+    if config.corruption == "none" or not isinstance(source, PictureSource):
 
         def images(indices: tf.Tensor, crop_key: Key) -> tf.Tensor:
             """Noisy images."""
@@ -177,8 +177,7 @@ def _with_fixed_noise(
         pixels: np.ndarray = noisy.numpy()[0]
         return pixels
 
-    pictures = cast(PictureSource, source)
-    noisy = NoisyPictures(pictures, corrupt_picture, config.cache_mb)
+    noisy = NoisyPictures(source, corrupt_picture, config.cache_mb)
 
     def squares(indices: tf.Tensor, crop_key: Key) -> tf.Tensor:
         """Crops of noisy pictures."""
@@ -218,9 +217,8 @@ def make_eval_dataset(
         examples = first_example + tf.range(rows, dtype=tf.int64)
         indices = tf.minimum(examples, len(source) - 1)
         weights = tf.cast(examples < len(source), tf.float32)
-        if config.whole_pictures:
-            pictures = cast(PictureSource, source)
-            clean, key = read_picture(pictures, indices[0]), picture_key(indices[0])
+        if config.whole_pictures and isinstance(source, PictureSource):
+            clean, key = read_picture(source, indices[0]), picture_key(indices[0])
         else:
             clean = read_images(source, indices)
             key = Key(tf.constant(_EVAL_NOISE, tf.int64), first_example)

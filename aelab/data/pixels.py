@@ -19,7 +19,9 @@ def unit_table() -> np.ndarray:
 
 
 def to_unit(images: np.ndarray) -> np.ndarray:
-    """uint8 of any shape as float32 in [0, 1], correctly rounded."""
+    """uint8 or uint16 of any shape as float32 in [0, 1], correctly rounded."""
+    if images.dtype == np.uint16:
+        return (images / 65535).astype(np.float32)
     values: np.ndarray = unit_table()[images]
     return values
 

@@ -10,8 +10,7 @@ import tensorflow as tf
 
 LEVELS = 1 << 16  # number of values that a random number can take
 
-# Offset between the streams of successive corruptions or augmentations. The streams
-# that the pipeline starts from are below it.
+# Offset between the streams of successive corruptions or augmentations.
 NEXT_MEMBER = 1 << 40
 
 _PHILOX = 1  # tf.random.Algorithm.PHILOX

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Source(Protocol):
         """
 
 
+@runtime_checkable
 class PictureSource(Source, Protocol):
     """A source whose images are parts of pictures of different sizes."""
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from aelab import metrics
 from aelab.config import Config
+from aelab.metric_info import MIN_MSE
 from aelab.training.objective import Forward, flat_code
 
 
@@ -27,7 +28,7 @@ def log_mse(clean: tf.Tensor, output: tf.Tensor, config: Config) -> tf.Tensor:
 
     Equal to the negative PSNR up to a factor. Easy and hard images count equally.
     """
-    return tf.math.log(tf.maximum(metrics.mse(clean, output), metrics.MIN_MSE))
+    return tf.math.log(tf.maximum(metrics.mse(clean, output), MIN_MSE))
 
 
 def l1_norm(result: Forward, config: Config) -> tf.Tensor:

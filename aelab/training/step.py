@@ -29,7 +29,8 @@ def loss_gradient(
     """These rows' part of the gradient of the scaled loss, and sums of metrics."""
     model = state.autoencoder
     with tf.GradientTape() as tape:
-        result = forward(model, rows.corrupted, training=True, dither=rows.dither)
+        dither = rows.dither if model.dither_size else None
+        result = forward(model, rows.corrupted, training=True, dither=dither)
         per_image = training_metrics(config, rows, result)
         loss = tf.reduce_sum(per_image["loss"]) / config.batch_size  # the global one
         scaled_loss = state.loss_scale.scaled(loss)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from aelab import metrics
-from aelab.config import Config, contradictions
+from aelab.config import Config
 from aelab.errors import UsageError
 
 
@@ -25,6 +24,7 @@ def test_none_stands_for_itself_only():
 
 
 UNCLIPPED = {"noise_stddev": 0.1, "noise_clip": False}
+FOLDER = {"dataset": "images", "data_dir": "a"}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,16 @@ UNCLIPPED = {"noise_stddev": 0.1, "noise_clip": False}
             {"supervision": "noise2void", "noise_stddev": 0.1},
             "needs --loss=mse, not bce",
         ),
-        ({"supervision": "noise2noise", "corruption": "jpeg"}, "are not random"),
+        ({"supervision": "noise2noise", "corruption": "jpeg"}, "not 0 on average"),
+        ({"supervision": "noise2noise", "corruption": "masking"}, "not 0 on average"),
+        (
+            {"supervision": "noise2void", "corruption": "poisson,salt_and_pepper"},
+            "contradicts --corruption=salt_and_pepper",
+        ),
+        (
+            {**FOLDER, "supervision": "noise2void", "max_bad_files": 1, **UNCLIPPED},
+            "two noisy values per pixel",
+        ),
         ({"supervision": "noise2noise"}, "needs --noise_stddev above 0$"),
         (
             {"supervision": "noise2void", "loss": "mse"},
@@ -56,13 +65,17 @@ def test_noisy_targets_fit_the_noise_and_the_loss(values, message):
 def test_noisy_targets_are_allowed():
     for supervision in ("noise2noise", "noise2void"):
         Config(supervision=supervision, loss="mse", **UNCLIPPED)
-    Config(supervision="noise2void", loss="mse", corruption="none")
+    Config(
+        supervision="noise2void",
+        loss="mse",
+        corruption="none",
+        max_bad_files=1,
+        **FOLDER,
+    )
     Config(supervision="noise2noise", noise_stddev=0.1)  # clipped: in [0, 1]
 
 
-def test_the_window_of_ssim_is_the_one_of_the_metric():
-    assert contradictions._SSIM_WINDOW == metrics._SSIM_WINDOW
-    folder = {"dataset": "images", "data_dir": "a", "whole_pictures": True}
-    Config(image_size=11, **folder)
+def test_whole_pictures_are_as_large_as_the_window_of_ssim():
+    Config(image_size=11, whole_pictures=True, **FOLDER)
     with pytest.raises(UsageError, match="--image_size of at least 11"):
-        Config(image_size=10, **folder)
+        Config(image_size=10, whole_pictures=True, **FOLDER)

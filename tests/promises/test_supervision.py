@@ -37,9 +37,9 @@ CONFIG = Config(
 SHAPE = (16, 16, 1)
 
 
-def source(count=20):
+def source(count=20, shape=SHAPE):
     generator = np.random.default_rng(1)
-    return ArraySource(generator.integers(0, 256, (count, *SHAPE), dtype=np.uint8))
+    return ArraySource(generator.integers(0, 256, (count, *shape), dtype=np.uint8))
 
 
 def batches(config, count, first=0, images=None):
@@ -155,20 +155,23 @@ def test_the_target_of_noise2noise_is_a_second_draw():
     assert batch.masked is None
 
 
-def test_the_loss_is_over_the_masked_pixels_of_the_global_batch():
-    """Their sum divided by their number, on one device as on two."""
-    for replicas in (1, 2):
-        strategy = strategy_of(replicas)
-        state = TrainState(CONFIG, SHAPE, 10, strategy)
-        model = state.autoencoder.model
-        (batch,) = batches(CONFIG, 1)
-        errors = (model(batch.corrupted).numpy() - batch.target) ** 2
-        expected = (errors * batch.mask).sum() / batch.mask.sum()
-        loop = build_train_loop(state, CONFIG)
-        assert loop(training_batches(state, CONFIG, source()), tf.constant(1, tf.int64))
-        total, count = state.totals["loss"].numpy()
-        assert total / count == pytest.approx(expected, rel=1e-5)
-        assert set(state.totals) == {"loss", "gradient_norm"}
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(("model", "size"), [("unet", (16, 16)), ("dense", (10, 13))])
+def test_the_loss_is_over_the_masked_pixels_of_the_global_batch(model, size, replicas):
+    """Their sum divided by their number; the border may cut cells."""
+    shape = (*size, 1)
+    config = dataclasses.replace(CONFIG, model=model, filters=Config.filters)
+    images, strategy = source(20, shape), strategy_of(replicas)
+    state = TrainState(config, shape, 10, strategy)
+    (batch,) = batches(config, 1, 0, images)
+    output = state.autoencoder.model(batch.corrupted).numpy()
+    errors = (output - batch.target) ** 2
+    expected = (errors * batch.mask).sum() / batch.mask.sum()
+    loop = build_train_loop(state, config)
+    assert loop(training_batches(state, config, images), tf.constant(1, tf.int64))
+    total, count = state.totals["loss"].numpy()
+    assert total / count == pytest.approx(expected, rel=1e-5)
+    assert set(state.totals) == {"loss", "gradient_norm"}
 
 
 def train(folder, run_dir, **values):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import picture_results
@@ -66,7 +67,7 @@ def test_measured_and_published_figures_are_next_to_each_other(folder, tmp_path)
     lines = [line for line in table.splitlines() if line.startswith("| ")]
     assert lines[0] == "|  | 25/255 | 50/255 |"
     names = [line.split(" | ")[0].removeprefix("| ") for line in lines]
-    assert names[2:4] == ["noisy input", "non-local means"]
+    assert names[2:4] == ["noisy input", "NL means"]
     expected = [f"{name}, published" for name in PUBLISHED["Set12"]]
     expected += ["`photos`", "`photos`, ensemble"]
     assert names[-len(expected) :] == expected
@@ -90,3 +91,15 @@ def test_runs_must_be_evaluated_on_the_same_pictures(folder, tmp_path):
     with pytest.raises(UsageError, match="evaluate all runs on the same pictures"):
         write(tmp_path / "a.md", copy)
     assert not (tmp_path / "a.md").exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_of_another_checkpoint_is_refused(folder, tmp_path):
+    copy = tmp_path / "photos"
+    shutil.copytree(folder / "photos", copy)
+    for run_dir in run_dirs(copy):
+        path = Path(run_dir, "evaluation-A.json")
+        content = {"folder": "A", "checkpoint": "latest", "step": 1, "levels": []}
+        path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"A\.json is of step 1, and the best"):
+        write(tmp_path / "a.md", copy)

@@ -1,8 +1,8 @@
 """Published results of denoisers, to compare with those of aelab.
 
 PSNR in dB by folder of pictures, method, and level of the noise in 255ths (0 for noise
-that is in the files). All are for noise that is neither clipped nor rounded, whole
-pictures, and an output clipped to [0, 1].
+that is in the files). Added noise is neither clipped nor rounded, pictures are whole,
+and the output is clipped to [0, 1].
 """
 
 
@@ -41,7 +41,7 @@ PUBLISHED: dict[str, dict[str, dict[float, float]]] = {
         "Noise2Void, without clean pictures (Krull et al. 2019)": {25.0: 27.71},
         "the same, notebook of its authors": {25.0: 27.81},
         "Noise2Noise, without clean pictures (Krull et al. 2019)": {25.0: 28.86},
-        "the same network with clean pictures": {25.0: 29.06},
+        "the network of Noise2Void, with clean pictures": {25.0: 29.06},
     },
     "CBSD68": {
         _CBM3D: _levels("33.52/30.71/27.38"),

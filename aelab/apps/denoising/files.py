@@ -92,7 +92,10 @@ def write_picture(path: str, picture: Picture) -> None:
 def _write_deep_tiff(
     path: str, pixels: np.ndarray, metadata: Mapping[str, Any]
 ) -> None:
-    """Writes uint16 [H, W, 3 or 4] as TIFF, which Pillow can't."""
+    """Writes uint16 [H, W, 3 or 4] as TIFF, which Pillow can't.
+
+    Of the metadata, the EXIF and GPS blocks are left out, which tifffile can't write.
+    """
     dpi = metadata.get("dpi")
     tifffile.imwrite(
         path,
@@ -105,7 +108,23 @@ def _write_deep_tiff(
         iccprofile=metadata.get("icc_profile"),
         resolution=dpi and tuple(map(float, dpi)),
         resolutionunit="INCH" if dpi else None,
+        extratags=_extra_tags(metadata),
     )
+
+
+def _extra_tags(metadata: Mapping[str, Any]) -> list[tuple[int, str, int, bytes, bool]]:
+    """The text tags and the XMP of a TIFF picture, as tifffile takes them."""
+    exif = Image.Exif()
+    exif.load(metadata.get("exif", b""))
+    texts = ((tag, exif.get(tag)) for tag in _KEPT_TAGS)
+    tags = [
+        (tag, "s", 0, text.encode("latin-1", "replace"), True)
+        for tag, text in texts
+        if isinstance(text, str)
+    ]
+    if xmp := exif.get(_XMP):
+        tags.append((_XMP, "B", len(xmp), xmp, True))
+    return tags
 
 
 def write_comparison(path: str, before: np.ndarray, after: Picture) -> None:
@@ -174,7 +193,8 @@ def _descriptive_tags(image: Image.Image) -> bytes:
             block = tags.get_ifd(tag).items()
             kept[tag] = {n: v for n, v in block if n not in TiffTags.TAGS_V2_GROUPS}
         elif tag in tags:
-            kept[tag] = tags[tag]
+            text = tags[tag]  # as Latin-1; of 8-bit pictures Pillow writes only ASCII
+            kept[tag] = text.encode("latin-1") if isinstance(text, str) else text
         if not kept.get(tag):
             kept.pop(tag, None)
     if image.info.get("xmp"):

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aelab.metric_info import MIN_MSE
 from aelab.system.optional import require
 
 LINEAR_COMPONENTS = (2, 8, 32, 128, 512, 1024)
 
 _TOLERANCE = 0.05  # relative, of a strength; the PSNR is flat around the best one
 _SEARCH_VALUES = 2**16  # 83 images of 28 x 28
-_MIN_MSE = 1e-10  # the same as in aelab.metrics: an exact copy counts as 100 dB
 _MAX_EXACT = 1024  # pixel values of an image
 _LARGE_COMPONENTS = 128  # of larger images
 _MIN_VARIANCE = 1e-10  # of a component, relative to the first
@@ -41,14 +41,16 @@ class Restoration(NamedTuple):
     setting: dict[str, float]
 
 
-def mean_psnr(clean: np.ndarray, output: np.ndarray) -> float:
-    """Mean over images of -10 log10(mse), in dB, `output` clamped to [0, 1].
+def mean_psnr(clean: np.ndarray, output: np.ndarray, clamped: bool = True) -> float:
+    """Mean over images of -10 log10(mse), in dB; at most 100.
 
-    In NumPy and float64, unlike `aelab.metrics.psnr`, so that the chosen strength does
-    not depend on TensorFlow's device.
+    With `clamped`, values of `output` outside [0, 1] count as 0 or 1. In NumPy and
+    float64, unlike `aelab.metrics.psnr`, so that the chosen strength does not depend on
+    TensorFlow's device.
     """
-    error = np.square(np.clip(output, 0, 1) - clean, dtype=np.float64)
-    return float(-10 * np.log10(np.maximum(error.mean((1, 2, 3)), _MIN_MSE)).mean())
+    output = np.clip(output, 0, 1) if clamped else output
+    error = np.square(output - clean, dtype=np.float64)
+    return float(-10 * np.log10(np.maximum(error.mean((1, 2, 3)), MIN_MSE)).mean())
 
 
 def blur(images: np.ndarray, sigma: float) -> np.ndarray:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from aelab import metrics
 from aelab.apps.denoising.denoiser import Denoiser
-from aelab.apps.evaluation.baselines import is_installed
+from aelab.apps.evaluation.baselines import is_installed, mean_psnr
 from aelab.apps.evaluation.picture_baselines import PICTURE_BASELINES, PictureBaseline
 from aelab.apps.evaluation.picture_result import PictureEvaluation, PictureLevel
 from aelab.apps.evaluation.picture_sets import (
@@ -52,6 +52,13 @@ class Options(NamedTuple):
     ensemble: bool = False
     precision: str | None = None
     baselines: bool = True
+
+
+class Quality(NamedTuple):
+    """Of one picture; PSNR in dB."""
+
+    psnr: float
+    ssim: float
 
 
 # A level's configuration, None for pairs, and the pictures with its noise.
@@ -123,12 +130,9 @@ class _Session:
     ) -> PictureEvaluation:
         """Evaluates at each level, with a progress bar, and keeps the result."""
         wanted = PICTURE_BASELINES if self._options.baselines else {}
-        usable = {
-            n: b for n, b in wanted.items() if all(map(is_installed, b.libraries))
-        }
-        needed = {
-            lib for name in wanted.keys() - usable for lib in wanted[name].libraries
-        }
+        libraries = {library for each in wanted.values() for library in each.libraries}
+        missing = {library for library in libraries if not is_installed(library)}
+        usable = {n: b for n, b in wanted.items() if missing.isdisjoint(b.libraries)}
         total = len(levels) * count * (1 + len(usable))
         with tqdm(total=total, disable=None, dynamic_ncols=True, leave=False) as bar:
             results = [
@@ -144,7 +148,7 @@ class _Session:
             self._options.ensemble,
             self._precision,
             results,
-            sorted(lib for lib in needed if not is_installed(lib)),
+            sorted(missing),
         )
         self._keep(result)
         return result
@@ -193,52 +197,48 @@ def _evaluate_level(
     config: Config | None,
     bar: tqdm,
 ) -> PictureLevel:
-    each: list[dict[str, str | float]] = []
-    results: dict[str, list[tuple[float, float]]] = {}
+    names: list[str] = []
+    results: dict[str, list[Quality]] = {}
     stddev = config.noise_stddev if config else None
+
+    def measure(method: str, clean: np.ndarray, output: np.ndarray) -> None:
+        """Adds the quality of a picture."""
+        quality = picture_quality(clean, output, clamped=method != "input")
+        results.setdefault(method, []).append(quality)
+
     for name, noisy, clean in pairs:
+        names.append(name)
         bar.set_description(name)
-        quality = psnr(clean, noisy, clamped=False), ssim(clean, noisy)
-        results.setdefault("input", []).append(quality)
-        output = denoiser.denoise(noisy)
-        results.setdefault("output", []).append(
-            (psnr(clean, output), ssim(clean, output))
-        )
-        each.append({"name": name, "psnr": psnr(clean, output)})
+        measure("input", clean, noisy)
+        measure("output", clean, denoiser.denoise(noisy))
         bar.update()
-        for label, baseline in baselines.items():
-            bar.set_description(f"{name}: {label}")
-            output = baseline.restore(noisy, clean, stddev)
-            results.setdefault(label, []).append(
-                (psnr(clean, output), ssim(clean, output))
-            )
+        for method, baseline in baselines.items():
+            bar.set_description(f"{name}: {method}")
+            measure(method, clean, baseline.restore(noisy, clean, stddev))
             bar.update()
     means = {
-        label: dict(zip(("psnr", "ssim"), np.mean(pairs, axis=0).tolist(), strict=True))
-        for label, pairs in results.items()
+        method: Quality(*np.mean(qualities, axis=0).tolist())._asdict()
+        for method, qualities in results.items()
     }
+    outputs = zip(names, results["output"], strict=True)
     return PictureLevel(
         stddev,
-        config.noise_clip if config else True,
+        config.noise_clip if config else None,
         **means["output"],
         input_psnr=means["input"]["psnr"],
         input_ssim=means["input"]["ssim"],
-        each=each,
+        each=[{"name": name, **quality._asdict()} for name, quality in outputs],
         baselines={name: means[name] for name in baselines},
     )
 
 
-def psnr(clean: np.ndarray, output: np.ndarray, clamped: bool = True) -> float:
-    """PSNR in dB of a picture [H, W, C], at a peak of 1, computed in float64.
+def picture_quality(
+    clean: np.ndarray, output: np.ndarray, clamped: bool = True
+) -> Quality:
+    """PSNR in dB, at a peak of 1, and SSIM of a picture, [H, W, C].
 
-    With `clamped`, values of `output` outside [0, 1] count as 0 or 1.
+    Values of `output` outside [0, 1] count as 0 or 1; in the PSNR only with `clamped`.
     """
-    output = np.clip(output, 0.0, 1.0) if clamped else output
-    error = np.square(output.astype(np.float64) - clean).mean()
-    return float(-10 * np.log10(max(error, metrics.MIN_MSE)))
-
-
-def ssim(clean: np.ndarray, output: np.ndarray) -> float:
-    """`metrics.ssim` of a picture [H, W, C]."""
-    images = (tf.constant(image[np.newaxis], tf.float32) for image in (clean, output))
-    return float(metrics.ssim(*images)[0])
+    images = clean[np.newaxis], output[np.newaxis]
+    ssim = metrics.ssim(*(tf.constant(image, tf.float32) for image in images))
+    return Quality(mean_psnr(*images, clamped), float(ssim[0]))

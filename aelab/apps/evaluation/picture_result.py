@@ -9,12 +9,12 @@ from dataclasses import dataclass
 class PictureLevel:
     """Means over the pictures of a folder at one level of noise; PSNR in dB.
 
-    `stddev` is None for pairs, whose noise is in the files. `each` has `name` and
-    `psnr` of each picture. A baseline has `psnr` and `ssim`.
+    `stddev` and `clip` are None for pairs, whose noise is in the files. `each` has
+    `name`, `psnr` and `ssim` of each picture. A baseline has `psnr` and `ssim`.
     """
 
     stddev: float | None
-    clip: bool
+    clip: bool | None
     psnr: float
     ssim: float
     input_psnr: float

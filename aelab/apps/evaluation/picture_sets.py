@@ -12,7 +12,13 @@ from aelab.config import Config
 from aelab.data.corruptions import gaussian
 from aelab.data.decode import read_stored
 from aelab.data.find_pictures import find_pictures
-from aelab.data.image_files import failure_reason, num_channels, opened, quiet_pillow
+from aelab.data.image_files import (
+    failure_reason,
+    is_permanent,
+    num_channels,
+    opened,
+    quiet_pillow,
+)
 from aelab.data.pipeline import picture_key
 from aelab.data.pixels import unit_tensor
 from aelab.errors import UsageError
@@ -69,11 +75,16 @@ class Reader(NamedTuple):
 
 @contextlib.contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Raises UsageError, with the path, for whatever a bad file raises."""
+    """Raises UsageError, with the path, for whatever a bad file raises.
+
+    Lack of memory and a failing disk stay errors of their own.
+    """
     try:
         with quiet_pillow():
             yield
     except Exception as error:  # damaged data makes decoders raise anything
+        if not is_permanent(error):
+            raise
         raise UsageError(f"{printable(path)}: {failure_reason(error)}") from None
 
 

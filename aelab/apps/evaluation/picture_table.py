@@ -6,7 +6,7 @@ from aelab.apps.evaluation.picture_result import PictureEvaluation, PictureLevel
 from aelab.metric_info import format_value, heading
 from aelab.system.optional import install_command
 
-_TITLES = {
+TITLES = {
     "non_local_means": "NL means",
     "total_variation": "TV",
     "wavelets": "wavelets",
@@ -31,7 +31,7 @@ def picture_table(result: PictureEvaluation) -> str:
 
 def _table(result: PictureEvaluation, metric: str) -> str:
     names = list(result.levels[0].baselines)
-    titles = "".join(f"{_TITLES[name]:>10}" for name in names)
+    titles = "".join(f"{TITLES[name]:>10}" for name in names)
     lines = [heading(metric), f"{'noise':<22}{'input':>9}{titles}{'output':>10}"]
     for level in result.levels:
         values = [level.baselines[name][metric] for name in names]
@@ -54,7 +54,7 @@ def _notes(result: PictureEvaluation) -> list[str]:
     known = result.levels[0].stddev is not None
     if baselines := result.levels[0].baselines:
         sigma = "know the level of the noise" if known else "estimate the noise"
-        others = [_TITLES[n] for n in baselines if n != "total_variation"]
+        others = [TITLES[n] for n in baselines if n != "total_variation"]
         notes.append(f"{', '.join(others)} {sigma}.")
     if "total_variation" in baselines:
         notes.append("TV has the best weight for each picture, which favors it.")

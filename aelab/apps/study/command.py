@@ -52,7 +52,7 @@ def run_study(cli: CommandLine, args: Any) -> None:
         raise UsageError(f"--study_dir={folder} is a run; give a folder of its own")
     new = _describe(cli, args, old)
     description = extend(old, new, folder) if old else new
-    before = read_shown(folder) if old else Shown()
+    before = read_shown(folder) if old else default_shown(description)
     shown = _shown(args, description, before)
     if old and description.uses_tpe and shown.objective != before.objective:
         raise UsageError(
@@ -191,6 +191,17 @@ def _search(args: Any, old: Description | None) -> Search | None:
     if before and not given:
         given = [f"{name}={each}" for name, each in before.ranges.items()]
     return parse_search(sampler, given, trials)
+
+
+def default_shown(description: Description) -> Shown:
+    """What a new study shows: PSNR and SSIM, but the loss without clean images.
+
+    Then nothing may be chosen by metrics that need clean images.
+    """
+    choices = [description.config, *(each.flags for each in description.variants)]
+    if all(choice.get("supervision", "clean") == "clean" for choice in choices):
+        return Shown()
+    return Shown(metrics=("loss",), objective="loss")
 
 
 def _shown(args: Any, description: Description, before: Shown) -> Shown:

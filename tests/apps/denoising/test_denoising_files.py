@@ -399,6 +399,23 @@ def test_16_bits_of_color_in_tiff_are_kept(channels, options, tmp_path):
         assert written.info["dpi"] == (300, 300)
 
 
+@pytest.mark.parametrize(("dtype", "unit"), [("uint8", "um"), ("uint16", "µm")])
+def test_a_color_picture_in_tiff_keeps_its_description(dtype, unit, tmp_path):
+    pixels = random_picture(9, 13, 3, dtype=dtype)
+    texts = {270: f"cells, 2 {unit}".encode(), 271: b"Maker", 315: b"me"}
+    tags = [(tag, "s", 0, text, True) for tag, text in texts.items()]
+    tags.append((700, "B", 12, b"<x:xmpmeta/>", True))
+    path, copy = tmp_path / "a.tif", tmp_path / "b.tif"
+    options = {"metadata": None, "software": False, "extratags": tags}
+    tifffile.imwrite(path, pixels, photometric="rgb", **options)
+    write_picture(str(copy), read_picture(str(path)))
+    np.testing.assert_array_equal(tifffile.imread(copy), pixels)
+    with Image.open(copy) as written:
+        found = written.getexif()
+        assert {tag: found[tag].encode("latin-1") for tag in texts} == texts
+        assert written.info["xmp"] == b"<x:xmpmeta/>"
+
+
 @pytest.mark.parametrize("suffix", ["tif", "webp", "png", "gif"])
 def test_a_file_with_several_pictures_is_refused(suffix, tmp_path):
     images = [

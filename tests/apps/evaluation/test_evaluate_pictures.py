@@ -11,8 +11,10 @@ import tifffile
 from conftest import run_script
 from philox import noise_bits
 from PIL import Image
+from skimage.metrics import structural_similarity
 
 from aelab.apps.evaluation import evaluate_pictures as module
+from aelab.apps.evaluation import picture_sets
 from aelab.apps.evaluation.evaluate_pictures import (
     Options,
     evaluate_pairs,
@@ -33,6 +35,9 @@ PLAIN = Options(baselines=False)
 # In byte order, which is not that of a dictionary.
 NAMES = ["B.png", "a.png", "sub/c.png", "\u00e4.png"]
 RANDOM = np.random.default_rng(0)
+# Of Wang et al. 2004.
+SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+SSIM["data_range"] = 1.0
 
 
 def smooth(height, width, *channels):
@@ -114,17 +119,21 @@ def test_the_protocol_is_the_one_of_the_literature(run, folder):
     for level in result.levels:
         assert [each["name"] for each in level.each] == NAMES
         assert not level.clip
-        inputs, outputs = [], []
+        inputs, outputs, similarities = [], [], []
         for number, name in enumerate(NAMES):
             clean = upright(folder / name)
             noisy = noisy_by_numpy(clean, number, level.stddev)
             inputs.append(psnr(clean, noisy))
             output = restored_by_keras(run, noisy).clip(0, 1)
             outputs.append(psnr(clean, output))
+            similarities.append(structural_similarity(clean, output, **SSIM))
         assert level.input_psnr == pytest.approx(np.mean(inputs), abs=1e-4)
         assert level.psnr == pytest.approx(np.mean(outputs), abs=1e-3)
         found = [each["psnr"] for each in level.each]
         assert found == pytest.approx(outputs, abs=1e-3)
+        found = [each["ssim"] for each in level.each]
+        assert found == pytest.approx(similarities, abs=1e-4)
+        assert level.ssim == pytest.approx(np.mean(similarities), abs=1e-4)
 
 
 def test_the_input_at_25_has_20_17_db(run, tmp_path):
@@ -332,6 +341,18 @@ def test_a_damaged_picture_is_named(run, folder):
 
 
 def test_psnr_clamps_the_output_only():
-    clean = np.zeros((2, 2, 1), np.float32)
-    assert module.psnr(clean, clean - 1) == 100
-    assert module.psnr(clean, clean - 0.1, clamped=False) == pytest.approx(20, abs=1e-5)
+    clean = np.zeros((11, 11, 1), np.float32)
+    assert module.picture_quality(clean, clean - 1).psnr == 100
+    found = module.picture_quality(clean, clean - 0.1, clamped=False)
+    assert found.psnr == pytest.approx(20, abs=1e-5)
+
+
+def test_memory_and_disk_are_not_blamed_on_a_picture(run, folder, monkeypatch):
+    """They are exit code 1, and a bad file is 2."""
+
+    def fail(*arguments, **options):
+        raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(picture_sets, "opened", fail)
+    with pytest.raises(OSError, match="the disk fails"):
+        evaluate_pictures(run.path, str(folder), options=PLAIN)

@@ -14,6 +14,9 @@ import pytest
 from board import experiment, getter, session_groups
 from conftest import metric_lines, run_script, tensorboard
 
+from aelab.apps.study.command import default_shown
+from aelab.apps.study.description import Description
+from aelab.apps.study.variants import parse_variants
 from aelab.cli import CommandLine
 from aelab.config import Config
 from aelab.runs import checkpoints
@@ -171,6 +174,19 @@ def test_a_bad_study_is_refused_before_anything_is_trained(tmp_path, arguments, 
 def test_a_run_is_not_a_study(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert "is a run" in refusal(tmp_path, *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("variants", "objective"),
+    [(["loss=mse"], "psnr"), (["supervision=clean,noise2noise"], "loss")],
+)
+def test_nothing_is_chosen_by_metrics_that_need_clean_images(variants, objective):
+    values = {"loss": "mse", "noise_stddev": 0.1}
+    description = Description(values, parse_variants(variants), 1)
+    assert default_shown(description).objective == objective
+    for given in ({"supervision": "noise2void"}, {"supervision": "noise2noise"}):
+        shown = default_shown(Description(values | given, parse_variants([]), 1))
+        assert (shown.metrics, shown.objective) == (("loss",), "loss")
 
 
 def test_a_dry_run_prints_the_commands(tmp_path):
