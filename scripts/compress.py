@@ -3,8 +3,8 @@
 
 scripts/compress.py --run_dir=DIR INPUT... --output=FILE.aelab
 
-INPUT: IDX files of images, gzipped or not, and pictures (PNG, JPEG, BMP, GIF, WebP) of
-the size and kind that the model takes. The run must be of --model=codec or
+INPUT: IDX files of images, gzipped or not, and pictures (PNG, JPEG, BMP, TIFF, GIF,
+WebP) of the size and kind that the model takes. The run must be of --model=codec or
 --model=dense. Needs constriction: pip install -c constraints.txt -e '.[codec]'
 """
 

@@ -4,10 +4,10 @@
 scripts/denoise.py --run_dir=DIR INPUT... --output=DIR [--checkpoint=best|latest]
                    [--compare] [--white_level=N] [--ensemble] [--precision=P]
 
-INPUT: PNG, JPEG, WebP, BMP and TIFF files, or folders of such files, including their
-sub-folders. Results get the same names in the output folder, which must be a different
-folder. Size, format, alpha, and 8 or 16 bits are preserved; fewer than 8 bits become 8,
-and palettes become color.
+INPUT: PNG, JPEG, WebP, BMP, TIFF and GIF files, or folders of such files, including
+their sub-folders. Results get the same names in the output folder, which must be a
+different folder. Size, format, alpha, and 8 or 16 bits are preserved; fewer than 8 bits
+become 8, palettes become color, and GIF becomes PNG.
 """
 
 from collections.abc import Sequence

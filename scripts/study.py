@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     )
     cli.add_choice(
         "sampler",
-        "All combinations, or a search: random values, or Optuna's TPE, which goes by "
+        "All combinations, or a search: random values, or Optuna's TPE, which improves "
         "--objective and stops trials below the median.",
         ("grid", "random", "tpe"),
     )
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     cli.add_count("jobs", "Processes side by side, with equal parts of the cores.", 1)
     cli.add_choice(
         "launcher",
-        "Where the processes run: here, or as so many jobs of Slurm.",
+        "Where the processes run: here, or as jobs of Slurm.",
         ("local", "slurm"),
     )
     cli.add_text("metrics", "What the table shows.", "NAME,NAME", "psnr,ssim")
@@ -53,8 +53,8 @@ def main(argv: Sequence[str]) -> None:
         "baseline", "Variant that the others are compared with; empty = first.", "NAME"
     )
     cli.add_switch("evaluate", "Evaluate the finished runs, and show the test part.")
-    cli.add_switch("retry_failed", "Try runs again that have diverged.")
-    cli.add_switch("table_only", "Only write the table, of what is there.")
+    cli.add_switch("retry_failed", "Train runs again that have diverged.")
+    cli.add_switch("table_only", "Only write the table, from the results so far.")
     cli.add_switch("dry_run", "Only print the command of each run.")
     cli.add_config()
     args = cli.parse(argv)

@@ -84,10 +84,12 @@ def test_noise2void_has_one_noisy_value_for_each_pixel_for_ever():
         assert sum(np.ascontiguousarray(view).tobytes() in seen for view in views) == 1
 
 
-@pytest.mark.parametrize("cache_mb", [0, 512])
-def test_overlapping_squares_of_a_noisy_picture_agree(folder, cache_mb):
+@pytest.mark.parametrize(
+    ("cache_mb", "largest"), [(0, 0.0), (512, 0.0), (512, 0.5)], ids=str
+)
+def test_overlapping_squares_of_a_noisy_picture_agree(folder, cache_mb, largest):
     """Each square is a part of one of five noisy pictures, bit for bit."""
-    config = of_folder(folder, cache_mb=cache_mb)
+    config = of_folder(folder, cache_mb=cache_mb, noise_stddev_max=largest)
     images = load_part(config, "train")
     squares = np.concatenate([b.target for b in batches(config, 60, 0, images)])
     corners = {}  # by the value of a pixel, which no other has: its square and place
@@ -108,7 +110,7 @@ def test_overlapping_squares_of_a_noisy_picture_agree(folder, cache_mb):
     assert overlaps > 300
 
 
-def test_the_noise_differs_by_picture_and_has_the_level(folder):
+def test_the_noise_has_the_level(folder):
     config = of_folder(folder, cache_mb=0)
     images = load_part(config, "train")
     flat = dataclasses.replace(

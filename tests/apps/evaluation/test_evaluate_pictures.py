@@ -199,6 +199,9 @@ def test_the_lower_bits_of_16_count(run, tmp_path):
     expected = psnr(deep / 65535, upper / 65535)
     assert 50 < expected < 60
     assert result.levels[0].input_psnr == pytest.approx(expected, abs=1e-3)
+    output = restored_by_keras(run, np.float32(upper / 65535)).clip(0, 1)
+    expected = psnr(deep / 65535, output)
+    assert result.levels[0].psnr == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.fixture
