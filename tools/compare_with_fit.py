@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compares our loop with `Model.fit`: trains a recipe with both, over several seeds.
+"""Compares aelab's loop with `Model.fit`: trains a recipe with both, for several seeds.
 
 tools/compare_with_fit.py --flagfile=configs/NAME.flags [--num_seeds=3]
     [--FLAG=VALUE ...]
 
-`Model.fit` trains stock Keras layers on the batches of our pipeline, with Keras' own
-initial weights (except --model=unet) and activity regularizer. Both models are
+`Model.fit` trains stock Keras layers on the batches of aelab's pipeline, with Keras'
+own initial weights (except --model=unet) and activity regularizer. Both models are
 evaluated in the same way.
 """
 
@@ -21,6 +21,7 @@ from common import markdown_table, whole_number
 
 from aelab.cli import CommandLine, run
 from aelab.config import Config
+from aelab.errors import UsageError
 
 _LOSSES = {"bce": "binary_crossentropy", "mse": "mean_squared_error"}
 
@@ -60,6 +61,22 @@ def stock_unet(config: Config, image_shape: tuple[int, int, int]) -> Any:
 
 
 STOCK_MODELS = {"dense": stock_dense, "conv": stock_conv, "unet": stock_unet}
+
+
+def check(config: Config) -> None:
+    """Raises UsageError for a recipe that `Model.fit` does not get in the same way."""
+    supported = {"model": STOCK_MODELS, "loss": _LOSSES, "supervision": ["clean"]}
+    for name, choices in supported.items():
+        if (value := getattr(config, name)) not in choices:
+            raise UsageError(
+                f"--{name}={value} can't be compared; these can: {', '.join(choices)}"
+            )
+    without = ("optimizer_args", "gradient_clip_norm", "weight_average")
+    for name in without:
+        if value := getattr(config, name):
+            raise UsageError(f"--{name}={value} can't be compared: leave it out")
+    if config.optimizer == "adamw":
+        raise UsageError("--optimizer=adamw can't be compared: use another optimizer")
 
 
 def compile_stock(model: Any, config: Config, total_steps: int) -> None:
@@ -102,6 +119,7 @@ def main(argv: Sequence[str]) -> None:
     command_line.add_config()
     values = command_line.parse(argv)
     config = command_line.config()
+    check(config)
     num_seeds = whole_number("num_seeds", values.num_seeds, 2)
 
     from aelab.system.startup import start_tensorflow

@@ -1,9 +1,12 @@
 """Exports a run's model to formats that load without aelab."""
 
+import contextlib
 import errno
 import os
+import secrets
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from aelab.errors import UsageError
@@ -53,15 +56,36 @@ def export(
     path = os.path.realpath(output) if any_size else os.path.abspath(output)
     with (
         writing(f"--output={output}"),
+        _old_model(path) as move_aside,
         atomic_write(path, is_folder=any_size) as temporary,
     ):
         if format == "saved_model":
             _save_saved_model(network, temporary)
-            if os.path.exists(os.path.join(path, _SAVED_MODEL)):  # with `overwrite`
-                shutil.rmtree(path)
+            move_aside()
         else:
             _save_keras(network, temporary)
     return trained.step
+
+
+@contextlib.contextmanager
+def _old_model(path: str) -> Iterator[Callable[[], None]]:
+    """Yields a function that renames the SavedModel at `path`, if there is one.
+
+    At the end it is removed, or gets its name back if the new one can't be written.
+    """
+    aside = f"{path}.old-{secrets.token_hex(4)}"
+
+    def move_aside() -> None:
+        if os.path.exists(os.path.join(path, _SAVED_MODEL)):
+            os.rename(path, aside)
+
+    try:
+        yield move_aside
+    except BaseException:
+        if os.path.exists(aside):
+            os.rename(aside, path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_output(output: str, format: str, overwrite: bool) -> None:
@@ -95,7 +119,8 @@ def check_output(output: str, format: str, overwrite: bool) -> None:
             raise UsageError(
                 f"--output={output} is a folder with other files: give another name"
             )
-        return check_outputs([output], overwrite)
+        check_outputs([output], overwrite)
+        return
     elif os.path.lexists(output):
         raise UsageError(f"--output={output} is a file, and must be a new folder")
     check_output_file(output, "", overwrite)

@@ -78,6 +78,10 @@ def exit_code(main: Callable[[Sequence[str]], None]) -> int:
         code, message = 128 + stopped.signal_number, str(stopped)
     except KeyboardInterrupt:
         code, message = 128 + signal.SIGINT, "interrupted"
+    except SystemExit as stop:  # by `_exit`
+        if not isinstance(stop.code, int):
+            raise
+        code = stop.code
     except Exception as error:
         if not (reason := tensorflow_errors.reason(error)):
             raise

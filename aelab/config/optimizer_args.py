@@ -10,14 +10,14 @@ from aelab.errors import UsageError
 RESERVED = {
     "clipnorm": "use --gradient_clip_norm",
     "clipvalue": "use --gradient_clip_norm",
-    "ema_momentum": "aelab does not average weights",
-    "ema_overwrite_frequency": "aelab does not average weights",
+    "ema_momentum": "use --weight_average",
+    "ema_overwrite_frequency": "use --weight_average",
     "exclude_layers": "it is a list",
     "global_clipnorm": "use --gradient_clip_norm",
     "gradient_accumulation_steps": "use a larger --batch_size",
     "loss_scale_factor": "--precision=mixed_float16 scales the loss",
     "name": "it has no effect",
-    "use_ema": "aelab does not average weights",
+    "use_ema": "use --weight_average",
 }
 
 

@@ -78,7 +78,7 @@ def none(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Adds Gaussian noise of `noise_stddev`, and clips to [0, 1] with `noise_clip`.
 
-    Clipped, it is the usual corruption of denoising autoencoders (Vincent et al. 2008).
+    Clipped, it is the usual corruption of denoising autoencoders (Vincent et al. 2010).
     The literature on denoising does not clip, for example Zhang et al. 2017. Each noise
     value is one of 65,536, see `normal_table`. To look up, add and clip them takes a
     quarter of the time of `tf.random.stateless_normal`.

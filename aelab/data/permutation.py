@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from aelab.data.randomness import Key, random_bits
 
-_STREAM = 6 << 32  # the pipeline uses those below
+_STREAM = 6 << 32  # of the pipeline's, only the noise of whole pictures has the same
 _MAX_SORTED = 1 << 12  # images; from here on the cipher is faster
 _WALKED = 1 << 14  # up to here `_encrypt` takes four turns or more
 

@@ -6,5 +6,5 @@ Synopsis:
     from aelab.runs.trained_model import load_trained
 
     trained = load_trained(RunDirectory("runs/quickstart"), "best")
-    print(trained.step, trained.model(images))  # float32 [n, H, W, C] in [0, 1]
+    print(trained.step, trained.autoencoder.model(images))  # float32 [n, H, W, C]
 """

@@ -3,6 +3,7 @@
 It is a result of the run: if it can't be written, training stops.
 """
 
+import contextlib
 import errno
 import json
 import math
@@ -54,9 +55,15 @@ class MetricsLog:
         line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
         line |= {name: v if math.isfinite(v) else None for name, v in values.items()}
         content = json.dumps(line).encode() + b"\n"
+        size = os.fstat(self._file.fileno()).st_size
         with reporting_size(self._path, len(content)):
-            if self._file.write(content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            try:
+                if self._file.write(content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(size)  # only whole lines
+                raise
 
     def sync(self) -> None:
         """Returns when all lines are on disk.

@@ -37,7 +37,7 @@ def last_checkpoint_sentence(run: RunDirectory, distribution: Distribution) -> s
 def status_line(run: RunDirectory, state: TrainState, plan: Plan) -> str:
     """A line about where the run is."""
     step = int(state.step)
-    if step == plan.total_steps == state.progress.evaluated_step:
+    if plan.is_complete(step, state.progress):
         return f"Complete   {run.path}: nothing is left to do"
     return f"Resuming   {run.path} at step {step}" if step else f"Run        {run.path}"
 

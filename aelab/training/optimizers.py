@@ -12,6 +12,8 @@ from aelab.config.registry import OPTIMIZERS, load
 from aelab.errors import UsageError
 from aelab.training.schedules import LearningRate
 
+_COUNTS = ("ns_steps",)  # arguments that must be whole numbers
+
 
 def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
     """Builds the Keras optimizer that `config` names.
@@ -40,7 +42,7 @@ def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
         )
     build = load(OPTIMIZERS[config.optimizer], f"--optimizer={config.optimizer}")
     arguments = config.optimizer_arguments()
-    _check(config.optimizer, build, arguments)
+    arguments = _checked(config.optimizer, build, arguments)
     if config.optimizer == "adamw":  # Loshchilov and Hutter 2019
         arguments["weight_decay"] = config.weight_decay
     rate = LearningRate(config, total_steps)
@@ -61,8 +63,12 @@ def build_optimizer(config: Config, total_steps: int, step: tf.Variable) -> Any:
     return optimizer
 
 
-def _check(optimizer: str, build: Any, arguments: dict[str, Any]) -> None:
-    """Raises UsageError for an argument that the class does not take as given."""
+def _checked(optimizer: str, build: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, in the type of their defaults.
+
+    Raises:
+      UsageError: the class does not take one as given.
+    """
     parameters = inspect.signature(build).parameters
     kinds = {name: _kind(each.default) for name, each in parameters.items()}
     ours = {"learning_rate", *RESERVED}
@@ -78,6 +84,13 @@ def _check(optimizer: str, build: Any, arguments: dict[str, Any]) -> None:
                 f"--optimizer_args: {name} of --optimizer={optimizer} must be "
                 f"{kinds[name]}, not {str(value).lower()}"
             )
+        if name in _COUNTS and not isinstance(value, int):
+            raise UsageError(
+                f"--optimizer_args: {name} must be a whole number, not {value}"
+            )
+    # Keras takes no whole number for SGD's momentum.
+    is_float = {n: isinstance(p.default, float) for n, p in parameters.items()}
+    return {n: float(v) if is_float[n] else v for n, v in arguments.items()}
 
 
 def _kind(default: Any) -> str:

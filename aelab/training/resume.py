@@ -1,6 +1,8 @@
 """Restores the state of a run that was stopped."""
 
 import itertools
+import math
+import os
 
 import numpy as np
 
@@ -77,7 +79,8 @@ def _restore_best(state: TrainState, run: RunDirectory) -> None:
     copy = checkpoints.path_of(run.latest, step)
     for path in (best, copy):
         try:
-            arrays = _load(path, "" if path == copy else copy)
+            has_copy = path != copy and os.path.exists(copy)
+            arrays = _load(path, copy if has_copy else "")
         except FormatError:
             raise
         except (UsageError, FileNotFoundError) as error:
@@ -87,4 +90,8 @@ def _restore_best(state: TrainState, run: RunDirectory) -> None:
             checkpoints.save(run.best, step, arrays)
             warn(f"{best} was lost or damaged; it was copied from {copy}")
         return
-    warn(f"the best checkpoint is lost or damaged, and so is its copy: {reason}")
+    state.progress.best_loss, state.progress.best_step = math.inf, 0
+    warn(
+        f"the best checkpoint is lost or damaged, and so is its copy: {reason}. The "
+        "best of the evaluations to come takes its place"
+    )

@@ -1,7 +1,6 @@
 """A whole run, from a configuration to a trained model."""
 
 import contextlib
-import os
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -76,7 +75,7 @@ def _prepare(
     run is made only after its input has been checked.
     """
     is_chief = distribution.is_chief
-    exists = os.path.exists(directory.config_json)
+    exists = directory.has_config()
     if is_chief and exists:
         stack.enter_context(directory.exclusive_lock())
     splits = load_splits(config)
@@ -91,9 +90,10 @@ def _prepare(
         restore(state, directory, plan)
     state.assign(distribution.broadcast_from_chief(state.arrays()))
     status = messages.status_line(directory, state, plan)
-    if is_chief:
+    # A complete run keeps the description of what it was trained on.
+    if is_chief and not plan.is_complete(int(state.step), state.progress):
         machine = distribution.describe()
-        if 0 < int(state.step) < plan.total_steps:
+        if int(state.step):
             status += messages.machine_change(directory.read_machine(), machine)
             before, now = directory.read_versions(), package_versions()
             status += messages.version_change(before, now)

@@ -22,6 +22,8 @@ from aelab.training.weight_average import average_weights
 
 Gradient = list[tf.Tensor]
 
+_MAX_NORM = 1e30  # a limit that float32 can't hold would make NaN of the gradient
+
 
 def loss_gradient(
     state: TrainState, config: Config, rows: Batch
@@ -68,7 +70,7 @@ def train_step(
         gradient = state.loss_scale.unscaled(gradient)
         norm = tf.linalg.global_norm(gradient)
         norm_metric = Sum(norm, tf.constant(1.0))  # counts steps, not images
-        if limit := config.gradient_clip_norm:
+        if limit := min(config.gradient_clip_norm, _MAX_NORM):
             gradient, _ = tf.clip_by_global_norm(gradient, limit, use_norm=norm)
         return gradient, sums | {"gradient_norm": norm_metric}
 

@@ -233,6 +233,21 @@ def test_a_failed_export_leaves_the_existing_output(
         assert list(output.iterdir()) == []
 
 
+def test_a_saved_model_that_can_not_be_replaced_stays(run_dir, tmp_path, monkeypatch):
+    output = tmp_path / "model"
+    export(run_dir, str(output), format="saved_model")
+    (output / "variables" / "old").touch()
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="error"):
+        export(run_dir, str(output), format="saved_model", overwrite=True)
+    assert list(tmp_path.iterdir()) == [output]
+    assert (output / "variables" / "old").exists()
+
+
 def test_a_file_is_exported_without_a_temporary_folder(run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     export(run_dir, str(tmp_path / "a.keras"))

@@ -27,7 +27,7 @@ def test_optimizer_arguments(text, arguments):
         *(("a=1,a=2", "sets a twice"), ("a=1,,b=2", "not ''"), ("a=1,", "not ''")),
         ("learning_rate=1", "use --learning_rate"),
         ("clipnorm=1", "use --gradient_clip_norm"),
-        ("use_ema=true", "does not average weights"),
+        ("use_ema=true", "use --weight_average"),
     ],
 )
 def test_bad_optimizer_arguments_are_refused(text, words):

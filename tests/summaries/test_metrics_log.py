@@ -48,6 +48,27 @@ def test_a_full_disk_names_the_file_once(path):
     assert re.search(r"\(\d+ bytes were wanted, [\d,]+ are free\)", str(error.value))
 
 
+def test_a_line_that_is_cut_off_is_removed(path, monkeypatch):
+    log = MetricsLog(str(path), NOTHING)
+    log.write("train", 7, 1.0, {"loss": 0.1})
+    before, whole = path.read_bytes(), log._file
+
+    class Half:
+        """A file on a disk that has room for half of a line."""
+
+        def __getattr__(self, name):
+            return getattr(whole, name)
+
+        def write(self, content):
+            return whole.write(content[: len(content) // 2])
+
+    monkeypatch.setattr(log, "_file", Half())
+    with pytest.raises(OSError, match="No space left"):
+        log.write("train", 8, 1.1, {"loss": 0.1})
+    assert path.read_bytes() == before
+    whole.close()
+
+
 def test_lines_up_to_the_state_stay(path):
     text = line(5) + line(10) + line(10, "eval")
     assert resumed(path, text, logged_step=10, evaluated_step=10) == text

@@ -83,12 +83,19 @@ def test_arguments_reach_the_optimizer():
         ("adam", "weight_decay=true", "must be a number, not true"),
         ("sgd", "nesterov=7", "must be true or false, not 7"),
         ("sgd", "momentum=7", "--optimizer_args=momentum=7: .*momentum"),
+        ("muon", "ns_steps=2.5", "ns_steps must be a whole number, not 2.5"),
     ],
 )
 def test_arguments_that_the_optimizer_refuses(optimizer, arguments, words):
     config = Config(optimizer=optimizer, optimizer_args=arguments)
     with pytest.raises(UsageError, match=words):
         build_optimizer(config, 10, STEP)
+
+
+@pytest.mark.parametrize("momentum", ["0", "1", "0.5"])
+def test_a_whole_number_is_taken_for_a_fraction(momentum):
+    config = Config(optimizer="sgd", optimizer_args=f"momentum={momentum}")
+    assert build_optimizer(config, 10, STEP).momentum == float(momentum)
 
 
 def test_weight_decay_takes_its_share_of_each_weight():

@@ -126,6 +126,20 @@ def test_the_same_command_again_has_nothing_to_do(run_dir, capsys):
     assert {p for p in run_dir.rglob("*") if p.is_file()} <= set(before) | events
 
 
+def test_a_complete_run_keeps_its_machine(tmp_path, capsys):
+    train(tmp_path / "run", epochs=1)
+    path = tmp_path / "run" / "config.json"
+    content = json.loads(path.read_text())
+    content["machine"]["cpu"] = "Z80"
+    path.write_text(json.dumps(content))
+    train(tmp_path / "run", epochs=1)
+    assert json.loads(path.read_text()) == content
+    capsys.readouterr()
+    train(tmp_path / "run", epochs=2)
+    assert "cpu Z80 -> " in capsys.readouterr().out
+    assert json.loads(path.read_text())["machine"]["cpu"] != "Z80"
+
+
 def test_a_code_as_large_as_the_image_comes_close_to_the_original(tmp_path):
     large, small = (
         train(

@@ -80,6 +80,7 @@ def test_early_stopping_waits_for_patience_epochs(tmp_path, capsys):
     assert [math.floor(line["epoch"]) for line in lines] == [1, 2, 3, 4]
     assert "Stopped early" in capsys.readouterr().out
     assert train(tmp_path / "run", epochs=20, **fields) == {}
+    assert f"Complete   {tmp_path / 'run'}" in capsys.readouterr().out
 
 
 def test_a_run_that_improves_is_not_stopped_early(tmp_path):
@@ -374,9 +375,15 @@ def test_a_best_checkpoint_that_cannot_be_read_is_not_replaced(
     before = files(run_dir)
     best = checkpoints.newest(RunDirectory(str(run_dir)).best)
     failing_reads(best, errno.EIO)
-    with pytest.raises(OSError, match=re.escape(best)):
+    with pytest.raises(OSError, match=re.escape(best)) as caught:
         train(run_dir)
     assert files(run_dir) == before
+    copy = checkpoints.path_of(RunDirectory(str(run_dir)).latest, 14)
+    assert f"the run resumes with {copy}" in str(caught.value)
+    os.remove(copy)
+    with pytest.raises(OSError, match=re.escape(best)) as caught:
+        train(run_dir)
+    assert "if it is removed" not in str(caught.value)
 
 
 def test_a_run_resumes_under_the_same_process_number(tmp_path, whole, monkeypatch):

@@ -35,7 +35,11 @@ def soak_study(
         study = folder / f"study-{tally.compared + 1}"
         while tally.stops.total() < kills:
             tally.processes += 1
-            if not _kill(study, flags, generator.uniform(0, seconds)):
+            code = _kill(study, flags, generator.uniform(0, seconds))
+            if code is not None:
+                if code:
+                    text = f"exit code {code} of a resumed study; see {study}.log"
+                    tally.add_losses(study, [text])
                 break
             tally.stops["SIGKILL"] += 1
         _finish(study, flags)
@@ -61,16 +65,18 @@ def _finish(study: Path, flags: list[str]) -> float:
     return time.monotonic() - started
 
 
-def _kill(study: Path, flags: list[str], seconds: float) -> bool:
-    """Kills a study and its processes after some seconds; False if it ended before."""
+def _kill(study: Path, flags: list[str], seconds: float) -> int | None:
+    """Kills a study and its processes after some seconds.
+
+    Returns its exit code if it ended before.
+    """
     process = _start(study, flags)
     try:
-        process.wait(seconds)
-        return False
+        return process.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return True
+        return None
 
 
 def _compare(study: Path, reference: Path, tally: Tally) -> None:

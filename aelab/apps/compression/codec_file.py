@@ -7,6 +7,7 @@ three; their model is described by the run's `config.json`.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import io
@@ -14,7 +15,6 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def save_codec(
     path: str, trained: TrainedModel, quantiser_step: float, tables: Tables
 ) -> None:
     """Writes a codec's file, unless another process has written it meanwhile."""
-    config = json.dumps(asdict(trained.config)).encode()
+    config = json.dumps(dataclasses.asdict(trained.config)).encode()
     arrays = {
         "format": np.asarray(FORMAT, np.int64),
         "config": np.frombuffer(config, np.uint8),
@@ -131,4 +131,6 @@ def build_stored(
     else:
         config, shape = run.read_config(), run.read_image_shape()
     check_model(config.model, model, path)
+    # The file has only the weights that are used: the averaged ones, if there are any.
+    config = dataclasses.replace(config, weight_average=0.0)
     return build_trained(config, shape, path, arrays)

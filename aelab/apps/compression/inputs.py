@@ -14,6 +14,7 @@ from aelab.data.idx import GZIP_MAGIC, IdxFile
 from aelab.data.image_files import (
     failure_reason,
     has_16_bits,
+    is_permanent,
     opened,
     quiet_pillow,
     upright,
@@ -127,6 +128,8 @@ def _read_picture(path: str, shape: Shape, only_header: bool = False) -> np.ndar
             pixels = np.asarray(picture.convert(_MODES[channels][0]))
             return pixels.reshape(shape)
     except Exception as error:  # damage may raise anything in a decoder
+        if not is_permanent(error):
+            raise
         raise UsageError(f"{path}: {failure_reason(error)}") from None
 
 

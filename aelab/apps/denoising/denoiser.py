@@ -17,7 +17,7 @@ TILE = 1024  # side, in pixels
 _CALL_PIXELS = 2**20  # pixels of all images in one call of the model
 # Quarter turns, and whether the picture is mirrored before.
 SYMMETRIES = tuple(itertools.product(range(4), (False, True)))
-_PROBE = 32  # side of the picture that measures a model's reach, in multiples
+_PROBE = 32  # side of the first picture that measures a model's reach, in multiples
 
 
 class Span(NamedTuple):
@@ -84,7 +84,10 @@ class Denoiser:
             for the tiles, or it does not have 1 or 3 channels.
         """
         config = dataclasses.replace(trained.config, precision=precision)
-        exact = dataclasses.replace(trained.config, precision="float32")
+        # Stock layers have no kernels with zeros, which make NaN of an infinite pixel.
+        exact = dataclasses.replace(
+            trained.config, precision="float32", stock_layers=True
+        )
         self._symmetries = SYMMETRIES if ensemble else SYMMETRIES[:1]
         white = config.white_level if white_level is None else white_level
         self.peaks = {"uint8": 255, "uint16": white or 65535, "float32": 1}
@@ -181,25 +184,37 @@ class Denoiser:
         return total / np.float32(len(self._symmetries))
 
     def _measure_reach(self, model: Any) -> int:
-        """The distance, in pixels on an axis, over which a pixel affects the output."""
+        """The distance, in pixels on an axis, over which a pixel affects the output.
+
+        At least the side of a tile if it is no shorter than half of that.
+        """
+        # Positive kernels and the biases' initial values cancel and block nothing.
+        for variable in model.trainable_variables:
+            if len(variable.shape) > 1:
+                share = variable.shape[-1] / math.prod(variable.shape)
+                variable.assign(np.full(variable.shape, share))
         size = _PROBE * self.multiple
+        while True:
+            with tf.device("CPU:0"):  # where zero stays exactly zero
+                reach = self._reach_within(model, size)
+            if reach < size // 2 - self.multiple:
+                return reach
+            # The effect came to the border of the probe, and may go on.
+            if size >= self._tile:
+                return self._tile
+            size *= 2
+
+    def _reach_within(self, model: Any, size: int) -> int:
+        """The reach of a pixel in the middle of a black picture of `size` x `size`."""
         black = np.zeros([1, size, size, self._channels], np.float32)
-        reach = 0
-        with tf.device("CPU:0"):  # where zero stays exactly zero
-            # Positive kernels and the biases' initial values cancel and block nothing.
-            # Their sums are near 1, so that values neither overflow nor vanish.
-            for variable in model.trainable_variables:
-                if len(variable.shape) > 1:
-                    share = variable.shape[-1] / math.prod(variable.shape)
-                    variable.assign(np.full(variable.shape, share))
-            # A single bright pixel, once at each position relative to the poolings.
-            for place in range(size // 2, size // 2 + self.multiple):
-                bright = black.copy()
-                bright[0, place, place] = 1e6
-                changed = model(bright).numpy()[0] != model(black).numpy()[0]
-                reach = max(reach, *np.abs(np.argwhere(changed)[:, :2] - place).flat)
-        # If the effect reaches the border of the probe, it may be unbounded.
-        return int(reach) if reach < size // 2 - self.multiple else self._tile
+        dark, reach = model(black).numpy()[0], 0
+        # An infinite pixel, which no layer weakens, at each position in the poolings.
+        for place in range(size // 2, size // 2 + self.multiple):
+            bright = black.copy()
+            bright[0, place, place] = np.inf
+            changed = model(bright).numpy()[0] != dark
+            reach = max(reach, *np.abs(np.argwhere(changed)[:, :2] - place).flat)
+        return int(reach)
 
 
 def _round_up(size: int, multiple: int) -> int:

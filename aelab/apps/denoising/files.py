@@ -67,6 +67,8 @@ def read_picture(path: str) -> Picture:
         with quiet_pillow(), opened(path) as image:
             return _read(image, path)
     except Exception as error:  # damaged data makes decoders raise anything
+        if isinstance(error, MemoryError):
+            raise
         raise PictureError(failure_reason(error)) from None
 
 
@@ -153,6 +155,7 @@ def _read(image: Image.Image, path: str) -> Picture:
     if "transparency" in image.info:  # a color of a GIF file
         mode += "A"
     if kind == "TIFF" and mode.startswith("RGB") and has_16_bits(image):
+        image.load()  # which removes the orientation from its metadata
         return Picture(read_deep_color(path), kind, _metadata(image, kind), b"")
     if mode not in _MODES:
         raise PictureError(f"its colors are {mode}; gray or RGB are allowed")

@@ -92,6 +92,7 @@ def evaluate_run(
         )
     _warn_if_chosen(config, split, checkpoint)
     source = _load(config, split, loaded.image_shape)
+    _warn_of_copies(source, config, split)
     model_step = build_evaluation_step(loaded.autoencoder, config)
     worst, input, output = measure(model_step, config, source, keep_worst=_NUM_WORST)
     usable = UsableBaselines({}, None, [], [])
@@ -125,6 +126,14 @@ def _warn_if_chosen(config: Config, split: str, checkpoint: str) -> None:
             f"the run chose its best checkpoint on these images, its {split} part, so "
             "the result is slightly too good"
         )
+
+
+def _warn_of_copies(source: Source, config: Config, split: str) -> None:
+    """Warns of copies of training pictures, unless training has done so."""
+    if split != config.eval_part and hasattr(source, "warn_of_copies"):
+        training = load_part(config, "train")
+        if hasattr(training, "warn_of_copies"):
+            training.warn_of_copies(source)
 
 
 def _describe_worst(worst: Images) -> list[dict[str, float]]:

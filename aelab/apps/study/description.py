@@ -235,17 +235,23 @@ def _variant_differences(old: Description, new: Description) -> list[str]:
         lines += [
             line if line in lines or old.search else f"{variant.name}: {line}"
             for line in dict.fromkeys(
-                [*differences(before, after), *_length_differences(before, after)]
+                [
+                    *differences(before, after),
+                    *_length_differences(before, after, old.uses_tpe),
+                ]
             )
         ]
     return lines
 
 
-def _length_differences(old: Config, new: Config) -> list[str]:
-    """The flags by which runs are not known to be at least as long as before."""
+def _length_differences(old: Config, new: Config, exact: bool) -> list[str]:
+    """The flags by which runs are not known to be at least as long as before.
+
+    With `exact` they must be as long: TPE would compare short runs with longer ones.
+    """
     pairs = {n: (getattr(old, n), getattr(new, n)) for n in ("epochs", "train_steps")}
     return [
         f"--{name}: {before} -> {after}"
         for name, (before, after) in pairs.items()
-        if after < before or (not before and after)
+        if after < before or (not before and after) or (exact and after != before)
     ]

@@ -1,13 +1,15 @@
 """The trials of a search by TPE, in Optuna's journal in the folder of the study."""
 
+import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aelab.apps.study.ranges import Range, Search, trial_name
 from aelab.apps.study.variants import Variant
 from aelab.config.fields import Value
+from aelab.errors import UsageError
 from aelab.metric_info import METRICS
 from aelab.system.optional import require
 
@@ -39,23 +41,24 @@ class Journal:
         Args:
           folder: of the study; this process has its lock.
           search: the ranges and the number of trials.
-          objective: the metric whose mean the trials are judged by.
+          objective: the metric whose mean the trials are compared by.
 
         Raises:
-          UsageError: Optuna is not installed.
+          UsageError: Optuna is not installed, or the journal is damaged.
         """
         self._optuna = require("optuna", extra="study")
         self._ranges, self._trials = search.ranges, search.trials
         path = os.path.join(folder, JOURNAL_LOG)
         _drop_partial_line(path)
         up = METRICS[objective].better == "higher"
-        self._study = self._optuna.create_study(
-            storage=_storage(path),
-            study_name=_NAME,
-            direction="maximize" if up else "minimize",
-            pruner=self._optuna.pruners.MedianPruner(),
-            load_if_exists=True,
-        )
+        with _reading(path):
+            self._study = self._optuna.create_study(
+                storage=_storage(path),
+                study_name=_NAME,
+                direction="maximize" if up else "minimize",
+                pruner=self._optuna.pruners.MedianPruner(),
+                load_if_exists=True,
+            )
         self._open: dict[int, Any] = {}  # Optuna's trials under way
         for trial in self._frozen():
             if not trial.state.is_finished():
@@ -85,7 +88,7 @@ class Journal:
         return self.variants()[number]
 
     def report(self, number: int, values: Sequence[float]) -> None:
-        """Takes note of the evaluations of an open trial so far.
+        """Records the evaluations of an open trial so far.
 
         The median rule compares later trials with them, even after this one has ended.
 
@@ -136,14 +139,15 @@ def read_trials(folder: str, search: Search) -> tuple[list[Variant], set[str]]:
     Nothing is written, so a search may be under way.
 
     Raises:
-      UsageError: Optuna is not installed.
+      UsageError: Optuna is not installed, or the journal is damaged.
     """
     optuna = require("optuna", extra="study")
     path = os.path.join(folder, JOURNAL_LOG)
     if not os.path.exists(path):
         return [], set()
     try:
-        study = optuna.load_study(study_name=_NAME, storage=_storage(path))
+        with _reading(path):
+            study = optuna.load_study(study_name=_NAME, storage=_storage(path))
     except KeyError:  # it was killed at its start
         return [], set()
     found = study.get_trials(deepcopy=False)
@@ -171,8 +175,17 @@ def _storage(path: str) -> Any:
     return optuna.storages.JournalStorage(backend)
 
 
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Raises UsageError if a line is not JSON, or not UTF-8."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}") from None
+
+
 def _drop_partial_line(path: str) -> None:
-    """Cuts off what a machine that went down has written of a last line."""
+    """Removes an incomplete last line, which a machine that went down has left."""
     if os.path.exists(path):
         with open(path, "rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)

@@ -121,8 +121,14 @@ class Pool:
     def _fill(
         self, waiting: list[Trial], next_runs: Callable[[], Sequence[Trial]]
     ) -> None:
-        """Adds to the runs that wait until there is one for each free process."""
-        while len(waiting) + len(self._active()) < len(self._workers):
+        """Adds to the runs that wait until there is one for each free process.
+
+        Runs that another process writes do not count: they may have to wait for long.
+        """
+        while True:
+            own = [trial for trial in waiting if trial.run_dir not in self._busy]
+            if len(own) + len(self._active()) >= len(self._workers):
+                break
             if not (more := next_runs()):
                 break
             waiting += more

@@ -98,7 +98,7 @@ class SearchRuns(Source):
         return trial.run_dir in self._stopped
 
     def end(self, outcome: Outcome, state: RunState) -> RunState:
-        """Takes note of a run that has ended; returns its state for the console."""
+        """Records a run that has ended; returns its state for the console."""
         trial = outcome.trial
         number = self._number(trial)
         self._ended.add(trial.run_dir)

@@ -1,8 +1,11 @@
+import errno
+
 import numpy as np
 import pytest
 from conftest import write_idx
 from PIL import Image
 
+from aelab.apps.compression import inputs
 from aelab.apps.compression.inputs import list_members, read_blocks
 from aelab.apps.denoising.png import write_png
 from aelab.errors import UsageError
@@ -23,6 +26,18 @@ def check_refusals(folder, words_of):
     for name, words in words_of.items():
         message = refusal(folder / name)
         assert str(folder / name) in message and words in message
+
+
+def test_a_failing_disk_is_not_the_file_s_fault(tmp_path, monkeypatch):
+    """It is exit code 1, and a bad file is 2."""
+
+    def fail(*arguments, **options):
+        raise OSError(errno.EIO, "the disk fails")
+
+    Image.new("L", (28, 28)).save(tmp_path / "a.png")
+    monkeypatch.setattr(inputs, "opened", fail)
+    with pytest.raises(OSError, match="the disk fails"):
+        list_members([str(tmp_path / "a.png")], SHAPE)
 
 
 def test_bad_pictures_are_named(tmp_path):

@@ -14,6 +14,7 @@ from codec_runs import (
     opened,
     round_trip,
     some_images,
+    train,
     untrained_run,
 )
 from conftest import run_script, write_idx
@@ -39,6 +40,16 @@ from aelab.training.run import train_and_evaluate
 pytest_plugins = ["codec_runs"]
 
 BLOCK_IMAGES = "aelab.apps.compression.file_blocks.BLOCK_IMAGES"
+
+
+def test_averaged_weights_are_those_of_the_file(tmp_path_factory, tmp_path):
+    fields = {"train_examples": 200, "batch_size": 16, "train_steps": 20}
+    run_dir, _ = train(tmp_path_factory, model="dense", weight_average=0.9, **fields)
+    images = some_images(20)
+    write_idx(tmp_path / "images", images[..., 0])
+    _, done = round_trip(run_dir, [tmp_path / "images"], tmp_path / "x")
+    expected = decoded(run_dir, images)[..., 0]
+    np.testing.assert_array_equal(read_idx(done.files[0], 3), expected)
 
 
 def test_idx_files_come_back(tmp_path, any_codec_run):

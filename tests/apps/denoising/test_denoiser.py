@@ -111,6 +111,14 @@ def test_conv_has_the_reach_of_its_layers():
     assert denoiser.margin == 16
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7])
+def test_unet_has_the_reach_of_its_layers(blocks):
+    """12 pixels for each block on the way down and as many on the way up, and 7."""
+    config, shape = Config(model="unet", filters=2, blocks=blocks), (32, 32, 1)
+    model = TrainedModel(config, build_model(config, shape), shape, 0)
+    assert Denoiser(model).margin == 24 * blocks + 8
+
+
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(SIZE_MULTIPLES)))
 def test_a_model_of_one_size_is_refused(name):
     run = trained(name, size=28)

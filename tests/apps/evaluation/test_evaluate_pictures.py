@@ -14,7 +14,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from aelab.apps.evaluation import evaluate_pictures as module
-from aelab.apps.evaluation import picture_sets
+from aelab.apps.evaluation import evaluate_run, picture_sets
 from aelab.apps.evaluation.evaluate_pictures import (
     Options,
     evaluate_pairs,
@@ -341,6 +341,18 @@ def test_a_damaged_picture_is_named(run, folder):
         (folder / "empty").mkdir(exist_ok=True)
         with pytest.raises(UsageError, match=r"is not a folder|has no pictures"):
             evaluate_pictures(run.path, str(missing), options=PLAIN)
+
+
+def test_copies_of_training_pictures_in_the_test_part_are_reported(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(12):
+        Image.fromarray(smooth(40, 40)[..., 0]).save(folder / f"{number}.png")
+    data = {"dataset": "images", "data_dir": str(folder), "image_size": 32}
+    data |= {"image_channels": 1, "validation_examples": 2, "test_share": 0.5}
+    run = write_run(tmp_path / "run", **data)
+    evaluate_run(run.path, baselines=False)
+    assert "are byte-identical to pictures for training" in capsys.readouterr().err
 
 
 def test_psnr_clamps_the_output_only():

@@ -4,6 +4,7 @@ import pytest
 
 from aelab.apps.study.journal import JOURNAL_LOG, Journal, read_trials
 from aelab.apps.study.ranges import TPE, parse_search
+from aelab.errors import UsageError
 
 optuna = pytest.importorskip("optuna")
 
@@ -41,6 +42,16 @@ def test_it_asks_for_no_more_than_all_trials(tmp_path):
     assert opened.ask() is None
     assert journal(tmp_path, trials=2).ask() is None
     assert journal(tmp_path, trials=3).ask().name == "trial-002"
+
+
+@pytest.mark.parametrize("line", [b"{\n", b"\xff\n"])
+def test_a_damaged_journal_is_named(tmp_path, line):
+    journal(tmp_path).ask()
+    path = tmp_path / JOURNAL_LOG
+    path.write_bytes(path.read_bytes() + line + b'{"op_code": 0}\n')
+    for read in (journal, lambda folder: read_trials(str(folder), search(2))):
+        with pytest.raises(UsageError, match=r"journal\.log is damaged"):
+            read(tmp_path)
 
 
 def test_the_values_do_not_depend_on_a_kill(tmp_path):

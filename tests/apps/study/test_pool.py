@@ -76,15 +76,21 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr("aelab.apps.study.process._COMMAND", [str(path)])
     monkeypatch.setattr("aelab.apps.study.pool._BUSY_SECONDS", 0.5)
 
-    def work(names, jobs, is_done=lambda trial: False, **config):
-        trials = [
-            Trial(name, 0, Config(**config.get(name, {})), str(tmp_path / name))
-            for name in names
-        ]
+    def work(names, jobs, is_done=lambda trial: False, more=(), **config):
+        trials, later = (
+            [
+                Trial(name, 0, Config(**config.get(name, {})), str(tmp_path / name))
+                for name in each
+            ]
+            for each in (names, more)
+        )
         ended, shares = [], []
         with Pool(jobs) as pool:
-            left = pool.run("train", trials, is_done, ended.append, shares.append)
-        assert shares == sorted(shares) and shares[-1] == len(names)
+            left = pool.run(
+                *("train", trials, is_done, ended.append, shares.append),
+                lambda: [later.pop(0)] if later else [],
+            )
+        assert shares == sorted(shares) and shares[-1] == len([*names, *more])
         logs = {name: tmp_path / f"{name}.log" for name in names}
         processes = {
             n: log.read_text().split() for n, log in logs.items() if log.exists()
@@ -131,6 +137,12 @@ def test_a_run_that_another_process_has_let_go_of_is_done(run):
     outcomes, left, processes = run(["busy-for-a-while", "a"], 2)
     assert outcomes.keys() == {"busy-for-a-while", "a"} and left == []
     assert len(processes["busy-for-a-while"]) == 2
+
+
+def test_a_search_goes_on_while_another_process_has_a_run(run):
+    """One that was killed may take long to save its last run."""
+    outcomes, left, _ = run(["busy"], 1, more=["a", "b"])
+    assert outcomes == {"a": (0, "a"), "b": (0, "b")} and left == ["busy"]
 
 
 def test_a_run_that_is_done_when_it_should_begin_is_skipped(run):
