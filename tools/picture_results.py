@@ -26,7 +26,6 @@ from common.result_page import (
     write_result_page,
 )
 
-from aelab.apps.evaluation.picture_table import TITLES
 from aelab.apps.study.results import RunResult, VariantResult
 from aelab.cli import run
 from aelab.errors import UsageError
@@ -144,6 +143,8 @@ def _cells(
     folder: str, results: Sequence[tuple[Row, Row]]
 ) -> Iterator[tuple[str, float, str]]:
     """Name, level and PSNR: of the input, baselines, publications and our models."""
+    from aelab.apps.evaluation.picture_table import TITLES
+
     for _, result in results:
         text = format_value("psnr", result["input_psnr"])
         yield "noisy input", _level(result), text

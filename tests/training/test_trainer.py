@@ -24,8 +24,9 @@ from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.summaries import metrics_log, summaries
 from aelab.system import files as writing
-from aelab.training import loops, trainer
+from aelab.training import loops, resume, trainer
 from aelab.training.loss_scale import LossScale
+from aelab.training.plan import Progress
 
 
 def test_a_log_entry_is_the_mean_since_the_entry_before(tmp_path):
@@ -378,12 +379,26 @@ def test_a_best_checkpoint_that_cannot_be_read_is_not_replaced(
     with pytest.raises(OSError, match=re.escape(best)) as caught:
         train(run_dir)
     assert files(run_dir) == before
-    copy = checkpoints.path_of(RunDirectory(str(run_dir)).latest, 14)
+    copy = best.replace("/best/", "/latest/")
     assert f"the run resumes with {copy}" in str(caught.value)
-    os.remove(copy)
-    with pytest.raises(OSError, match=re.escape(best)) as caught:
-        train(run_dir)
+
+
+def test_a_copy_of_the_best_checkpoint_is_named_only_if_it_exists(
+    tmp_path, failing_reads
+):
+    run = RunDirectory(str(tmp_path))
+    failing_reads(checkpoints.save(run.best, 400, {"step": np.int64(400)}), errno.EIO)
+    state = SimpleNamespace(progress=Progress(best_step=400))
+    with pytest.raises(OSError, match="error") as caught:
+        resume._restore_best(state, run)
     assert "if it is removed" not in str(caught.value)
+
+
+def test_a_lost_best_checkpoint_gives_way_to_the_next_best(tmp_path, capsys):
+    state = SimpleNamespace(progress=Progress(best_step=400, best_loss=0.1))
+    resume._restore_best(state, RunDirectory(str(tmp_path)))
+    assert state.progress.record(500, 0.2, 0.0)
+    assert "the best checkpoint is lost" in capsys.readouterr().err
 
 
 def test_a_run_resumes_under_the_same_process_number(tmp_path, whole, monkeypatch):

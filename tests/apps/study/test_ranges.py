@@ -127,7 +127,10 @@ def test_a_search_may_get_more_trials_and_nothing_else(sampler, tmp_path):
     (tmp_path / "study.json").write_text(json.dumps(content))
     old = read_description(str(tmp_path))
     assert old == describe(sampler=sampler, seeds=2)
-    more = describe(sampler=sampler, seeds=3, trials=6, epochs=60)
+    longer = {"epochs": 60}  # TPE would compare short trials with longer ones
+    more = describe(
+        sampler=sampler, seeds=3, trials=6, **({} if sampler == TPE else longer)
+    )
     assert extend(old, more, "x") == more
     others = {
         "--trials: 4 -> 3": describe(sampler=sampler, seeds=2, trials=3),
@@ -141,6 +144,8 @@ def test_a_search_may_get_more_trials_and_nothing_else(sampler, tmp_path):
         "--loss: bce -> mse": describe(sampler=sampler, seeds=2, loss="mse"),
         f"--sampler: {sampler} -> grid": make_description(old.config, old.variants, 2),
     }
+    if sampler == TPE:
+        others["--epochs: 10 -> 60"] = describe(sampler=sampler, seeds=2, **longer)
     for words, other in others.items():
         with pytest.raises(UsageError) as caught:
             extend(old, other, "x")
