@@ -49,6 +49,7 @@ def _bce_of_logits(
     """
 
     def gradient(upstream: tf.Tensor) -> tuple[None, tf.Tensor, None]:
+        """The derivative by the logits."""
         return None, upstream * (output - clean), None
 
     rest = tf.math.log(tf.maximum(output, 1.0 - output))
@@ -105,6 +106,7 @@ def sum_over_images(values: Values, weights: tf.Tensor | None = None) -> dict[st
     """
 
     def summed(each: tf.Tensor) -> Sum:
+        """The sum of one metric."""
         ones = tf.ones_like(each) if weights is None else weights
         kept = tf.where(ones > 0, each * ones, 0.0)
         # As one vector: TensorFlow would reorder sums of scalars over blocks.

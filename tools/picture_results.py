@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read_row(study: str, variant: VariantResult) -> Row:
-    """What the evaluations of a variant's runs on pictures add to its row.
+    """The evaluations on pictures, for the row of a variant.
 
     Raises:
       UsageError: there are none, its runs were evaluated on different pictures, or one

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def read_row(study: str, variant: VariantResult) -> Row:
-    """What the evaluations of a variant add to its row.
+    """The evaluations on the test part, for the row of a variant.
 
     Raises:
       UsageError: a run is not evaluated.

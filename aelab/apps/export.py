@@ -76,6 +76,7 @@ def _old_model(path: str) -> Iterator[Callable[[], None]]:
     aside = f"{path}.old-{secrets.token_hex(4)}"
 
     def move_aside() -> None:
+        """Renames the old model."""
         if os.path.exists(os.path.join(path, _SAVED_MODEL)):
             os.rename(path, aside)
 

@@ -19,8 +19,7 @@ class MemoryCache(Generic[Key, Value]):
     """Keeps values, the first ones that are used, until one does not fit.
 
     Each epoch uses every picture once, so a cache that drops the oldest would have
-    dropped each one before it is used again.
-    Several threads may use it at once.
+    dropped each one before it is used again. Several threads may use it at once.
     """
 
     def __init__(self, megabytes: int):

@@ -222,6 +222,11 @@ def load_splits(config: Config) -> Splits:
             f"{splits.eval.image_shape} (height, width, channels) in "
             f"--data_dir={config.data_dir}: they must be equal"
         )
-    if hasattr(splits.train, "warn_of_copies"):
-        splits.train.warn_of_copies(splits.eval)
+    warn_of_copies(splits.train, splits.eval)
     return splits
+
+
+def warn_of_copies(train: Source, held_out: Source) -> None:
+    """Warns if images to evaluate on are copies of training images, where known."""
+    if hasattr(train, "warn_of_copies"):
+        train.warn_of_copies(held_out)

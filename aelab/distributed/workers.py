@@ -39,6 +39,7 @@ class WorkerGroup:
         replicas_per_worker = self.strategy.num_replicas_in_sync // self.workers
 
         def contribution(context: Any) -> tf.Tensor:
+            """The values on the first replica of each worker, and zeros on others."""
             is_first = context.replica_id_in_sync_group % replicas_per_worker == 0
             return tf.constant(values if is_first else np.zeros_like(values))
 

@@ -218,6 +218,7 @@ def _transposed_to_few_channels(
     values = tf.nn.depth_to_space(tf.nn.conv2d(padded, corners, 1, "VALID"), 2)
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The derivatives by the images and by the kernel."""
         of_kernel = tf.raw_ops.Conv2DBackpropFilter(
             input=upstream,
             filter_sizes=kernel.shape,

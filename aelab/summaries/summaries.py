@@ -83,6 +83,7 @@ class Summaries:
         graph = tf.function(model.call, autograph=False).get_concrete_function(spec)
 
         def summaries() -> None:
+            """The configuration and the graph."""
             table = f"| field | value |\n|---|---|\n{rows}"
             tf.summary.text("config", table, description=_CONFIG)
             tf.summary.graph(graph.graph)

@@ -71,6 +71,7 @@ def build_train_loop(
     is_one_program = use_xla and is_single and blocks == 1
 
     def step(*batch: tf.Tensor) -> tf.Tensor:
+        """One update."""
         xla_per_block = use_xla and not is_one_program
         return train_step(state, config, Batch(*batch), blocks, xla_per_block)
 
@@ -78,6 +79,7 @@ def build_train_loop(
         step = tf.function(step, jit_compile=True, autograph=False)
 
     def train_loop(batches: Iterator[Batch], num_steps: tf.Tensor) -> tf.Tensor:
+        """The compiled loop."""
         # TensorFlow keeps int32 on the host even if everything else is on a GPU.
         steps = tf.cast(num_steps, tf.int32)
 
@@ -114,6 +116,7 @@ def model_metrics(autoencoder: Autoencoder, config: Config) -> MetricsOf:
     """The loss and the metrics of a model, as a function of an `EvalBatch`."""
 
     def metrics_of(batch: EvalBatch) -> Values:
+        """The values of each image."""
         return evaluate_batch(autoencoder, config, batch)[1]
 
     return metrics_of
@@ -139,13 +142,16 @@ def build_evaluate(
     devices = strategy or tf.distribute.get_strategy()
 
     def block_sums(batch: EvalBatch) -> dict[str, Sum]:
+        """The sums over a block of rows."""
         return sum_over_images(metrics_of(batch), batch.weights)
 
     def replica_sums(*batch: tf.Tensor) -> Any:
+        """The sums over all replicas."""
         return sum_over_replicas(sum_over_blocks(block_sums, blocks, EvalBatch(*batch)))
 
     @tf.function(autograph=False, reduce_retracing=True)  # pictures differ in size
     def eval_step(batch: EvalBatch) -> Any:
+        """The sums over one batch."""
         return first_replica(devices, devices.run(replica_sums, args=batch))
 
     def evaluate(

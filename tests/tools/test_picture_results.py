@@ -1,4 +1,4 @@
-"""What tools/picture_results.py writes of denoisers that were trained for real."""
+"""The tables of tools/picture_results.py, for denoisers that were really trained."""
 
 import json
 import shutil

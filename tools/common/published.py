@@ -1,4 +1,4 @@
-"""Published results of denoisers, to compare with those of aelab.
+"""Published results of denoisers.
 
 PSNR in dB by folder of pictures, method, and level of the noise in 255ths (0 for noise
 that is in the files). Added noise is neither clipped nor rounded, pictures are whole,

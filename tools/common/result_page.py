@@ -96,7 +96,7 @@ def finished_variants(study: str) -> Iterator[VariantResult]:
     """The variants of the study in a folder.
 
     Raises:
-      UsageError: there is no study, it is a search, or a run is not finished.
+      UsageError: the folder holds no study, or a search; or a run is not finished.
     """
     description = read_description(study)
     if description is None:
@@ -114,7 +114,7 @@ def finished_variants(study: str) -> Iterator[VariantResult]:
 
 
 def study_row(study: str, variant: VariantResult) -> Row:
-    """What the row of a variant says of its runs."""
+    """The part of a variant's row that all tools have: its runs."""
     runs = [RunDirectory(each.run_dir) for each in variant.runs]
     config = runs[0].read_config()
     data_dir = config.data_dir and folder_name(config.data_dir)

@@ -186,7 +186,7 @@ class Denoiser:
     def _measure_reach(self, model: Any) -> int:
         """The distance, in pixels on an axis, over which a pixel affects the output.
 
-        At least the side of a tile if it is no shorter than half of that.
+        The side of a tile if the effect goes on for more than half of that.
         """
         # Positive kernels and the biases' initial values cancel and block nothing.
         for variable in model.trainable_variables:

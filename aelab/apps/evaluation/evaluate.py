@@ -25,7 +25,13 @@ from aelab.apps.evaluation.result import EvaluatedData, Evaluation
 from aelab.apps.evaluation.table import table
 from aelab.config import Config
 from aelab.data.reading import image_error
-from aelab.data.sources import Source, load_part, with_data_dir
+from aelab.data.sources import (
+    PictureSource,
+    Source,
+    load_part,
+    warn_of_copies,
+    with_data_dir,
+)
 from aelab.errors import UsageError
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import TrainedModel, load_trained
@@ -130,10 +136,8 @@ def _warn_if_chosen(config: Config, split: str, checkpoint: str) -> None:
 
 def _warn_of_copies(source: Source, config: Config, split: str) -> None:
     """Warns of copies of training pictures, unless training has done so."""
-    if split != config.eval_part and hasattr(source, "warn_of_copies"):
-        training = load_part(config, "train")
-        if hasattr(training, "warn_of_copies"):
-            training.warn_of_copies(source)
+    if split != config.eval_part and isinstance(source, PictureSource):
+        warn_of_copies(load_part(config, "train"), source)
 
 
 def _describe_worst(worst: Images) -> list[dict[str, float]]:

@@ -194,9 +194,9 @@ def _search(args: Any, old: Description | None) -> Search | None:
 
 
 def default_shown(description: Description) -> Shown:
-    """What a new study shows: PSNR and SSIM, but the loss without clean images.
+    """The metrics of a new study: PSNR and SSIM, or the loss without clean images.
 
-    Then nothing may be chosen by metrics that need clean images.
+    Without them, nothing may be chosen by metrics that need them.
     """
     choices = [description.config, *(each.flags for each in description.variants)]
     if all(choice.get("supervision", "clean") == "clean" for choice in choices):
