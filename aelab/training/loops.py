@@ -87,7 +87,10 @@ def build_train_loop(
             return is_good & (taken < steps)
 
         def take_step(taken: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return taken + 1, step(*_next_batch(batches, state))
+            batch, measured = _next_batch(batches, state)
+            # Else the only thread of a pool may take the step before it reads the time.
+            with tf.control_dependencies([measured]):
+                return taken + 1, step(*batch)
 
         _, is_good = tf.while_loop(
             may_continue, take_step, (tf.constant(0), tf.constant(True))
@@ -99,8 +102,8 @@ def build_train_loop(
     return compiled
 
 
-def _next_batch(batches: Iterator[Batch], state: TrainState) -> Batch:
-    """The next batch; adds the time spent waiting to `state.seconds_waited`."""
+def _next_batch(batches: Iterator[Batch], state: TrainState) -> tuple[Batch, tf.Tensor]:
+    """The next batch, and `state.seconds_waited` with the time spent waiting added."""
     started = tf.timestamp()
     with tf.control_dependencies([started]):
         batch = next(batches)
@@ -108,8 +111,8 @@ def _next_batch(batches: Iterator[Batch], state: TrainState) -> Batch:
         [state.strategy.experimental_local_results(part) for part in batch]
     )
     with tf.control_dependencies(local):
-        state.seconds_waited.assign_add(tf.timestamp() - started)
-    return batch
+        waited = tf.timestamp() - started
+    return batch, state.seconds_waited.assign_add(waited, read_value=True)
 
 
 def model_metrics(autoencoder: Autoencoder, config: Config) -> MetricsOf:

@@ -64,7 +64,8 @@ def test_a_header_has_the_command_and_the_measured_result(path):
         assert f"{(row['file'] or row['metrics'])['psnr']['mean']:.2f} dB" in header
         if file := row["file"]:
             assert f"{file['bytes']['mean']:.2f} bytes" in header
-        assert "all of Fashion-MNIST" in header
+        name = {"fashion_mnist": "all of Fashion-MNIST", "idx": "all of MNIST"}
+        assert name[row["config"]["dataset"]] in header
 
 
 def test_the_textbook_recipes_have_its_parameters():

@@ -281,3 +281,22 @@ def test_waiting_for_batches_is_counted(seconds, low, high):
     state.seconds_waited.assign(0.0)
     build_train_loop(state, CONFIG)(batches, steps(6))
     assert low <= float(state.seconds_waited) <= high
+
+
+def test_a_step_waits_until_the_time_of_its_batch_is_counted(monkeypatch):
+    """Otherwise a processor with one core counts the step itself as waiting."""
+    state, counted = new_state(CONFIG), []
+
+    def step(state, config, batch, *options):
+        def note(_):
+            counted.append(float(state.seconds_waited))
+            return np.True_
+
+        return tf.ensure_shape(tf.numpy_function(note, batch[:1], tf.bool), [])
+
+    monkeypatch.setattr("aelab.training.loops.train_step", step)
+    batches = iter(make_train_dataset(source(), CONFIG, 0))
+    build_train_loop(state, CONFIG)(batches, steps(4))
+    assert len(set(counted)) == len(counted) == 4
+    assert counted[0] > 0
+    assert counted[-1] == float(state.seconds_waited)
