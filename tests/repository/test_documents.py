@@ -226,3 +226,12 @@ def test_a_correct_document_has_no_problems():
 """
     path = ROOT / "README.md"
     assert [line for check in CHECKS for line in check(text, path)] == []
+
+
+def test_the_example_in_python_runs(runs):
+    text = (ROOT / "docs" / "usage.md").read_text()
+    (code,) = re.findall("```python\n(.*?)```", text, re.DOTALL)
+    assert code.count('"runs/quickstart"') == 1
+    names = {}
+    exec(code.replace("runs/quickstart", str(runs / "denoiser")), names)
+    assert names["output"].shape == names["images"].shape
