@@ -166,11 +166,11 @@ def machines_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The processors and versions of TensorFlow of the runs in some rows."""
     machines = [machine for row in rows for machine in row["machines"]]
     cpus = {
-        ", ".join(filter(None, (each["cpu"], each.get("cpu_model"))))
+        f"{each['cpu']} ({each['cpu_model']})" if each.get("cpu_model") else each["cpu"]
         for each in machines
     }
     versions = {version["tensorflow"] for row in rows for version in row["versions"]}
-    return f"{', '.join(sorted(cpus))}, with TensorFlow {', '.join(sorted(versions))}"
+    return f"{' and '.join(sorted(cpus))} with TensorFlow {', '.join(sorted(versions))}"
 
 
 def minutes_text(row: Mapping[str, Any]) -> str:
