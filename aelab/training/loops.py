@@ -88,7 +88,8 @@ def build_train_loop(
 
         def take_step(taken: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             batch, measured = _next_batch(batches, state)
-            # Else the only thread of a pool may take the step before it reads the time.
+            # Otherwise the only thread of a pool may take the step before it reads
+            # the clock.
             with tf.control_dependencies([measured]):
                 return taken + 1, step(*batch)
 

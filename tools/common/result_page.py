@@ -22,6 +22,7 @@ from aelab.system.console import say
 from aelab.system.files import write_bytes, writing
 from aelab.system.startup import start_tensorflow
 
+_NO_MODEL = "model not recorded"  # by releases before 0.2.0
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 Row = dict[str, Any]
@@ -165,12 +166,11 @@ def variant_name(row: Mapping[str, Any]) -> str:
 def machines_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The processors and versions of TensorFlow of the runs in some rows."""
     machines = [machine for row in rows for machine in row["machines"]]
-    cpus = {
-        f"{each['cpu']} ({each['cpu_model']})" if each.get("cpu_model") else each["cpu"]
-        for each in machines
-    }
+    cpus = sorted(
+        {f"{each['cpu']} ({each.get('cpu_model', _NO_MODEL)})" for each in machines}
+    )
     versions = {version["tensorflow"] for row in rows for version in row["versions"]}
-    return f"{' and '.join(sorted(cpus))} with TensorFlow {', '.join(sorted(versions))}"
+    return f"{', '.join(cpus)}, with TensorFlow {', '.join(sorted(versions))}"
 
 
 def minutes_text(row: Mapping[str, Any]) -> str:
