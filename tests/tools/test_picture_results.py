@@ -61,7 +61,9 @@ def test_measured_and_published_figures_are_next_to_each_other(folder, tmp_path)
     assert row["steps"] == 3 and row["config"]["data_dir"] == "Train"
     (at_50,) = (r for r in row["results"] if r["stddev"] == 50 / 255)
     assert at_50["psnr"]["each"][1] == levels[1].psnr
-    assert at_50["baselines"] == levels[1].baselines
+    assert at_50["baselines"].keys() == levels[1].baselines.keys()
+    for name, values in levels[1].baselines.items():  # BM3D's last digits vary
+        assert at_50["baselines"][name] == pytest.approx(values)
     assert f"| `photos` | Train | {row['parameters']:,} | 2 | 0 | " in text
     table = text.partition("**Set12**: 2 whole pictures, noise not clipped. ")[2]
     lines = [line for line in table.splitlines() if line.startswith("| ")]
