@@ -84,9 +84,11 @@ def build_train_loop(
         steps = tf.cast(num_steps, tf.int32)
 
         def may_continue(taken: tf.Tensor, is_good: tf.Tensor) -> tf.Tensor:
+            """True unless all steps are taken or the last one was not finite."""
             return is_good & (taken < steps)
 
         def take_step(taken: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            """One step, and how many are taken then."""
             batch, measured = _next_batch(batches, state)
             # Otherwise the only thread of a pool may take the step before it reads
             # the clock.
@@ -163,6 +165,7 @@ def build_evaluate(
         num_batches: int,
         after_batch: Callable[[int, Mapping[str, Sum]], None] = lambda *_: None,
     ) -> dict[str, float]:
+        """The means over all images, see `build_evaluate`."""
         # Stops before the end, so that TensorFlow does not log an end of sequence.
         totals: dict[str, Sum] = {}
         for number, batch in enumerate(itertools.islice(dataset, num_batches)):

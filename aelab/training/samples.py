@@ -61,6 +61,7 @@ class Sampler:
 
         @tf.function(autograph=False)
         def code_and_output(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            """The codes, float32 [n, numbers], and the outputs."""
             result = forward(autoencoder, images, training=False)
             return flat_code(result.code), result.output
 

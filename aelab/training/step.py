@@ -65,6 +65,7 @@ def train_step(
         block_gradient = tf.function(block_gradient, jit_compile=True, autograph=False)
 
     def replica_gradient(*rows: tf.Tensor) -> tuple[Gradient, dict[str, Sum]]:
+        """The clipped gradient and the metrics, summed over all replicas."""
         results = sum_over_blocks(block_gradient, blocks, Batch(*rows))
         gradient, sums = sum_over_replicas(results)
         gradient = state.loss_scale.unscaled(gradient)
@@ -75,10 +76,12 @@ def train_step(
         return gradient, sums | {"gradient_norm": norm_metric}
 
     def apply(gradient: Gradient) -> None:
+        """The optimizer's update on one replica."""
         # The same on all replicas; `build_optimizer` has turned off Keras' own sum.
         state.optimizer.apply(gradient, state.autoencoder.trainable_variables)
 
     def update() -> None:
+        """The update on all replicas, and of the averaged weights."""
         state.strategy.run(apply, (gradient,))
         if decay := config.weight_average:
             models = state.evaluated, state.autoencoder

@@ -30,6 +30,7 @@ def average_weights(
     share = 1.0 - tf.minimum(decay, (_START + taken) / (_DELAY + taken))
 
     def move(average: tf.Variable, weight: tf.Variable) -> None:
+        """One average on one replica."""
         average.assign_add(share * (weight - average))
 
     pairs = zip(averaged.trainable_variables, trained.trainable_variables, strict=True)

@@ -128,7 +128,7 @@ def test_a_number_that_is_not_finite_is_refused(name, value):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_an_integer_too_large_for_a_float_is_refused(name):
-    refusal(name, 10**400)
+    assert name in refusal(name, 10**400)
 
 
 @pytest.mark.parametrize("value", [0, 2, 4, -1])
@@ -137,7 +137,7 @@ def test_another_number_of_channels_is_refused(value):
 
 
 def test_more_steps_than_tensorflow_can_count_are_refused():
-    refusal("train_steps", 2**63)
+    assert "train_steps" in refusal("train_steps", 2**63)
 
 
 @pytest.mark.parametrize("name", CHOICES)

@@ -64,15 +64,18 @@ def test_noisy_targets_fit_the_noise_and_the_loss(values, message):
 
 def test_noisy_targets_are_allowed():
     for supervision in ("noise2noise", "noise2void"):
-        Config(supervision=supervision, loss="mse", **UNCLIPPED)
-    Config(
+        config = Config(supervision=supervision, loss="mse", **UNCLIPPED)
+        assert config.supervision == supervision
+    noisy_files = Config(
         supervision="noise2void",
         loss="mse",
         corruption="none",
         max_bad_files=1,
         **FOLDER,
     )
-    Config(supervision="noise2noise", noise_stddev=0.1)  # clipped: in [0, 1]
+    assert noisy_files.corruption == "none"
+    clipped = Config(supervision="noise2noise", noise_stddev=0.1)  # in [0, 1]
+    assert clipped.noise_clip
 
 
 def test_whole_pictures_are_as_large_as_the_window_of_ssim():

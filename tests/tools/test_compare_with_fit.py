@@ -1,4 +1,4 @@
-"""What tools/compare_with_fit.py refuses before it trains."""
+"""tools/compare_with_fit.py refuses bad flags before any training."""
 
 import compare_with_fit
 import pytest

@@ -186,7 +186,7 @@ class Denoiser:
     def _measure_reach(self, model: Any) -> int:
         """The distance, in pixels on an axis, over which a pixel affects the output.
 
-        The side of a tile if the effect goes on for more than half of that.
+        If it reaches further than half a tile, the result is the side of a tile.
         """
         # Positive kernels and the biases' initial values cancel and block nothing.
         for variable in model.trainable_variables:
