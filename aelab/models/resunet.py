@@ -28,25 +28,33 @@ def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
     stride 2. With C = `filters`, the stages have C, 2 C and 4 C channels at a half, a
     quarter and an eighth of the size.
 
+    For Noise2Void, the network gives the clean image itself and does not add the images
+    (as in N2V2, Hoeck et al. 2022). A masked pixel that is a function of its neighbors
+    teaches nothing about subtracting the pixel's own noise, so the sum would keep the
+    noise of all pixels that are not masked.
+
     The encoder returns everything that the decoder needs: [n, H/8, W/8, 4 C],
-    [n, H/4, W/4, 2 C], [n, H/2, W/2, C] and the images. Together they hold more numbers
-    than the image: this network denoises and does not compress.
+    [n, H/4, W/4, 2 C], [n, H/2, W/2, C] and, if they are added, the images. Together
+    they hold more numbers than the image: this network denoises and does not compress.
 
     Raises:
       UsageError: height or width is not a multiple of 8.
     """
     check_sizes(image_shape, "resunet", _SIZE_MULTIPLE)
     layers = Layers(config)
-    encoder = _build_encoder(layers, image_shape, config.filters)
-    decoder = _build_decoder(layers, encoder.output_shape, image_shape[2])
+    adds_images = config.supervision != "noise2void"
+    encoder = _build_encoder(layers, image_shape, config.filters, adds_images)
+    decoder = _build_decoder(layers, encoder.output_shape, image_shape[2], adds_images)
     parts = {"size_multiple": _SIZE_MULTIPLE, "is_bounded": False}
     return compose(encoder, decoder, image_shape, "resunet", **parts)
 
 
-def _build_encoder(layers: Layers, image_shape: ImageShape, filters: int) -> Any:
+def _build_encoder(
+    layers: Layers, image_shape: ImageShape, filters: int, adds_images: bool
+) -> Any:
     images = keras.Input(image_shape)
     x = layers.conv("stem", filters, size=6, strides=2)(images)
-    outputs = [_blocks(layers, "down1", x), images]
+    outputs = [_blocks(layers, "down1", x), *([images] if adds_images else [])]
     for stage in range(2, _STAGES + 1):
         filters *= 2
         x = layers.conv(f"down{stage}", filters, size=2, strides=2)(outputs[0])
@@ -54,15 +62,22 @@ def _build_encoder(layers: Layers, image_shape: ImageShape, filters: int) -> Any
     return keras.Model(images, outputs, name="encoder")
 
 
-def _build_decoder(layers: Layers, shapes: Any, channels: int) -> Any:
+def _build_decoder(
+    layers: Layers, shapes: Any, channels: int, adds_images: bool
+) -> Any:
     inputs = [keras.Input(shape[1:]) for shape in shapes]
-    x, *skips, images = inputs
+    x, skips = inputs[0], inputs[1:_STAGES]
     for stage, skip in zip(range(_STAGES - 1, 0, -1), skips, strict=True):
         x = layers.conv_transpose(f"up{stage}", skip.shape[-1], size=2)(x)
         x = layers.add(f"up{stage}_joined")([x, skip])
         x = _blocks(layers, f"up{stage}", x)
-    correction = layers.conv_transpose("correction", channels, size=6)(x)
-    output = keras.layers.Add(dtype="float32", name="output")([images, correction])
+    if adds_images:
+        correction = layers.conv_transpose("correction", channels, size=6)(x)
+        add = keras.layers.Add(dtype="float32", name="output")
+        output = add([inputs[-1], correction])
+    else:
+        x = layers.conv_transpose("clean", channels, size=6)(x)
+        output = keras.layers.Activation("linear", dtype="float32", name="output")(x)
     return keras.Model(inputs, output, name="decoder")
 
 

@@ -56,6 +56,23 @@ def test_resunet_adds_a_correction_to_its_input(precision):
     np.testing.assert_array_equal(model(inputs), inputs)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_resunet_for_noise2void_does_not_add_its_input(precision):
+    """Otherwise the noise of pixels that are not masked would stay in the output."""
+    config = Config(
+        model="resunet",
+        supervision="noise2void",
+        corruption="none",
+        loss="mse",
+        precision=precision,
+    )
+    model = build_model(config, WIDE).model
+    assert model(images(WIDE)).dtype == "float32"
+    for variable in model.get_layer("decoder").get_layer("clean").variables:
+        variable.assign(tf.zeros(variable.shape))
+    np.testing.assert_array_equal(model(images(WIDE)), np.zeros((3, *WIDE)))
+
+
 def test_resunet_has_about_a_million_parameters():
     assert build_model(Config(model="resunet"), WIDE).model.count_params() == 1_044_289
     color = build_model(Config(model="resunet"), (64, 64, 3)).model
