@@ -42,7 +42,7 @@ SOURCES = {
     "fashion_mnist": SourceEntry("aelab.data.official_files:open_fashion_mnist"),
     "idx": SourceEntry("aelab.data.official_files:open_idx", reads_data_dir=True),
     "images": SourceEntry(
-        "aelab.data.image_folder:open_image_folder", reads_data_dir=True
+        "aelab.data.open_folder:open_image_folder", reads_data_dir=True
     ),
 }
 

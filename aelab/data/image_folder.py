@@ -1,31 +1,23 @@
-"""A folder of pictures as an image source."""
+"""The pictures of a folder as an image source."""
 
 import copy
 import hashlib
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 
 import numpy as np
-from tqdm import tqdm
 
 from aelab.config import Config
-from aelab.data import image_files
-from aelab.data.copies import READ_THREADS, copies
+from aelab.data.copies import copies
 from aelab.data.decode import Stored, read_square, read_stored
-from aelab.data.find_pictures import last_names, picture_names
-from aelab.data.frames import frames
+from aelab.data.find_pictures import last_names
 from aelab.data.image_files import failure_reason, is_permanent
 from aelab.data.memory_cache import MemoryCache
 from aelab.errors import ImageError, UsageError
 from aelab.system.console import printable, warn
 
 _MIDDLE = 1 << 31
-_SCAN_BLOCK = 64  # files that a thread reads before it reports
-_MAX_LISTED = 5  # bad files that one message names
-_MAX_MEASURED, _DARK = 16, 1 / 16  # 16-bit pictures, and a share of the range
 
 
 class ImageFolder:
@@ -191,94 +183,3 @@ class ImageFolder:
                 ) from None
         if not is_known:
             warn(f"{message}; the next picture replaces it")
-
-
-def open_image_folder(config: Config, split: str) -> ImageFolder:
-    """The pictures of `config.data_dir` in a part, `train` or `test`.
-
-    Reads the header of each, in several threads, with a progress bar on a terminal.
-
-    Raises:
-      UsageError: `picture_names` refuses the folder, or too many files of the split are
-        bad (more than `max_bad_files`, or all). A bad file is not a picture, or is
-        smaller than `image_size`.
-      OSError: the disk fails, or there are too many open files.
-    """
-    folder, limit = config.data_dir, config.max_bad_files
-    names = picture_names(folder, split, config.split_by, config.test_share)
-    deep: list[str] = []
-    animations: list[str] = []
-    scanned = _scan(config, names, f"Pictures, {split}", deep, animations)
-    files = [(name, size) for name, size in scanned if isinstance(size, int)]
-    bad = [f"{printable(name)}: {why}" for name, why in scanned if isinstance(why, str)]
-    if len(bad) > limit or not files:
-        more = f"more than --max_bad_files={limit} allows"
-        rest = len(bad) - _MAX_LISTED
-        listed = bad[:_MAX_LISTED] + [f"and {rest} more"] * (rest > 0)
-        first = (
-            f"--data_dir={folder}: {len(bad)} of the {len(names)} pictures for {split} "
-            f"can't be used, {more if len(bad) > limit else 'so none is left'}:"
-        )
-        raise UsageError("\n  ".join([first, *listed]))
-    for line in bad:
-        warn(f"left out of --data_dir={folder}: {line}")
-    if animations:
-        warn(
-            f"--data_dir={folder}: {len(animations)} of the {len(names)} pictures for "
-            f"{split} have several frames, for example {printable(min(animations))}; "
-            "only the first frame of each is used"
-        )
-    if deep and split == "train":
-        _warn_of_darkness(config, sorted(deep)[:_MAX_MEASURED])
-    return ImageFolder(files, config, len(bad), bool(deep) and config.image_bits == 16)
-
-
-def _warn_of_darkness(config: Config, names: list[str]) -> None:
-    """Warns if no 16-bit picture of `names` reaches a sixteenth of the range."""
-    paths = (os.path.join(config.data_dir, name) for name in names)
-    limit = _DARK * (config.white_level / 65535 or 1)
-    try:
-        is_dark = all(image_files.brightness(path) < limit for path in paths)
-    except Exception as error:  # a damaged picture is reported when it is used
-        if not is_permanent(error):
-            raise
-        return
-    if is_dark:
-        warn(
-            f"--data_dir={config.data_dir}: the 16-bit pictures are nearly black, for "
-            f"example {printable(names[0])}: give the value of white with "
-            "--white_level, for example 4095 for 12 bits"
-        )
-
-
-def _scan(
-    config: Config, names: list[str], title: str, deep: list[str], animations: list[str]
-) -> list[tuple[str, int | str]]:
-    """Each picture with its size in bytes, or the reason why it can't be used.
-
-    Adds the names of usable 16-bit pictures and animations to `deep` and `animations`.
-    """
-
-    def check(name: str) -> int | str:
-        """The size of a usable picture, or the reason."""
-        path = os.path.join(config.data_dir, name)
-        try:
-            with image_files.opened(path, config.image_size) as picture:
-                if image_files.has_16_bits(picture):
-                    if config.image_bits == 8 and picture.format == "TIFF":
-                        image_files.check_gray(picture)
-                    deep.append(name)
-                if frames(picture) > 1:
-                    animations.append(name)
-                return os.path.getsize(path)
-        except Exception as error:  # Pillow raises nothing narrower
-            if not is_permanent(error):
-                raise
-            return failure_reason(error)
-
-    blocks = [names[i : i + _SCAN_BLOCK] for i in range(0, len(names), _SCAN_BLOCK)]
-    with image_files.quiet_pillow(), ThreadPoolExecutor(READ_THREADS) as threads:
-        checked = threads.map(lambda block: list(map(check, block)), blocks)
-        results = chain.from_iterable(checked)
-        bar = tqdm(results, title, len(names), disable=None, delay=1, leave=False)
-        return list(zip(names, bar, strict=True))

@@ -83,44 +83,28 @@ class Denoiser:
           UsageError: the model takes pictures of one size only, its reach is too large
             for the tiles, or it does not have 1 or 3 channels.
         """
-        config = dataclasses.replace(trained.config, precision=precision)
-        # Stock layers have no kernels with zeros, which make NaN of an infinite pixel.
-        exact = dataclasses.replace(
-            trained.config, precision="float32", stock_layers=True
-        )
+        _check_sizes(trained)
         self._symmetries = SYMMETRIES if ensemble else SYMMETRIES[:1]
-        white = config.white_level if white_level is None else white_level
+        white = trained.config.white_level if white_level is None else white_level
         self.peaks = {"uint8": 255, "uint16": white or 65535, "float32": 1}
         self._channels = trained.image_shape[2]
-        if self._channels not in (1, 3):
-            raise UsageError(
-                f"the run's images have {self._channels} channels; only a model of 1 "
-                "(gray) or 3 (color) channels can denoise pictures"
-            )
         self.multiple = trained.autoencoder.size_multiple
-        if not self.multiple:
-            height, width, _ = trained.image_shape
-            raise UsageError(
-                f"--model={config.model}, which the run trained, only takes "
-                f"pictures of {width} x {height} pixels; a convolutional model, for "
-                "example --model=conv, takes any size"
-            )
         self._tile = tile // self.multiple * self.multiple
-        shape = (None, None, self._channels)
-        reach = self._measure_reach(build_model(exact, shape).model)
-        self.margin = _round_up(reach, self.multiple)
-        model = build_model(config, shape).model
+        # Stock layers have no kernels with zeros, which make NaN of an infinite pixel.
+        probe = _for_any_size(trained, precision="float32", stock_layers=True)
+        self.margin = _round_up(self._measure_reach(probe), self.multiple)
+        if 2 * self.margin + self.multiple > self._tile:
+            raise UsageError(
+                f"--model={trained.config.model} can't denoise pictures in tiles of "
+                f"{self._tile} pixels: its output depends on pixels too far away"
+            )
+        model = _for_any_size(trained, precision=precision)
         model.set_weights(trained.autoencoder.model.get_weights())
         self._restore_values = tf.function(
             lambda images: model(images, training=False),
             input_signature=[tf.TensorSpec([None, None, None, self._channels])],
             autograph=False,
         )
-        if 2 * self.margin + self.multiple > self._tile:
-            raise UsageError(
-                f"--model={config.model} can't denoise pictures in tiles of "
-                f"{self._tile} pixels: its output depends on pixels too far away"
-            )
 
     def denoise(self, pixels: np.ndarray) -> np.ndarray:
         """Denoises a picture [H, W, C], uint8, uint16, or float32 with 1 as white.
@@ -215,6 +199,28 @@ class Denoiser:
             changed = model(bright).numpy()[0] != dark
             reach = max(reach, *np.abs(np.argwhere(changed)[:, :2] - place).flat)
         return int(reach)
+
+
+def _check_sizes(trained: TrainedModel) -> None:
+    """Raises UsageError unless the model takes pictures of any size."""
+    height, width, channels = trained.image_shape
+    if channels not in (1, 3):
+        raise UsageError(
+            f"the run's images have {channels} channels; only a model of 1 "
+            "(gray) or 3 (color) channels can denoise pictures"
+        )
+    if not trained.autoencoder.size_multiple:
+        raise UsageError(
+            f"--model={trained.config.model}, which the run trained, only takes "
+            f"pictures of {width} x {height} pixels; a convolutional model, for "
+            "example --model=conv, takes any size"
+        )
+
+
+def _for_any_size(trained: TrainedModel, **choices: Any) -> Any:
+    """The network for pictures of any size, with initial weights and other choices."""
+    config = dataclasses.replace(trained.config, **choices)
+    return build_model(config, (None, None, trained.image_shape[2])).model
 
 
 def _round_up(size: int, multiple: int) -> int:
