@@ -64,16 +64,16 @@ def _within(start: tf.Tensor, offset: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 def _medians(noisy: tf.Tensor, mask: tf.Tensor, spots: tf.Tensor) -> tf.Tensor:
     """The medians of the neighbors of `spots`, int32 [n, m, 2]: float32 [n, m, C]."""
-    offsets = tf.constant(_OFFSETS)
+    far = noisy.dtype.max  # masked pixels, and those outside the image: sorted last
     border = [[0, 0], [_RADIUS, _RADIUS + CELL], [_RADIUS, _RADIUS + CELL], [0, 0]]
-    values, is_usable = tf.pad(noisy, border), tf.pad(1.0 - mask, border)
-    places = spots[:, :, tf.newaxis] + offsets + _RADIUS  # [n, m, neighbors, 2]
-    near = tf.gather_nd(values, places, batch_dims=1)
-    usable = tf.gather_nd(is_usable, places, batch_dims=1) > 0
-    ordered = tf.sort(tf.where(usable, near, near.dtype.max), axis=2)
-    count = tf.math.count_nonzero(usable, axis=2, keepdims=True, dtype=tf.int32)
-    middle = [tf.maximum(count - 1, 0) // 2, count // 2]
-    lower, upper = (
-        tf.gather(ordered, place[:, :, 0, 0], axis=2, batch_dims=2) for place in middle
-    )
+    hidden = tf.where(mask > 0, far, noisy)
+    values = tf.pad(hidden, border, constant_values=far)
+    rows, height, width, channels = tf.unstack(tf.shape(values))
+    places = spots[:, :, tf.newaxis] + tf.constant(_OFFSETS) + _RADIUS
+    places = places[..., 0] * width + places[..., 1]  # [n, m, neighbors]
+    values = tf.reshape(values, [rows, height * width, channels])
+    ordered = tf.sort(tf.gather(values, places, axis=1, batch_dims=1), axis=2)
+    count = tf.math.count_nonzero(ordered[..., 0] < far, axis=2, dtype=tf.int32)
+    middle = tf.maximum(count - 1, 0) // 2, count // 2
+    lower, upper = (tf.gather(ordered, m, axis=2, batch_dims=2) for m in middle)
     return (lower + upper) / 2
