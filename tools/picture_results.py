@@ -34,7 +34,7 @@ from aelab.metric_info import format_value
 _HEAD = ("study", "trained on", "parameters", "seeds", "Mpixel", "minutes")
 _METRICS = ("psnr", "ssim")
 
-# What was measured: folder, pictures, ensemble, precision, stddev, clip.
+# What was measured: folder, pictures, ensemble, precision, and the noise.
 _Condition = tuple[str | int | float | bool | None, ...]
 
 
@@ -76,7 +76,8 @@ def _evaluations(run: RunResult) -> dict[_Condition, Row]:
         names = ("folder", "pictures", "ensemble", "precision")
         shared = {name: evaluation[name] for name in names}
         for level in evaluation["levels"]:
-            found[(*shared.values(), level["stddev"], level["clip"])] = shared | level
+            noise = (level[name] for name in ("stddev", "clip", "correlation"))
+            found[(*shared.values(), *noise)] = shared | level
     return found
 
 
@@ -104,7 +105,10 @@ def _kind(result: Row) -> tuple[str, str]:
     """Folder and kind of noise."""
     if result["stddev"] is None:
         return result["folder"], "the noise of the files"
-    return result["folder"], "clipped noise" if result["clip"] else "noise not clipped"
+    kind = "clipped noise" if result["clip"] else "noise not clipped"
+    if correlation := result["correlation"]:
+        kind += f", correlation of adjacent pixels {correlation:g}"
+    return result["folder"], kind
 
 
 def _model(row: Row) -> list[str]:
@@ -152,7 +156,8 @@ def _cells(
         for _, result in results:
             if baseline := result["baselines"].get(name):
                 yield label, _level(result), format_value("psnr", baseline["psnr"])
-    if not results[0][1]["clip"]:
+    first = results[0][1]
+    if not first["clip"] and not first["correlation"]:
         for name, values in PUBLISHED.get(folder, {}).items():
             for level, value in values.items():
                 yield f"{name}, published", level, f"{value:.2f}"

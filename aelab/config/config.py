@@ -151,6 +151,13 @@ class Config:
         "does not.",
         only_with={"corruption": ("gaussian",)},
     )
+    noise_correlation: float = field(
+        0.0,
+        "Correlation of the Gaussian noise of adjacent pixels, along rows and columns; "
+        "about 0.5 after a camera has interpolated its colors; 0 = independent.",
+        maximum=0.7,
+        only_with={"corruption": ("gaussian",)},
+    )
     supervision: str = field(
         "clean",
         "What training compares the output with: clean images, a second noisy draw "

@@ -88,6 +88,11 @@ def _check_noise(values: Values) -> None:
             f"--corruption={values['corruption']} needs --noise_stddev or "
             "--noise_stddev_max above 0; without such noise leave gaussian out"
         )
+    if (correlation := values["noise_correlation"]) and not is_noisy:
+        raise UsageError(
+            f"--noise_correlation={correlation} needs --noise_stddev or "
+            "--noise_stddev_max above 0"
+        )
     if "none" in names and len(names) > 1:
         raise UsageError(
             f"--corruption={values['corruption']} contradicts itself: none is for "
@@ -135,6 +140,11 @@ def _check_supervision(values: Values) -> None:
         )
     if is_blind and values["loss"] != "mse":
         raise UsageError(f"{flag} needs --loss=mse, not {values['loss']}")
+    if is_blind and (correlation := values["noise_correlation"]):
+        raise UsageError(
+            f"{flag} contradicts --noise_correlation={correlation}: the noise of a "
+            "hidden pixel would be seen in its neighbors"
+        )
     if is_blind and values["max_shift"]:
         raise UsageError(
             f"{flag} contradicts --max_shift={values['max_shift']}, which repeats "

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from aelab.config import FIELDS, Config
 from aelab.config.registry import CORRUPTIONS, load
+from aelab.data.correlation import correlate, correlated_table, side_weight
 from aelab.data.pixels import LEVELS_PER_BYTE, unit_tensor
 from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, normal_table, random_bits
 
@@ -41,10 +42,14 @@ def _one_pass(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     return of_batch_or_picture
 
 
-def _bits_of(images: tf.Tensor, key: Key) -> tf.Tensor:
-    """A random 16-bit number for each value of an image: uint16 [n, H * W * C]."""
-    shape = tf.shape(images)
-    return random_bits(key, shape[0], tf.reduce_prod(shape[1:]))
+def _bits_of(images: tf.Tensor, key: Key, border: int = 0) -> tf.Tensor:
+    """A random 16-bit number for each value of an image: uint16 [n, H * W * C].
+
+    With a border, H and W are larger by `border` on each side.
+    """
+    n, height, width, channels = tf.unstack(tf.shape(images))
+    size = (height + 2 * border) * (width + 2 * border) * channels
+    return random_bits(key, n, size)
 
 
 @_one_pass
@@ -64,9 +69,33 @@ def _scale_and_add(
     clip: bool,
 ) -> tf.Tensor:
     """Adds scaled noise. The product of two float32 is exact in float64."""
-    noise = tf.cast(tf.gather(table, tf.cast(bits, tf.int32)), tf.float64)
-    noise = tf.reshape(noise * tf.cast(stddevs, tf.float64), tf.shape(images))
-    noisy = tf.cast(tf.cast(images, tf.float64) + noise, tf.float32)
+    noise = tf.gather(table, tf.cast(bits, tf.int32))
+    return _sum(images, tf.reshape(noise, tf.shape(images)), stddevs, clip)
+
+
+@_one_pass
+def _correlate_and_add(
+    images: tf.Tensor,
+    bits: tf.Tensor,
+    table: tf.Tensor,
+    stddevs: tf.Tensor,
+    side: tf.Tensor,
+    clip: bool,
+) -> tf.Tensor:
+    """Adds scaled noise that is correlated; `bits` have a border of one pixel."""
+    n, height, width, channels = tf.unstack(tf.shape(images))
+    noise = tf.gather(table, tf.cast(bits, tf.int32))
+    noise = tf.reshape(noise, [n, height + 2, width + 2, channels])
+    return _sum(images, correlate(noise, side), stddevs, clip)
+
+
+def _sum(
+    images: tf.Tensor, noise: tf.Tensor, stddevs: tf.Tensor, clip: bool
+) -> tf.Tensor:
+    """Images and noise, scaled by a number for each image, rounded once."""
+    scales = tf.cast(stddevs, tf.float64)[:, tf.newaxis, tf.newaxis]
+    noisy = tf.cast(images, tf.float64) + tf.cast(noise, tf.float64) * scales
+    noisy = tf.cast(noisy, tf.float32)
     return tf.clip_by_value(noisy, 0.0, 1.0) if clip else noisy
 
 
@@ -86,20 +115,40 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     With `noise_stddev_max` each image has its own level, uniform between the two and
     one of 65,536 values. One model then learns to remove noise of unknown level
     ("blind" denoising, like DnCNN-B of Zhang et al. 2017).
+
+    With `noise_correlation` the noise of adjacent pixels is correlated, as in pictures
+    of a camera: see `correlation.py`.
     """
     lowest, highest = config.noise_stddev, config.noise_stddev_max
     if lowest == highest == 0:
         return images
+    if config.noise_correlation:
+        side = side_weight(config.noise_correlation)
+        table, unit = correlated_table(side)
+        bits, stddevs = _bits_of(images, key, 1), _stddevs(images, key, config, unit)
+        table, side = tf.constant(table), tf.constant(side)
+        return _correlate_and_add(images, bits, table, stddevs, side, config.noise_clip)
     bits = _bits_of(images, key)
     if highest == 0:
         table = tf.constant(lowest * normal_table(), tf.float32)
         return _add(images, bits, table, config.noise_clip)
-    parts = (np.arange(LEVELS) + 0.5) / LEVELS
-    levels = tf.constant(lowest + (highest - lowest) * parts, tf.float32)
-    drawn = random_bits(key.offset_by(_STDDEVS), tf.shape(images)[0], tf.constant(1))
-    stddevs = tf.gather(levels, tf.cast(drawn, tf.int32))
     table = tf.constant(normal_table(), tf.float32)
+    stddevs = _stddevs(images, key, config)
     return _scale_and_add(images, bits, table, stddevs, config.noise_clip)
+
+
+def _stddevs(
+    images: tf.Tensor, key: Key, config: Config, unit: float = 1.0
+) -> tf.Tensor:
+    """The noise level of each image, in multiples of `unit`: float32 [n, 1]."""
+    lowest, highest = config.noise_stddev, config.noise_stddev_max
+    rows = tf.shape(images)[0]
+    if highest == 0:
+        return tf.fill([rows, 1], np.float32(lowest / unit))
+    parts = (np.arange(LEVELS) + 0.5) / LEVELS
+    levels = tf.constant((lowest + (highest - lowest) * parts) / unit, tf.float32)
+    drawn = random_bits(key.offset_by(_STDDEVS), rows, tf.constant(1))
+    return tf.gather(levels, tf.cast(drawn, tf.int32))
 
 
 @_one_pass

@@ -93,8 +93,9 @@ def test_a_value_of_another_type_is_refused_by_each_field(name):
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_an_integer_is_accepted_for_a_float(name):
-    config = Config(**users(name), **{name: 1})
-    assert getattr(config, name) == 1
+    value = int(min(1, FIELDS[name].metadata["maximum"] or 1))
+    config = Config(**users(name), **{name: value})
+    assert getattr(config, name) == value
 
 
 @pytest.mark.parametrize("name", limited("minimum"))
@@ -178,10 +179,10 @@ def test_a_level_of_an_unused_corruption_is_refused(name):
     (user,) = field.metadata["only_with"]["corruption"]
     other = "jpeg" if user != "jpeg" else "masking"
     assert Config(corruption=other, **{name: field.default})
-    value = 1 if field.default != 1 else 2
+    value = min(1 if field.default != 1 else 2, field.metadata["maximum"] or 2)
     if isinstance(field.default, bool):
         value = not field.default
-    Config(corruption=user, **{name: value})
+    Config(**({"corruption": user, name: value} | noisy(user)))
     Config(corruption=f"masking,{user},masking", **({name: value} | noisy(user)))
     with pytest.raises(UsageError) as caught:
         Config(corruption=other, **{name: value})

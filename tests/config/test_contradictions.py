@@ -55,6 +55,16 @@ FOLDER = {"dataset": "images", "data_dir": "a"}
             {"supervision": "noise2void", "loss": "mse", "max_shift": 1, **UNCLIPPED},
             "a hidden pixel would be seen",
         ),
+        (
+            {
+                "supervision": "noise2void",
+                "loss": "mse",
+                "noise_correlation": 0.5,
+                **UNCLIPPED,
+            },
+            "a hidden pixel would be seen in its neighbors",
+        ),
+        ({"noise_correlation": 0.5}, "needs --noise_stddev or --noise_stddev_max"),
     ],
 )
 def test_noisy_targets_fit_the_noise_and_the_loss(values, message):

@@ -7,6 +7,7 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.data.blind_spots import blind_spots
 from aelab.data.randomness import Key
+from aelab.errors import UsageError
 from aelab.models import build_model
 
 RANDOM = np.random.default_rng(0)
@@ -38,8 +39,8 @@ def median_by_numpy(image, mask, y, x, channel):
     height, width = mask.shape
     values = [
         image[i, j, channel]
-        for i in range(max(0, y - 2), min(height, y + 3))
-        for j in range(max(0, x - 2), min(width, x + 3))
+        for i in range(max(0, y - 1), min(height, y + 2))
+        for j in range(max(0, x - 1), min(width, x + 2))
         if not mask[i, j]
     ]
     return np.median(np.float64(values))
@@ -47,15 +48,21 @@ def median_by_numpy(image, mask, y, x, channel):
 
 @pytest.mark.parametrize("shape", [(2, 12, 12, 1), (1, 9, 14, 3)])
 def test_a_masked_pixel_is_the_median_of_neighbors_that_are_not(shape):
-    """Of those within the image; a cell that the border cuts has a spot, too."""
+    """Of those within the image; a cell that the border cuts has no spot."""
     images = noisy(*shape)
     masked, mask = (part.numpy() for part in blind_spots(tf.constant(images), key()))
     spots = np.argwhere(mask[..., 0] == 1)
-    assert len(spots) == shape[0] * -(-shape[1] // 4) * -(-shape[2] // 4)
+    assert len(spots) == shape[0] * (shape[1] // 4) * (shape[2] // 4)
     for n, y, x in spots:
         for channel in range(shape[3]):
             expected = median_by_numpy(images[n], mask[n, ..., 0], y, x, channel)
             assert masked[n, y, x, channel] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 9), (9, 3)])
+def test_images_smaller_than_a_cell_are_refused(shape):
+    with pytest.raises(UsageError, match="at least 4 x 4 pixels"):
+        blind_spots(tf.zeros([2, *shape, 1]), key())
 
 
 def test_the_mask_belongs_to_the_example():

@@ -40,6 +40,8 @@ EVERY = [
     config_of(",".join(sorted(CORRUPTIONS.keys() - {"none"})), noise_stddev_max=0.6),
     config_of("gaussian", noise_clip=False),
     config_of("gaussian", noise_stddev_max=0.9, noise_clip=False),
+    config_of("gaussian", noise_correlation=0.5, noise_clip=False),
+    config_of("gaussian", noise_correlation=0.7, noise_stddev_max=0.9),
     config_of("masking,masking"),
 ]
 each = pytest.mark.parametrize("config", EVERY, ids=describe)
@@ -181,10 +183,11 @@ def test_noise_has_the_requested_moments():
     assert abs((np.abs(noise) > 1.959964 * 0.05).mean() - 0.05) < 0.001
 
 
-def bits_of(images, key):
-    shape = images.shape
+def bits_of(images, key, border=0):
+    count, height, width, channels = images.shape
+    shape = (count, height + 2 * border, width + 2 * border, channels)
     size = tf.constant(math.prod(shape[1:]))
-    return random_bits(key, tf.constant(shape[0]), size).numpy().reshape(shape)
+    return random_bits(key, tf.constant(count), size).numpy().reshape(shape)
 
 
 @pytest.mark.parametrize("corruption", [gaussian, corrupt])
@@ -237,6 +240,57 @@ def test_noise_of_drawn_levels_is_rounded_once():
     levels = np.float32(0.1 + 0.6 * (drawn + 0.5) / 65536).reshape(10, 1, 1, 1)
     noise = normal_table().astype(np.float32)[bits_of(images, KEY)]
     whole = images.numpy().astype(np.float64) + noise.astype(np.float64) * levels
+    expected = np.clip(whole.astype(np.float32), 0, 1)
+    np.testing.assert_array_equal(gaussian(images, KEY, config), expected)
+
+
+@pytest.mark.parametrize("correlation", [0.1, 0.4, 0.55, 0.7])
+def test_correlated_noise_has_the_requested_moments(correlation):
+    """In each image, up to its border, and the same along rows and columns."""
+    config = Config(noise_stddev=0.05, noise_correlation=correlation)
+    noise = (corrupted(config, gray(2000, (24, 28, 1))) - 0.5)[..., 0] / 0.05
+    assert abs(noise.mean()) < 0.01
+    np.testing.assert_allclose(noise.std(axis=0), 1, atol=0.1)
+    assert abs(noise.std() - 1) < 0.005
+    assert abs((noise**4).mean() - 3) < 0.05
+    for axis in (1, 2):
+        first, second = (
+            np.take(noise, np.arange(start, start + 20), axis) for start in (0, 1)
+        )
+        assert abs((first * second).mean() - correlation) < 0.01
+    far = (
+        (noise[:, 3:] * noise[:, :-3]).mean(),
+        (noise[..., 3:] * noise[..., :-3]).mean(),
+    )
+    assert np.abs(far).max() < 0.01
+
+
+def test_channels_are_not_correlated():
+    config = Config(noise_stddev=0.05, noise_correlation=0.5)
+    noise = corrupted(config, gray(500, (24, 28, 3))) - 0.5
+    found = np.corrcoef(noise.reshape(-1, 3), rowvar=False)
+    assert np.abs(found - np.eye(3)).max() < 0.01
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("highest", [0.0, 0.7])
+def test_correlated_noise_is_rounded_once(count, highest):
+    """Bit for bit: sums of integers, and an exact product."""
+    config = Config(noise_stddev=0.1, noise_stddev_max=highest, noise_correlation=0.5)
+    images = to_floats(smooth(count, (12, 17, 3)))
+    white = np.rint(1024 * normal_table()).astype(np.int64)[bits_of(images, KEY, 1)]
+    side = 128 * (1 - math.sqrt(0.5))  # 2 a / (1 + 2 a^2) is 1/2
+    weights = np.array([round(side), 128, round(side)])
+    rows = sum(weights[i] * white[:, i : i + 12] for i in range(3))
+    noise = sum(weights[i] * rows[:, :, i : i + 17] for i in range(3))
+    assert np.abs(noise).max() < 2**29
+    levels = np.full(count, 0.1)
+    if highest:
+        level_key = KEY.offset_by(corruptions._STDDEVS)
+        drawn = random_bits(level_key, tf.constant(count), tf.constant(1)).numpy()[:, 0]
+        levels = 0.1 + 0.6 * (drawn + 0.5) / 65536
+    levels = np.float32(levels / (1024 * (weights**2).sum()))
+    whole = images.numpy().astype(np.float64) + noise * levels.reshape(-1, 1, 1, 1)
     expected = np.clip(whole.astype(np.float32), 0, 1)
     np.testing.assert_array_equal(gaussian(images, KEY, config), expected)
 
@@ -444,6 +498,10 @@ def test_the_first_corruption_is_the_same_without_others():
         (
             Config(noise_stddev=0.5, noise_clip=False),
             "gaussian (noise_stddev 0.5, not clipped)",
+        ),
+        (
+            Config(noise_stddev=0.5, noise_correlation=0.4),
+            "gaussian (noise_stddev 0.5, noise_correlation 0.4)",
         ),
     ],
 )

@@ -74,6 +74,8 @@ def evaluate_pictures(
 ) -> PictureEvaluation:
     """Evaluates on the pictures of a folder with Gaussian noise.
 
+    If the run's noise is correlated, so is this one.
+
     Args:
       run_dir: the run.
       folder: the pictures, each whole, in byte order of their names.
@@ -182,10 +184,10 @@ def _levels(
             "--noise_stddevs is missing: the run has no Gaussian noise whose level "
             "could be used"
         )
+    clips = config.noise_clip if clip is None else clip
+    own_correlation = config.noise_correlation
     return [
-        Config(
-            noise_stddev=level, noise_clip=config.noise_clip if clip is None else clip
-        )
+        Config(noise_stddev=level, noise_clip=clips, noise_correlation=own_correlation)
         for level in levels
     ]
 
@@ -224,6 +226,7 @@ def _evaluate_level(
     return PictureLevel(
         stddev,
         config.noise_clip if config else None,
+        config.noise_correlation if config else None,
         **means["output"],
         input_psnr=means["input"]["psnr"],
         input_ssim=means["input"]["ssim"],

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 class PictureLevel:
     """Means over the pictures of a folder at one level of noise; PSNR in dB.
 
-    `stddev` and `clip` are None for pairs, whose noise is in the files. `each` has
-    `name`, `psnr` and `ssim` of each picture. A baseline has `psnr` and `ssim`.
+    `stddev`, `clip` and `correlation` (of the noise of adjacent pixels) are None for
+    pairs, whose noise is in the files. `each` has `name`, `psnr` and `ssim` of each
+    picture. A baseline has `psnr` and `ssim`.
     """
 
     stddev: float | None
     clip: bool | None
+    correlation: float | None
     psnr: float
     ssim: float
     input_psnr: float

@@ -51,6 +51,10 @@ def _noise(level: PictureLevel) -> str:
 
 def _notes(result: PictureEvaluation) -> list[str]:
     notes = []
+    if correlation := result.levels[0].correlation:
+        notes.append(
+            f"The noise of adjacent pixels has a correlation of {correlation:g}."
+        )
     known = result.levels[0].stddev is not None
     if baselines := result.levels[0].baselines:
         sigma = "know the level of the noise" if known else "estimate the noise"

@@ -13,6 +13,7 @@ from philox import noise_bits
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from aelab.apps.denoising.denoiser import Denoiser
 from aelab.apps.evaluation import evaluate_pictures as module
 from aelab.apps.evaluation import evaluate_run, picture_sets
 from aelab.apps.evaluation.evaluate_pictures import (
@@ -20,6 +21,7 @@ from aelab.apps.evaluation.evaluate_pictures import (
     evaluate_pairs,
     evaluate_pictures,
 )
+from aelab.apps.evaluation.picture_table import picture_table
 from aelab.config import Config
 from aelab.data.randomness import normal_table
 from aelab.errors import UsageError
@@ -153,11 +155,30 @@ def test_level_and_clipping_are_the_runs_unless_given(run, folder, tmp_path):
     levels = evaluate_pictures(clipped.path, str(folder), options=PLAIN).levels
     assert [level.stddev for level in levels] == [25 / 255, 0.2]
     assert all(level.clip for level in levels)
+    assert {level.correlation for level in levels} == {0}
     quiet = write_run(
         tmp_path / "3", noise_stddev=0.0, corruption="none", noise_clip=True
     )
     with pytest.raises(UsageError, match="--noise_stddevs is missing"):
         evaluate_pictures(quiet.path, str(folder), options=PLAIN)
+
+
+def test_correlated_noise_is_the_runs_and_is_named(run, tmp_path, monkeypatch):
+    (tmp_path / "flat").mkdir()
+    Image.new("L", (300, 300), 128).save(tmp_path / "flat" / "a.png")
+    correlated = write_run(tmp_path / "2", noise_correlation=0.5)
+    seen = []
+    monkeypatch.setattr(
+        Denoiser, "denoise", lambda self, noisy: seen.append(noisy) or noisy
+    )
+    for each, expected in ((run, 0), (correlated, 0.5)):
+        result = evaluate_pictures(each.path, str(tmp_path / "flat"), options=PLAIN)
+        assert result.levels[0].correlation == expected
+        assert ("has a correlation of 0.5" in picture_table(result)) == bool(expected)
+        noise = seen.pop()[..., 0] - 128 / 255
+        assert abs(noise.std() * 255 - 25) < 0.5
+        neighbors = np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
+        assert abs(neighbors - expected) < 0.02
 
 
 def test_the_ensemble_is_the_mean_over_flips_and_turns(run, folder):
