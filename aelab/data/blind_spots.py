@@ -5,7 +5,6 @@ has mean 0, a network that sees only the neighbors of a masked pixel can't predi
 noise, and so it learns the clean value.
 """
 
-import itertools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -14,9 +13,6 @@ from aelab.data.randomness import LEVELS, Key, random_bits
 from aelab.errors import UsageError
 
 CELL = 4  # one pixel is masked in each cell of 4 x 4
-_NEIGHBORS = [
-    offset for offset in itertools.product((-1, 0, 1), repeat=2) if offset != (0, 0)
-]
 
 
 class BlindSpots(NamedTuple):
@@ -35,10 +31,9 @@ def blind_spots(noisy: tf.Tensor, key: Key) -> BlindSpots:
     """Masks a random pixel in each cell of noisy images, float32 [n, H, W, C].
 
     So images of one size have the same number of masked pixels. A masked pixel is
-    replaced, in each channel, by the median of its up to eight neighbors that are not
-    masked (as in N2V2, Hoeck et al. 2022, who take a window of 5 x 5). Cells that the
-    border cuts have no masked pixel, so each masked pixel has at least three such
-    neighbors.
+    replaced, in each channel, by a weighted mean of its up to eight neighbors (as in
+    Noise2Self, Batson and Royer 2019), of those that are not masked. Cells that the
+    border cuts have no masked pixel, so each has at least three such neighbors.
 
     Raises:
       UsageError: the images are smaller than a cell.
@@ -47,34 +42,34 @@ def blind_spots(noisy: tf.Tensor, key: Key) -> BlindSpots:
         raise UsageError(
             f"--supervision=noise2void needs images of at least {CELL} x {CELL} pixels"
         )
-    rows, height, width, channels = tf.unstack(tf.shape(noisy))
+    mask = tf.ensure_shape(_masks(noisy, key), [*noisy.shape[:3], 1])
+    return BlindSpots(tf.where(mask > 0, _means_of_neighbors(noisy, mask), noisy), mask)
+
+
+def _masks(images: tf.Tensor, key: Key) -> tf.Tensor:
+    """1 for a random pixel in each cell, and 0 for the others: float32 [n, H, W, 1]."""
+    rows, height, width, _ = tf.unstack(tf.shape(images))
     down, right = height // CELL, width // CELL
     bits = tf.cast(random_bits(key, rows, down * right), tf.int32)
-    place = tf.reshape(bits * CELL**2 // LEVELS, [rows, down, right])
-    y = CELL * tf.range(down)[:, tf.newaxis] + place // CELL
-    x = CELL * tf.range(right) + place % CELL
-    spots = tf.reshape(tf.stack([y, x], axis=-1), [rows, -1, 2])
-    image = tf.repeat(tf.range(rows), tf.shape(spots)[1])[:, tf.newaxis]
-    where = tf.concat([image, tf.reshape(spots, [-1, 2])], axis=1)
-    ones = tf.ones([tf.shape(where)[0], 1])
-    mask = tf.scatter_nd(where, ones, [rows, height, width, 1])
-    medians = tf.reshape(_medians(noisy, mask, spots), [-1, channels])
-    masked = tf.tensor_scatter_nd_update(noisy, where, medians)
-    return BlindSpots(masked, tf.ensure_shape(mask, [*noisy.shape[:3], 1]))
+    cells = tf.one_hot(bits * CELL**2 // LEVELS, CELL**2)
+    cells = tf.reshape(cells, [rows, down, right, CELL, CELL])
+    cells = tf.transpose(cells, [0, 1, 3, 2, 4])
+    mask = tf.reshape(cells, [rows, CELL * down, CELL * right, 1])
+    rest = [[0, height - CELL * down], [0, width - CELL * right]]
+    return tf.pad(mask, [[0, 0], *rest, [0, 0]])
 
 
-def _medians(noisy: tf.Tensor, mask: tf.Tensor, spots: tf.Tensor) -> tf.Tensor:
-    """The medians of the neighbors of `spots`, int32 [n, m, 2]: float32 [n, m, C]."""
-    far = noisy.dtype.max  # masked pixels, and those outside the image: sorted last
-    hidden = tf.where(mask > 0, far, noisy)
+def _means_of_neighbors(noisy: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """The weighted mean of the neighbors of each pixel that are not masked."""
+    usable = 1.0 - mask
     border = [[0, 0], [1, 1], [1, 1], [0, 0]]
-    values = tf.pad(hidden, border, constant_values=far)
-    rows, height, width, channels = tf.unstack(tf.shape(values))
-    places = spots[:, :, tf.newaxis] + tf.constant(_NEIGHBORS) + 1
-    places = places[..., 0] * width + places[..., 1]  # [n, m, neighbors]
-    values = tf.reshape(values, [rows, height * width, channels])
-    ordered = tf.sort(tf.gather(values, places, axis=1, batch_dims=1), axis=2)
-    count = tf.math.count_nonzero(ordered[..., 0] < far, axis=2, dtype=tf.int32)
-    middle = (count - 1) // 2, count // 2
-    lower, upper = (tf.gather(ordered, m, axis=2, batch_dims=2) for m in middle)
-    return (lower + upper) / 2
+    values, weights = tf.pad(noisy * usable, border), tf.pad(usable, border)
+    return _sum_of_neighbors(values) / _sum_of_neighbors(weights)
+
+
+def _sum_of_neighbors(values: tf.Tensor) -> tf.Tensor:
+    """[n, H + 2, W + 2, C] to [n, H, W, C], weighted by 1 and 2."""
+    rows = values[:, :-2] + values[:, 2:]  # above and below
+    corners = rows[:, :, :-2] + rows[:, :, 2:]
+    sides = values[:, 1:-1, :-2] + values[:, 1:-1, 2:] + rows[:, :, 1:-1]
+    return corners + 2.0 * sides

@@ -30,6 +30,10 @@ def read(path, *flags):
     return command_line.config()
 
 
+def results_of(page):
+    return json.loads((ROOT / "docs" / f"{page}.json").read_text())["results"]
+
+
 def test_the_promised_configs_exist():
     names = {path.stem for path in CONFIGS}
     assert names >= {"quickstart", "dense", "denoise", "dense_best", "denoise_best"}
@@ -55,11 +59,19 @@ def test_a_header_has_the_command_and_the_measured_result(path):
     lines = path.read_text().splitlines()
     header = "\n".join(line for line in lines if line.startswith("#"))
     assert f"scripts/train.py --flagfile=configs/{path.name}" in header
-    results = json.loads((ROOT / "docs" / "results.json").read_text())["results"]
-    rows = [row for row in results if row["study"] == path.stem]
-    if not rows and "# Not measured yet." not in lines:
+    rows, photos = (
+        [row for row in results_of(page) if row["study"] == path.stem]
+        for page in ("results", "denoising")
+    )
+    if not rows + photos and "# Not measured yet." not in lines:
         assert re.search(r"\d+\.\d+ dB", header)
         assert "synthetic" in header or "fashion-mnist-6k" in header
+    for row in photos:
+        assert any(
+            f"{result['psnr']['mean']:.2f} dB on {result['folder']}" in header
+            for result in row["results"]
+            if not result["ensemble"]
+        )
     for row in rows:
         assert f"{(row['file'] or row['metrics'])['psnr']['mean']:.2f} dB" in header
         if file := row["file"]:

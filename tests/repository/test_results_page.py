@@ -1,13 +1,25 @@
-"""docs/results.md and the README show what docs/results.json has."""
+"""docs/results.md, docs/denoising.md and the README show what the JSON files have."""
 
 import json
 
+import picture_results
+import pytest
 import results
 from common.result_page import BEGIN, END
 from conftest import ROOT
 
-PAGE = ROOT / "docs" / "results.md"
-ROWS = json.loads(PAGE.with_suffix(".json").read_text())["results"]
+PAGE, PHOTOS = ROOT / "docs" / "results.md", ROOT / "docs" / "denoising.md"
+each_page = pytest.mark.parametrize(
+    ("page", "tool"), [(PAGE, results), (PHOTOS, picture_results)]
+)
+
+
+def rows_of(page):
+    """The rows of the JSON file next to a page."""
+    return json.loads(page.with_suffix(".json").read_text())["results"]
+
+
+ROWS = rows_of(PAGE)
 CONFIGS = {path.stem for path in (ROOT / "configs").glob("*.flags")}
 OF_CONFIGS = {
     dataset: [
@@ -25,9 +37,10 @@ def between_markers(path):
     return [line for line in text.splitlines() if line]
 
 
-def test_the_page_is_made_of_the_json_file():
-    made = results.tables(ROWS)
-    assert between_markers(PAGE) == [line for line in made.splitlines() if line]
+@each_page
+def test_the_page_is_made_of_the_json_file(page, tool):
+    made = tool.tables(rows_of(page))
+    assert between_markers(page) == [line for line in made.splitlines() if line]
 
 
 def test_the_table_of_the_readme_is_a_part_of_the_page():
@@ -49,5 +62,17 @@ def test_the_recipes_have_the_parts_and_seeds_that_the_page_promises():
             assert len(row["metrics"]["psnr"]["each"]) == seeds, row["study"]
 
 
-def test_no_path_of_a_machine_is_in_the_results():
-    assert "/" not in PAGE.with_suffix(".json").read_text()
+def test_the_denoisers_of_photographs_keep_to_the_protocol():
+    """At most 1.1 million parameters and 12 billion pixels; noise is not clipped."""
+    for row in rows_of(PHOTOS):
+        config = row["config"]
+        assert row["parameters"] <= 1_100_000
+        assert row["steps"] * config["batch_size"] * config["image_size"] ** 2 <= 12e9
+        assert (config["validation_examples"], config["test_share"]) == (20, 0)
+        for result in row["results"]:
+            assert not result["clip"]
+
+
+@each_page
+def test_no_path_of_a_machine_is_in_the_results(page, tool):
+    assert "/" not in page.with_suffix(".json").read_text()
