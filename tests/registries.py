@@ -1,5 +1,7 @@
 """Facts about the registered models, computed once, for parametrized tests."""
 
+import numpy as np
+
 from aelab.config import Config
 from aelab.config.registry import MODELS
 from aelab.models import build_model
@@ -12,3 +14,11 @@ SIZE_MULTIPLES = {
 }
 # The networks that end in a sigmoid; the others give values outside [0, 1], too.
 BOUNDED = sorted(MODELS.keys() - {"resunet"})
+
+
+def fill_zeros(model):
+    """Gives kernels that begin as zeros small values, the same each time."""
+    generator = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1 and not np.any(variable):
+            variable.assign(generator.normal(0, 0.05, variable.shape))

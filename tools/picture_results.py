@@ -34,7 +34,7 @@ from aelab.metric_info import format_value
 _HEAD = ("study", "trained on", "parameters", "seeds", "Mpixel", "minutes")
 _METRICS = ("psnr", "ssim")
 
-# What was measured: folder, pictures, ensemble, precision, and the noise.
+# What was measured: folder, pictures, ensemble, precision, stddev, clip.
 _Condition = tuple[str | int | float | bool | None, ...]
 
 
@@ -76,8 +76,7 @@ def _evaluations(run: RunResult) -> dict[_Condition, Row]:
         names = ("folder", "pictures", "ensemble", "precision")
         shared = {name: evaluation[name] for name in names}
         for level in evaluation["levels"]:
-            noise = (level[name] for name in ("stddev", "clip", "correlation"))
-            found[(*shared.values(), *noise)] = shared | level
+            found[(*shared.values(), level["stddev"], level["clip"])] = shared | level
     return found
 
 
@@ -106,7 +105,7 @@ def _kind(result: Row) -> tuple[str, str]:
     if result["stddev"] is None:
         return result["folder"], "the noise of the files"
     kind = "clipped noise" if result["clip"] else "noise not clipped"
-    if correlation := result["correlation"]:
+    if correlation := result.get("correlation"):
         kind += f", correlation of adjacent pixels {correlation:g}"
     return result["folder"], kind
 
@@ -157,7 +156,7 @@ def _cells(
             if baseline := result["baselines"].get(name):
                 yield label, _level(result), format_value("psnr", baseline["psnr"])
     first = results[0][1]
-    if not first["clip"] and not first["correlation"]:
+    if not first["clip"] and not first.get("correlation"):
         for name, values in PUBLISHED.get(folder, {}).items():
             for level, value in values.items():
                 yield f"{name}, published", level, f"{value:.2f}"

@@ -30,15 +30,16 @@ class BlindSpots(NamedTuple):
 def blind_spots(noisy: tf.Tensor, key: Key) -> BlindSpots:
     """Masks a random pixel in each cell of noisy images, float32 [n, H, W, C].
 
-    So images of one size have the same number of masked pixels. A masked pixel is
-    replaced, in each channel, by a weighted mean of its up to eight neighbors (as in
-    Noise2Self, Batson and Royer 2019), of those that are not masked. Cells that the
-    border cuts have no masked pixel, so each has at least three such neighbors.
+    So images of one size have the same number of masked pixels. A masked pixel becomes,
+    in each channel, a weighted mean of its neighbors that are not masked (as in
+    Noise2Self, Batson and Royer 2019). Neighbors that share an edge count twice, and
+    those at the corners once. Each masked pixel has at least three such neighbors,
+    because cells that the border cuts have no masked pixel.
 
     Raises:
-      UsageError: the images are smaller than a cell.
+      UsageError: the images are known to be smaller than a cell.
     """
-    if min(size or CELL for size in noisy.shape[1:3]) < CELL:
+    if any(size is not None and size < CELL for size in noisy.shape[1:3]):
         raise UsageError(
             f"--supervision=noise2void needs images of at least {CELL} x {CELL} pixels"
         )
@@ -47,7 +48,10 @@ def blind_spots(noisy: tf.Tensor, key: Key) -> BlindSpots:
 
 
 def _masks(images: tf.Tensor, key: Key) -> tf.Tensor:
-    """1 for a random pixel in each cell, and 0 for the others: float32 [n, H, W, 1]."""
+    """1 for a random pixel in each cell, else 0: float32 [n, H, W, 1].
+
+    Only the shape of the images counts.
+    """
     rows, height, width, _ = tf.unstack(tf.shape(images))
     down, right = height // CELL, width // CELL
     bits = tf.cast(random_bits(key, rows, down * right), tf.int32)
@@ -60,7 +64,7 @@ def _masks(images: tf.Tensor, key: Key) -> tf.Tensor:
 
 
 def _means_of_neighbors(noisy: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """The weighted mean of the neighbors of each pixel that are not masked."""
+    """For each pixel the mean of its neighbors that are not masked: [n, H, W, C]."""
     usable = 1.0 - mask
     border = [[0, 0], [1, 1], [1, 1], [0, 0]]
     values, weights = tf.pad(noisy * usable, border), tf.pad(usable, border)
@@ -68,7 +72,7 @@ def _means_of_neighbors(noisy: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def _sum_of_neighbors(values: tf.Tensor) -> tf.Tensor:
-    """[n, H + 2, W + 2, C] to [n, H, W, C], weighted by 1 and 2."""
+    """From [n, H + 2, W + 2, C] to [n, H, W, C]; sides count twice, corners once."""
     rows = values[:, :-2] + values[:, 2:]  # above and below
     corners = rows[:, :, :-2] + rows[:, :, 2:]
     sides = values[:, 1:-1, :-2] + values[:, 1:-1, 2:] + rows[:, :, 1:-1]

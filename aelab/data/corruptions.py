@@ -5,7 +5,7 @@ A corruption is a pure function `(images, key, config) -> images` of float32
 randomness comes from `key`, so an example is corrupted in the same way in every batch,
 replica, thread and process. A compiler cannot change the rounding of a result, for
 example by fusing a product and a sum or by replacing a quotient: each result comes from
-a table, or is exact until it is rounded once.
+a table, or from steps that are exact or rounded in one way only.
 """
 
 import functools
@@ -92,7 +92,10 @@ def _correlate_and_add(
 def _sum(
     images: tf.Tensor, noise: tf.Tensor, stddevs: tf.Tensor, clip: bool
 ) -> tf.Tensor:
-    """Images and noise, scaled by a number for each image, rounded once."""
+    """Images plus noise times the level of each image, float32 [n, 1].
+
+    The product is exact in float64, so fusing it with the sum changes nothing.
+    """
     scales = tf.cast(stddevs, tf.float64)[:, tf.newaxis, tf.newaxis]
     noisy = tf.cast(images, tf.float64) + tf.cast(noise, tf.float64) * scales
     noisy = tf.cast(noisy, tf.float32)
@@ -108,16 +111,17 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Adds Gaussian noise of `noise_stddev`, and clips to [0, 1] with `noise_clip`.
 
     Clipped, it is the usual corruption of denoising autoencoders (Vincent et al. 2010).
-    The literature on denoising does not clip, for example Zhang et al. 2017. Each noise
-    value is one of 65,536, see `normal_table`. To look up, add and clip them takes a
-    quarter of the time of `tf.random.stateless_normal`.
+    The literature on denoising does not clip, for example Zhang et al. 2017. Without
+    correlation each noise value is one of 65,536, see `normal_table`. To look up, add
+    and clip them takes a quarter of the time of `tf.random.stateless_normal`.
 
     With `noise_stddev_max` each image has its own level, uniform between the two and
     one of 65,536 values. One model then learns to remove noise of unknown level
     ("blind" denoising, like DnCNN-B of Zhang et al. 2017).
 
     With `noise_correlation` the noise of adjacent pixels is correlated, as in pictures
-    of a camera: see `correlation.py`.
+    of a camera. Each value is then a weighted sum of nine values from a table, see
+    `correlation.py`.
     """
     lowest, highest = config.noise_stddev, config.noise_stddev_max
     if lowest == highest == 0:
@@ -125,9 +129,14 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     if config.noise_correlation:
         side = side_weight(config.noise_correlation)
         table, unit = correlated_table(side)
-        bits, stddevs = _bits_of(images, key, 1), _stddevs(images, key, config, unit)
-        table, side = tf.constant(table), tf.constant(side)
-        return _correlate_and_add(images, bits, table, stddevs, side, config.noise_clip)
+        return _correlate_and_add(
+            images,
+            _bits_of(images, key, 1),
+            tf.constant(table),
+            _stddevs(images, key, config, unit),
+            tf.constant(side),
+            config.noise_clip,
+        )
     bits = _bits_of(images, key)
     if highest == 0:
         table = tf.constant(lowest * normal_table(), tf.float32)

@@ -138,9 +138,13 @@ class Layers:
         activation: str = "linear",
         size: int = 3,
         strides: int = 1,
+        is_zero: bool = False,
     ) -> Any:
-        """A convolution of stride s: [n, H, W, C] to [n, H / s, W / s, filters]."""
-        arguments = {"strides": strides, **self._arguments(name, activation)}
+        """A convolution of stride s: [n, H, W, C] to [n, H / s, W / s, filters].
+
+        With `is_zero` its kernel begins as zeros.
+        """
+        arguments = {"strides": strides, **self._arguments(name, activation, is_zero)}
         if self._is_stock:
             return keras.layers.Conv2D(filters, size, padding="same", **arguments)
         return SameConv2D(filters, size, **arguments)
@@ -161,12 +165,14 @@ class Layers:
             return [up, self.conv(name, filters, activation)]
         return [UpSampleConv2D(filters, **self._arguments(name, activation))]
 
-    def conv_transpose(self, name: str, filters: int, size: int) -> Any:
+    def conv_transpose(
+        self, name: str, filters: int, size: int, is_zero: bool = False
+    ) -> Any:
         """A transposed convolution of stride 2: [n, H, W, C] to [n, 2H, 2W, filters].
 
-        `size` is twice an odd number.
+        `size` is twice an odd number. With `is_zero` its kernel begins as zeros.
         """
-        arguments = self._arguments(name, "linear")
+        arguments = self._arguments(name, "linear", is_zero)
         if self._is_stock:
             return keras.layers.Conv2DTranspose(
                 filters, size, strides=2, padding="same", **arguments
@@ -177,11 +183,13 @@ class Layers:
         """The sum of a list of tensors."""
         return (keras.layers.Add if self._is_stock else SharedAdd)(name=name)
 
-    def _arguments(self, name: str, activation: str) -> dict[str, Any]:
+    def _arguments(
+        self, name: str, activation: str, is_zero: bool = False
+    ) -> dict[str, Any]:
         initializer = next(self._seeds)
         return {
             "activation": activation,
-            "kernel_initializer": initializer,
+            "kernel_initializer": "zeros" if is_zero else initializer,
             "name": name,
         }
 

@@ -13,7 +13,7 @@ _BLOCKS = 2  # residual blocks in each stage, on the way down and on the way up
 
 
 def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
-    """Builds a U-Net that adds a correction to its input.
+    """Builds a U-Net that adds a correction to its input, except for Noise2Void.
 
         images -> conv 6x6, stride 2 -> blocks ---------- skip ----------> + -> blocks
                   -> conv 2x2, stride 2 -> blocks --- skip ---> + -> blocks -> up ---^
@@ -28,10 +28,14 @@ def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
     stride 2. With C = `filters`, the stages have C, 2 C and 4 C channels at a half, a
     quarter and an eighth of the size.
 
-    For Noise2Void, the network gives the clean image itself and does not add the images
-    (as in N2V2, Hoeck et al. 2022). A masked pixel that is a function of its neighbors
-    teaches nothing about subtracting the pixel's own noise, so the sum would keep the
-    noise of all pixels that are not masked.
+    The last convolution of each block begins as zeros, and so does the correction: the
+    untrained network returns its input (as in Fixup, Zhang et al. 2019). Without this,
+    more than half of the relu units at an eighth of the size soon are always 0.
+
+    For Noise2Void, the network gives the clean image itself (as in N2V2, Hoeck et al.
+    2022). At a masked pixel the input holds nothing of the pixel's own noise. So
+    training never shows how to subtract that noise, and with the sum much of it would
+    stay in the pixels that are not masked.
 
     The encoder returns everything that the decoder needs: [n, H/8, W/8, 4 C],
     [n, H/4, W/4, 2 C], [n, H/2, W/2, C] and, if they are added, the images. Together
@@ -44,7 +48,7 @@ def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
     layers = Layers(config)
     adds_images = config.supervision != "noise2void"
     encoder = _build_encoder(layers, image_shape, config.filters, adds_images)
-    decoder = _build_decoder(layers, encoder.output_shape, image_shape[2], adds_images)
+    decoder = _build_decoder(layers, encoder.output_shape, image_shape[2])
     parts = {"size_multiple": _SIZE_MULTIPLE, "is_bounded": False}
     return compose(encoder, decoder, image_shape, "resunet", **parts)
 
@@ -54,7 +58,9 @@ def _build_encoder(
 ) -> Any:
     images = keras.Input(image_shape)
     x = layers.conv("stem", filters, size=6, strides=2)(images)
-    outputs = [_blocks(layers, "down1", x), *([images] if adds_images else [])]
+    outputs = [_blocks(layers, "down1", x)]
+    if adds_images:
+        outputs.append(images)
     for stage in range(2, _STAGES + 1):
         filters *= 2
         x = layers.conv(f"down{stage}", filters, size=2, strides=2)(outputs[0])
@@ -62,19 +68,16 @@ def _build_encoder(
     return keras.Model(images, outputs, name="encoder")
 
 
-def _build_decoder(
-    layers: Layers, shapes: Any, channels: int, adds_images: bool
-) -> Any:
+def _build_decoder(layers: Layers, shapes: Any, channels: int) -> Any:
     inputs = [keras.Input(shape[1:]) for shape in shapes]
-    x, skips = inputs[0], inputs[1:_STAGES]
+    x, skips, images = inputs[0], inputs[1:_STAGES], inputs[_STAGES:]
     for stage, skip in zip(range(_STAGES - 1, 0, -1), skips, strict=True):
         x = layers.conv_transpose(f"up{stage}", skip.shape[-1], size=2)(x)
         x = layers.add(f"up{stage}_joined")([x, skip])
         x = _blocks(layers, f"up{stage}", x)
-    if adds_images:
-        correction = layers.conv_transpose("correction", channels, size=6)(x)
-        add = keras.layers.Add(dtype="float32", name="output")
-        output = add([inputs[-1], correction])
+    if images:
+        x = layers.conv_transpose("correction", channels, size=6, is_zero=True)(x)
+        output = keras.layers.Add(dtype="float32", name="output")([*images, x])
     else:
         x = layers.conv_transpose("clean", channels, size=6)(x)
         output = keras.layers.Activation("linear", dtype="float32", name="output")(x)
@@ -86,6 +89,6 @@ def _blocks(layers: Layers, name: str, x: Any) -> Any:
     for number in range(1, _BLOCKS + 1):
         block = f"{name}_block{number}"
         y = layers.conv(f"{block}_conv1", x.shape[-1], "relu")(x)
-        y = layers.conv(f"{block}_conv2", x.shape[-1])(y)
+        y = layers.conv(f"{block}_conv2", x.shape[-1], is_zero=True)(y)
         x = layers.add(block)([x, y])
     return x

@@ -93,7 +93,7 @@ def test_a_value_of_another_type_is_refused_by_each_field(name):
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_an_integer_is_accepted_for_a_float(name):
-    value = int(min(1, FIELDS[name].metadata["maximum"] or 1))
+    value = int(min(1, FIELDS[name].metadata["maximum"] or 1))  # 0 if 1 is too high
     config = Config(**users(name), **{name: value})
     assert getattr(config, name) == value
 

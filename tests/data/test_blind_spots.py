@@ -75,6 +75,20 @@ def test_the_mask_belongs_to_the_example():
     np.testing.assert_array_equal(whole.masked[5:], part.masked)
 
 
+def test_a_picture_of_unknown_size_has_the_same_spots():
+    images = noisy(3, 13, 18, 3)
+    eager = blind_spots(tf.constant(images), key())
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3])])
+    def of_picture(picture):
+        spots = blind_spots(picture, key(2))
+        assert spots.mask.shape.as_list() == [1, None, None, 1]
+        return spots
+
+    for found, expected in zip(of_picture(images[2:]), eager, strict=True):
+        np.testing.assert_array_equal(found, expected[2:])
+
+
 @pytest.mark.parametrize("name", ["unet", "resunet"])
 def test_an_output_does_not_depend_on_its_own_masked_pixel(name):
     """The gradient at each masked pixel, by the pixel before masking, is exactly 0."""

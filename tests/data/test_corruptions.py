@@ -278,9 +278,9 @@ def test_correlated_noise_is_rounded_once(count, highest):
     """Bit for bit: sums of integers, and an exact product."""
     config = Config(noise_stddev=0.1, noise_stddev_max=highest, noise_correlation=0.5)
     images = to_floats(smooth(count, (12, 17, 3)))
-    white = np.rint(1024 * normal_table()).astype(np.int64)[bits_of(images, KEY, 1)]
-    side = 128 * (1 - math.sqrt(0.5))  # 2 a / (1 + 2 a^2) is 1/2
-    weights = np.array([round(side), 128, round(side)])
+    white = np.rint(256 * normal_table()).astype(np.int64)[bits_of(images, KEY, 1)]
+    side = 256 * (1 - math.sqrt(0.5))  # 2 a / (1 + 2 a^2) is 1/2
+    weights = np.array([round(side), 256, round(side)])
     rows = sum(weights[i] * white[:, i : i + 12] for i in range(3))
     noise = sum(weights[i] * rows[:, :, i : i + 17] for i in range(3))
     assert np.abs(noise).max() < 2**29
@@ -289,7 +289,7 @@ def test_correlated_noise_is_rounded_once(count, highest):
         level_key = KEY.offset_by(corruptions._STDDEVS)
         drawn = random_bits(level_key, tf.constant(count), tf.constant(1)).numpy()[:, 0]
         levels = 0.1 + 0.6 * (drawn + 0.5) / 65536
-    levels = np.float32(levels / (1024 * (weights**2).sum()))
+    levels = np.float32(levels / (256 * (weights**2).sum()))
     whole = images.numpy().astype(np.float64) + noise * levels.reshape(-1, 1, 1, 1)
     expected = np.clip(whole.astype(np.float32), 0, 1)
     np.testing.assert_array_equal(gaussian(images, KEY, config), expected)

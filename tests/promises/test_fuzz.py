@@ -268,6 +268,8 @@ def with_valid_levels(values):
         values |= {"noise_stddev": highest, "noise_stddev_max": lowest}
     elif "gaussian" in used and len(used) > 1 and lowest == highest == 0:
         values["noise_stddev"] = 0.5
+    elif lowest == highest == 0:
+        values.pop("noise_correlation", None)
     return values
 
 
@@ -284,7 +286,8 @@ def without_contradictions(values):
         values.pop("whole_pictures", None)
     if values.get("supervision", "clean") != "clean":
         values |= {"loss": "mse", "noise_stddev": 0.5}
-        values.pop("max_shift", None)
+        for name in ("max_shift", "noise_correlation"):
+            values.pop(name, None)
         if {"none", "jpeg"} & {*used}:
             del values["supervision"]
     return values

@@ -160,7 +160,7 @@ def test_the_target_of_noise2noise_is_a_second_draw():
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize(("model", "size"), [("unet", (16, 16)), ("dense", (10, 13))])
 def test_the_loss_is_over_the_masked_pixels_of_the_global_batch(model, size, replicas):
-    """Their sum divided by their number; the border may cut cells."""
+    """Their sum divided by their number; the border may leave pixels in no cell."""
     shape = (*size, 1)
     config = dataclasses.replace(CONFIG, model=model, filters=Config.filters)
     images, strategy = source(20, shape), strategy_of(replicas)

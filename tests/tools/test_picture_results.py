@@ -79,6 +79,11 @@ def test_measured_and_published_figures_are_next_to_each_other(folder, tmp_path)
     assert f" | {mean:.2f} ± {sd:.2f} |" in lines[names.index("`photos`")]
     assert lines[-1].endswith(" |  |")  # the ensemble, at 50
     assert "**Pairs**: 1 whole pictures, the noise of the files." in text
+    for result in row["results"]:
+        result["correlation"] = 0.5
+    text = picture_results.tables([row])
+    assert "**Set12**: 2 whole pictures, noise not clipped, correlation of" in text
+    assert "published" not in text
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ class Denoiser:
           UsageError: the model takes pictures of one size only, its reach is too large
             for the tiles, or it does not have 1 or 3 channels.
         """
-        _check_sizes(trained)
+        _check_fits_pictures(trained)
         self._symmetries = SYMMETRIES if ensemble else SYMMETRIES[:1]
         white = trained.config.white_level if white_level is None else white_level
         self.peaks = {"uint8": 255, "uint16": white or 65535, "float32": 1}
@@ -201,8 +201,8 @@ class Denoiser:
         return int(reach)
 
 
-def _check_sizes(trained: TrainedModel) -> None:
-    """Raises UsageError unless the model takes pictures of any size."""
+def _check_fits_pictures(trained: TrainedModel) -> None:
+    """Raises UsageError unless the model takes gray or color pictures of any size."""
     height, width, channels = trained.image_shape
     if channels not in (1, 3):
         raise UsageError(
@@ -218,7 +218,10 @@ def _check_sizes(trained: TrainedModel) -> None:
 
 
 def _for_any_size(trained: TrainedModel, **choices: Any) -> Any:
-    """The network for pictures of any size, with initial weights and other choices."""
+    """The network for pictures of any size, with initial weights.
+
+    `choices` replace fields of the run's configuration.
+    """
     config = dataclasses.replace(trained.config, **choices)
     return build_model(config, (None, None, trained.image_shape[2])).model
 

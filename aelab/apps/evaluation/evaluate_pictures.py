@@ -74,7 +74,7 @@ def evaluate_pictures(
 ) -> PictureEvaluation:
     """Evaluates on the pictures of a folder with Gaussian noise.
 
-    If the run's noise is correlated, so is this one.
+    The added noise is correlated as the run's is.
 
     Args:
       run_dir: the run.
@@ -184,10 +184,12 @@ def _levels(
             "--noise_stddevs is missing: the run has no Gaussian noise whose level "
             "could be used"
         )
-    clips = config.noise_clip if clip is None else clip
-    own_correlation = config.noise_correlation
     return [
-        Config(noise_stddev=level, noise_clip=clips, noise_correlation=own_correlation)
+        Config(
+            noise_stddev=level,
+            noise_clip=config.noise_clip if clip is None else clip,
+            noise_correlation=config.noise_correlation if level else 0.0,
+        )
         for level in levels
     ]
 

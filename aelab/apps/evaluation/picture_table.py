@@ -60,6 +60,7 @@ def _notes(result: PictureEvaluation) -> list[str]:
         sigma = "know the level of the noise" if known else "estimate the noise"
         others = [TITLES[n] for n in baselines if n != "total_variation"]
         notes.append(f"{', '.join(others)} {sigma}.")
+        notes.append("All baselines assume that the noise of pixels is independent.")
     if "total_variation" in baselines:
         notes.append("TV has the best weight for each picture, which favors it.")
     if missing := [_PACKAGES[name] for name in result.missing if name in _PACKAGES]:
