@@ -15,6 +15,7 @@ import pytest
 from browser import Browser, find_program
 from hypothesis import HealthCheck, settings
 from processes import ROOT, Forked, path_of
+from small_pictures import write_noisy
 
 from aelab.config import FIELDS, Config
 from aelab.system import files
@@ -165,6 +166,12 @@ def metric_lines(run_dir, split=None):
     """The entries of a run's metrics.jsonl: of one split, or all."""
     lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
     return [line for line in lines if split in (None, line["split"])]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of a few noisy color pictures, which a test may damage."""
+    return write_noisy(tmp_path / "own")
 
 
 @pytest.fixture(scope="session")

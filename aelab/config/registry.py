@@ -49,7 +49,7 @@ SOURCES = {
 # `(images, key, config) -> images`: float32 [n, H, W, C] in [0, 1]
 CORRUPTIONS = {
     "none": "aelab.data.corruptions:none",
-    "gaussian": "aelab.data.corruptions:gaussian",
+    "gaussian": "aelab.data.gaussian:gaussian",
     "salt_and_pepper": "aelab.data.corruptions:salt_and_pepper",
     "masking": "aelab.data.corruptions:masking",
     "poisson": "aelab.data.corruptions:poisson",

@@ -13,16 +13,14 @@ from PIL import Image
 
 from aelab.config import FIELDS, Config
 from aelab.config.registry import CORRUPTIONS
-from aelab.data import corruptions
 from aelab.data.corruptions import (
     corrupt,
     describe,
-    gaussian,
     jpeg,
     masking,
     photon_table,
 )
-from aelab.data.randomness import Key, normal_table, random_bits
+from aelab.data.randomness import Key
 
 CONFIG = Config(noise_stddev=0.5)
 
@@ -170,129 +168,6 @@ def test_a_process_with_another_number_of_threads_gives_the_same(tmp_path):
     command = [sys.executable, "-c", IN_ANOTHER_PROCESS, *paths, fields]
     subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=True)
     np.testing.assert_array_equal(np.load(paths[1]), corrupt(images, KEY, config))
-
-
-# Gaussian noise.
-
-
-def test_noise_has_the_requested_moments():
-    noise = corrupted(Config(noise_stddev=0.05), gray(2000)) - 0.5
-    assert abs(noise.mean()) < 5 * 0.05 / np.sqrt(noise.size)
-    assert abs(noise.std() / 0.05 - 1) < 5 / np.sqrt(2 * noise.size)
-    assert abs((noise**4).mean() / 0.05**4 - 3) < 0.05
-    assert abs((np.abs(noise) > 1.959964 * 0.05).mean() - 0.05) < 0.001
-
-
-def bits_of(images, key, border=0):
-    count, height, width, channels = images.shape
-    shape = (count, height + 2 * border, width + 2 * border, channels)
-    size = tf.constant(math.prod(shape[1:]))
-    return random_bits(key, tf.constant(count), size).numpy().reshape(shape)
-
-
-@pytest.mark.parametrize("corruption", [gaussian, corrupt])
-def test_gaussian_is_the_sum_and_clipped_if_asked_for(corruption):
-    """Bit for bit, so that no machine or compiler can round differently."""
-    images = to_floats(smooth(10))
-    noise = (0.5 * normal_table()).astype(np.float32)[bits_of(images, KEY)]
-    expected = images.numpy() + noise
-    unclipped = dataclasses.replace(CONFIG, noise_clip=False)
-    np.testing.assert_array_equal(corruption(images, KEY, unclipped), expected)
-    clipped = np.clip(expected, 0, 1)
-    np.testing.assert_array_equal(corruption(images, KEY, CONFIG), clipped)
-
-
-def test_gaussian_noise_of_level_zero_changes_nothing():
-    config = dataclasses.replace(CONFIG, noise_stddev=0.0)
-    np.testing.assert_array_equal(gaussian(gray(3), KEY, config), gray(3))
-
-
-@pytest.mark.parametrize(("lowest", "highest"), [(0.0, 0.1), (0.04, 0.1), (0.1, 0.1)])
-def test_levels_are_uniform_between_two(lowest, highest):
-    """Kolmogorov-Smirnov test of the levels estimated from the images, at 1 %."""
-    config = Config(noise_stddev=lowest, noise_stddev_max=highest)
-    noise = corrupted(config, gray(1000, (40, 40, 1))) - 0.5
-    found = np.sort(noise.std(axis=(1, 2, 3)))
-    error = 5 / math.sqrt(2 * 1600)
-    assert found[0] >= lowest * (1 - error) and found[-1] <= highest * (1 + error)
-    if lowest < highest:
-        expected = np.clip((found - lowest) / (highest - lowest), 0, 1)
-        assert np.abs(expected - (np.arange(1000) + 0.5) / 1000).max() < 0.0515
-
-
-def test_noise_of_drawn_levels_is_normal_and_independent_of_the_level():
-    config = Config(noise_stddev=0.02, noise_stddev_max=0.1)
-    noise = (corrupted(config, gray(1000)) - 0.5).reshape(1000, -1)
-    levels = noise.std(axis=1)
-    standard = noise / levels[:, np.newaxis]
-    assert abs((standard**4).mean() - 3) < 0.05
-    for column in (0, 400, 783):
-        assert abs(np.corrcoef(levels, standard[:, column])[0, 1]) < 0.12
-    assert abs(np.corrcoef(levels[1:], levels[:-1])[0, 1]) < 0.12
-
-
-def test_noise_of_drawn_levels_is_rounded_once():
-    """Bit for bit, whether or not a compiler fuses the product and the sum."""
-    config = Config(noise_stddev=0.1, noise_stddev_max=0.7)
-    images = to_floats(smooth(10))
-    strength_key = KEY.offset_by(corruptions._STDDEVS)
-    drawn = random_bits(strength_key, tf.constant(10), tf.constant(1)).numpy()
-    levels = np.float32(0.1 + 0.6 * (drawn + 0.5) / 65536).reshape(10, 1, 1, 1)
-    noise = normal_table().astype(np.float32)[bits_of(images, KEY)]
-    whole = images.numpy().astype(np.float64) + noise.astype(np.float64) * levels
-    expected = np.clip(whole.astype(np.float32), 0, 1)
-    np.testing.assert_array_equal(gaussian(images, KEY, config), expected)
-
-
-@pytest.mark.parametrize("correlation", [0.1, 0.4, 0.55, 0.7])
-def test_correlated_noise_has_the_requested_moments(correlation):
-    """In each image, up to its border, and the same along rows and columns."""
-    config = Config(noise_stddev=0.05, noise_correlation=correlation)
-    noise = (corrupted(config, gray(2000, (24, 28, 1))) - 0.5)[..., 0] / 0.05
-    assert abs(noise.mean()) < 0.01
-    np.testing.assert_allclose(noise.std(axis=0), 1, atol=0.1)
-    assert abs(noise.std() - 1) < 0.005
-    assert abs((noise**4).mean() - 3) < 0.05
-    for axis in (1, 2):
-        first, second = (
-            np.take(noise, np.arange(start, start + 20), axis) for start in (0, 1)
-        )
-        assert abs((first * second).mean() - correlation) < 0.01
-    far = (
-        (noise[:, 3:] * noise[:, :-3]).mean(),
-        (noise[..., 3:] * noise[..., :-3]).mean(),
-    )
-    assert np.abs(far).max() < 0.01
-
-
-def test_channels_are_not_correlated():
-    config = Config(noise_stddev=0.05, noise_correlation=0.5)
-    noise = corrupted(config, gray(500, (24, 28, 3))) - 0.5
-    found = np.corrcoef(noise.reshape(-1, 3), rowvar=False)
-    assert np.abs(found - np.eye(3)).max() < 0.01
-
-
-@pytest.mark.parametrize("count", [1, 10])
-@pytest.mark.parametrize("highest", [0.0, 0.7])
-def test_correlated_noise_is_rounded_once(count, highest):
-    """Bit for bit: sums of integers, and an exact product."""
-    config = Config(noise_stddev=0.1, noise_stddev_max=highest, noise_correlation=0.5)
-    images = to_floats(smooth(count, (12, 17, 3)))
-    white = np.rint(256 * normal_table()).astype(np.int64)[bits_of(images, KEY, 1)]
-    side = 256 * (1 - math.sqrt(0.5))  # 2 a / (1 + 2 a^2) is 1/2
-    weights = np.array([round(side), 256, round(side)])
-    rows = sum(weights[i] * white[:, i : i + 12] for i in range(3))
-    noise = sum(weights[i] * rows[:, :, i : i + 17] for i in range(3))
-    assert np.abs(noise).max() < 2**29
-    levels = np.full(count, 0.1)
-    if highest:
-        level_key = KEY.offset_by(corruptions._STDDEVS)
-        drawn = random_bits(level_key, tf.constant(count), tf.constant(1)).numpy()[:, 0]
-        levels = 0.1 + 0.6 * (drawn + 0.5) / 65536
-    levels = np.float32(levels / (256 * (weights**2).sum()))
-    whole = images.numpy().astype(np.float64) + noise * levels.reshape(-1, 1, 1, 1)
-    expected = np.clip(whole.astype(np.float32), 0, 1)
-    np.testing.assert_array_equal(gaussian(images, KEY, config), expected)
 
 
 # Values that are replaced.

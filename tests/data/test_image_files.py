@@ -1,5 +1,6 @@
 import os
 import struct
+import warnings
 import weakref
 import zlib
 from pathlib import Path
@@ -316,10 +317,20 @@ def test_the_size_of_too_small_a_picture_is_reported(tmp_path):
 
 
 def test_pillow_is_quiet(tmp_path):
-    path = save(tmp_path / "a.png", COLOR)
-    with quiet_pillow(), opened(path, SIZE) as picture:
-        picture.info["transparency"] = (1, 2, 3)
-        picture.convert("RGBA").convert("P")
+    path = str(tmp_path / "a.png")
+    Image.new("P", (SIZE, SIZE)).save(path, transparency=b"\x7f")
+
+    def convert():
+        with opened(path, SIZE) as picture:
+            picture.convert("RGB")  # which loses the transparency
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with quiet_pillow():
+            convert()
+        assert not seen
+        convert()
+        assert seen
 
 
 @pytest.mark.parametrize(("height", "is_allowed"), [(15_625, True), (15_626, False)])

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from small_pictures import SIZE, config_of, numbered, refusal, write_noisy
+from small_pictures import SIZE, config_of, numbered, refusal
 
 from aelab.apps.evaluation import evaluate_run
 from aelab.config import Config
-from aelab.data.corruptions import Key, random_bits
 from aelab.data.find_pictures import picture_names
 from aelab.data.permutation import example_indices
 from aelab.data.pipeline import (
@@ -24,6 +23,7 @@ from aelab.data.pipeline import (
     make_train_dataset,
     num_eval_batches,
 )
+from aelab.data.randomness import Key, random_bits
 from aelab.data.sources import load_part, load_splits
 from aelab.errors import ImageError, TrainingError, UsageError
 from aelab.models import build_model
@@ -44,12 +44,6 @@ def folder(tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(numbered(number, height, width)).save(path)
     return str(folder)
-
-
-@pytest.fixture
-def own(tmp_path):
-    """A folder of a few noisy color pictures, which a test may damage."""
-    return write_noisy(tmp_path / "own")
 
 
 def damage(path):

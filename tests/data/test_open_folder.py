@@ -2,19 +2,12 @@ import os
 import struct
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from PIL import Image
-from small_pictures import config_of, numbered, refusal, write_noisy
+from small_pictures import config_of, numbered, refusal
 
 from aelab.data.find_pictures import picture_names
 from aelab.data.sources import load_part
-
-
-@pytest.fixture
-def own(tmp_path):
-    """A folder of a few noisy color pictures, which a test may damage."""
-    return write_noisy(tmp_path / "own")
 
 
 def test_all_bad_files_are_reported_at_once(own):

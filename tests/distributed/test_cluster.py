@@ -205,27 +205,26 @@ NEAR = st.fixed_dictionaries(
 )
 
 
-def find_or_refuse(environment):
-    """Checks that the result is a consistent cluster or a `UsageError`."""
+def is_consistent_or_refused(environment):
+    """Whether the result is a consistent cluster or a `UsageError` with a message."""
     try:
         cluster = find_cluster(environment)
     except UsageError as error:
-        assert str(error)
-        return
-    assert 0 <= cluster.index < len(cluster.addresses)
-    assert len(set(cluster.addresses)) == len(cluster.addresses)
+        return bool(str(error))
+    are_distinct = len(set(cluster.addresses)) == len(cluster.addresses)
+    return are_distinct and 0 <= cluster.index < len(cluster.addresses)
 
 
 @settings(max_examples=300, deadline=None)
 @given(JSON | NEAR)
 def test_any_json_is_accepted_or_refused(value):
-    find_or_refuse({"TF_CONFIG": json.dumps(value)})
+    assert is_consistent_or_refused({"TF_CONFIG": json.dumps(value)})
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_is_accepted_or_refused(text):
-    find_or_refuse({"TF_CONFIG": text})
+    assert is_consistent_or_refused({"TF_CONFIG": text})
 
 
 @pytest.mark.parametrize(
@@ -377,7 +376,7 @@ def test_a_repeated_slurm_node_is_refused():
     st.dictionaries(st.sampled_from(sorted(slurm())), st.text(max_size=4), max_size=3)
 )
 def test_any_values_of_slurm_are_accepted_or_refused(values):
-    find_or_refuse(slurm(**values))
+    assert is_consistent_or_refused(slurm(**values))
 
 
 @pytest.mark.parametrize(

@@ -512,10 +512,13 @@ def load(folder, content):
     """The arrays of a checkpoint with this content, None if it is refused."""
     path = folder / "step-00000007.npz"
     path.write_bytes(content)
-    arrays = answer(checkpoints.load, str(path), names=str(path))
-    for array in (arrays or {}).values():
-        assert array.dtype.kind in "biuf"
-    return arrays
+    return answer(checkpoints.load, str(path), names=str(path))
+
+
+def are_numbers_or_refused(folder, content):
+    """Whether a checkpoint is refused, or all its arrays hold numbers."""
+    arrays = load(folder, content)
+    return all(array.dtype.kind in "biuf" for array in (arrays or {}).values())
 
 
 def assert_whole_or_refused(folder, name, content):
@@ -562,7 +565,7 @@ def test_any_truncation(folder, name, length):
 
 @given(mutations(st.sampled_from(sorted(STATES)).map(saved)) | st.binary(max_size=200))
 def test_any_damage_to_a_checkpoint(folder, content):
-    load(folder, content)
+    assert are_numbers_or_refused(folder, content)
 
 
 class Trap:
@@ -690,7 +693,7 @@ def test_an_archive_made_here_equals_one_of_numpy(folder):
 @example(bomb(4))
 @example(overlapping(9999))
 def test_any_archive(folder, content):
-    load(folder, content)
+    assert are_numbers_or_refused(folder, content)
 
 
 @given(

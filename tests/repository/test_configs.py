@@ -1,9 +1,9 @@
-import json
 import re
 
 import pytest
 from conftest import ROOT
 from PIL import Image
+from test_results_page import PAGE, PHOTOS, rows_of
 
 from aelab.cli.flags import CommandLine
 from aelab.training.run import train_and_evaluate
@@ -28,10 +28,6 @@ def read(path, *flags):
     command_line.add_config()
     command_line.parse(["train.py", f"--flagfile={path}", *flags])
     return command_line.config()
-
-
-def results_of(page):
-    return json.loads((ROOT / "docs" / f"{page}.json").read_text())["results"]
 
 
 def test_the_promised_configs_exist():
@@ -60,8 +56,8 @@ def test_a_header_has_the_command_and_the_measured_result(path):
     header = "\n".join(line for line in lines if line.startswith("#"))
     assert f"scripts/train.py --flagfile=configs/{path.name}" in header
     rows, photos = (
-        [row for row in results_of(page) if row["study"] == path.stem]
-        for page in ("results", "denoising")
+        [row for row in rows_of(page) if row["study"] == path.stem]
+        for page in (PAGE, PHOTOS)
     )
     if not rows + photos and "# Not measured yet." not in lines:
         assert re.search(r"\d+\.\d+ dB", header)

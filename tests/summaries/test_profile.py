@@ -60,9 +60,10 @@ def test_a_profile_that_cannot_be_taken_gives_a_warning(tmp_path, capsys):
 def test_a_worker_without_files_takes_no_profile(tmp_path):
     with Profile("") as profile:
         profile.run(True)
-        # It would raise if the profiler were running.
+        # Only one profile can be taken at a time.
         tf.profiler.experimental.start(str(tmp_path))
         tf.profiler.experimental.stop()
+    assert len(profiles(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(

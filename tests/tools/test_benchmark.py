@@ -16,7 +16,7 @@ from benchmarking.recipes import SETTINGS, measured_row, recipe, row_config
 from compare_with_fit import STOCK_MODELS
 from conftest import run_script
 
-from aelab.data.corruptions import gaussian
+from aelab.data.gaussian import gaussian
 from aelab.data.randomness import Key
 from aelab.data.sources import Source
 from aelab.errors import UsageError

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.corruptions import gaussian
 from aelab.data.decode import read_stored
 from aelab.data.find_pictures import find_pictures
+from aelab.data.gaussian import gaussian
 from aelab.data.image_files import (
     failure_reason,
     is_permanent,
