@@ -24,7 +24,7 @@ _MAX_MEASURED, _DARK = 16, 1 / 16  # 16-bit pictures, and a share of the range
 
 
 class _Picture(NamedTuple):
-    """What the header of a file says.
+    """A file of the folder, judged by its header.
 
     Attributes:
       name: relative to the folder.

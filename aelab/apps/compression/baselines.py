@@ -112,8 +112,8 @@ def image_codecs(images: np.ndarray) -> Iterator[Point]:
 def _encode(image: np.ndarray, kind: str, quality: int = 0) -> bytes:
     """An image, uint8 [H, W, C], as a file.
 
-    The encoders work as hard as they can, except for AVIF's. AVIF's slowest
-    speed takes minutes for a large mosaic.
+    The encoders work as hard as they can, except for AVIF's, which would take minutes
+    for a large mosaic.
     """
     file = io.BytesIO()
     # An encoder ignores the options of others: PNG has no quality, only WebP a method.
