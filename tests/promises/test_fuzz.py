@@ -286,9 +286,9 @@ def without_contradictions(values):
         values.pop("whole_pictures", None)
     if values.get("supervision", "clean") != "clean":
         values |= {"loss": "mse", "noise_stddev": 0.5}
-        for name in ("max_shift", "noise_correlation"):
+        for name in ("max_shift", "noise_correlation", "max_bad_files"):
             values.pop(name, None)
-        if {"none", "jpeg"} & {*used}:
+        if {"none", "jpeg", "masking", "salt_and_pepper"} & {*used}:
             del values["supervision"]
     return values
 
