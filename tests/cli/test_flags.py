@@ -29,15 +29,19 @@ def test_the_defaults_are_the_defaults_of_config():
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_value_has_the_type_of_its_field(name):
-    default = FIELDS[name].default
+    field = FIELDS[name]
     command_line = CommandLine("Trains.")
     command_line.add_config()
-    choices = FIELDS[name].metadata["choices"]
-    text = str(choices[0] if choices else default if isinstance(default, str) else 1)
-    command_line.parse(["train.py", f"--{name}={text}"])
+    if field.metadata["choices"]:
+        expected = field.metadata["choices"][0]
+    elif isinstance(field.default, str):
+        expected = field.default
+    else:
+        expected = min(1, field.metadata["maximum"] or 1)
+    command_line.parse(["train.py", f"--{name}={expected}"])
     value = command_line.values[name].value
     assert type(value) is field_type(name)
-    assert value == (text if isinstance(default, str) else int(text))
+    assert value == expected
 
 
 @pytest.mark.parametrize(
