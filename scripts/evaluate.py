@@ -102,6 +102,8 @@ def _check(args: flags.FlagValues) -> None:
             raise UsageError(f"--{name} is used with {users} only")
     if args.pairs and not (args.noisy and args.clean):
         raise UsageError("--pairs needs --noisy and --clean, the endings of the names")
+    if args.pairs and args.noisy == args.clean:
+        raise UsageError(f"--noisy={args.noisy} and --clean={args.clean} must differ")
 
 
 def _evaluate(args: flags.FlagValues) -> str:

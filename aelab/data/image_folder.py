@@ -161,6 +161,10 @@ class ImageFolder:
         source._files = files
         return source
 
+    def share_memory(self, other: "ImageFolder") -> None:
+        """Keeps decoded pictures with those of another part, up to one `cache_mb`."""
+        self._cache = other._cache
+
     def warn_of_copies(self, held_out: "ImageFolder") -> None:
         """Warns if pictures of `held_out` are byte-identical to some of these."""
         if found := copies(self._folder, self._files, held_out._files):

@@ -20,7 +20,8 @@ class Source(Protocol):
 
     A source may also have `crops(indices, places)`, which cuts what `read` returns out
     of larger images. It is the same for the same `places`, random uint32 [n, 2]. With
-    `warn_of_copies(held_out)` a source for training warns if it has images of another.
+    `warn_of_copies(held_out)` a source for training warns if it has images of another,
+    and with `share_memory(other)` it takes part in the other's limit of memory.
     """
 
     image_shape: tuple[int, int, int]  # (height, width, channels) of every image
@@ -156,6 +157,8 @@ def _load_parts(config: Config, names: Sequence[str]) -> list[Source]:
         parts["test"] = open_part(config, "test")
     if {*names} & {"train", "validation"}:
         parts["train"] = open_part(config, "train")
+        if "test" in parts and hasattr(parts["train"], "share_memory"):
+            parts["train"].share_memory(parts["test"])
         if config.validation_examples:
             parts["train"], parts["validation"] = _divide(config, parts["train"])
     missing = [name for name in names if name not in parts]

@@ -51,7 +51,12 @@ class TrainState:
         with self.strategy.scope():
             shape: ImageShape = image_shape
             if config.whole_pictures:
-                build_model(config, image_shape)  # raises for sizes that do not fit
+                # Raises for sizes that do not fit.
+                if not build_model(config, image_shape).size_multiple:
+                    raise UsageError(
+                        f"--whole_pictures contradicts --model={config.model}, which "
+                        "takes images of one size only"
+                    )
                 shape = (None, None, image_shape[2])
             self.autoencoder = self.evaluated = build_model(config, shape)
             if config.loss == "bce" and not self.autoencoder.is_bounded:

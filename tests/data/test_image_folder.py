@@ -488,6 +488,20 @@ def test_the_cache_changes_no_batch(own):
     np.testing.assert_array_equal(none, all_)
 
 
+def test_all_parts_of_a_run_share_the_memory(tmp_path):
+    big = np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)
+    for number in range(20):  # 0.75 MB each
+        Image.fromarray(big).save(tmp_path / f"{number}.png")
+    config = Config(dataset="images", data_dir=str(tmp_path), loss="mse", cache_mb=4)
+    train, held_out = load_splits(config)
+    tracemalloc.start()
+    for source in (train, held_out, train):
+        source.read(np.arange(len(source)))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 3.75e6 <= kept < 4.2e6
+
+
 def evaluation(source, config, share=Share()):  # noqa: B008
     return [EvalBatch(*parts) for parts in make_eval_dataset(source, config, share)]
 

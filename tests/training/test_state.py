@@ -7,6 +7,7 @@ from test_step import CONFIG, assert_same, new_state, train
 
 from aelab.config.registry import OPTIMIZERS
 from aelab.errors import UsageError
+from aelab.models.dense import build_dense
 from aelab.training.state import Progress, TrainState
 
 
@@ -35,6 +36,17 @@ def test_a_model_without_limits_has_no_cross_entropy():
     with pytest.raises(UsageError, match="--loss=bce contradicts --model=resunet"):
         TrainState(config, (16, 16, 1), 10)
     assert TrainState(dataclasses.replace(config, loss="mse"), (16, 16, 1), 10)
+
+
+def test_whole_pictures_need_a_model_for_all_sizes(monkeypatch):
+    def build(config, image_shape):
+        return build_dense(config, image_shape)  # fails without the number of pixels
+
+    monkeypatch.setattr("aelab.models.load", lambda *_: build)
+    values = {"dataset": "images", "data_dir": "x", "whole_pictures": True}
+    config = dataclasses.replace(CONFIG, model="mine:build", **values)
+    with pytest.raises(UsageError, match="--whole_pictures contradicts --model=mine:b"):
+        TrainState(config, (16, 16, 1), 10)
 
 
 def test_averaged_weights_are_in_the_state_and_begin_as_the_weights():

@@ -84,7 +84,7 @@ class Denoiser:
             for the tiles, or it does not have 1 or 3 channels.
         """
         _check_fits_pictures(trained)
-        self._symmetries = SYMMETRIES if ensemble else SYMMETRIES[:1]
+        self._ensemble = ensemble
         white = trained.config.white_level if white_level is None else white_level
         self.peaks = {"uint8": 255, "uint16": white or 65535, "float32": 1}
         self._channels = trained.image_shape[2]
@@ -116,56 +116,70 @@ class Denoiser:
         has the same type and shape; integers are clipped and rounded, floats are not.
         """
         colors = pixels.shape[2] - (pixels.shape[2] % 2 == 0)
-        result, seen = pixels.copy(), pixels
-        if colors < pixels.shape[2]:
-            seen = fill_transparent(pixels)
+        has_alpha = colors < pixels.shape[2]
+        seen = fill_transparent(pixels)[..., :colors] if has_alpha else pixels
+        output = self._averaged(seen) if self._ensemble else self._output(seen)
+        if has_alpha:
+            alpha = pixels[..., -1:]
+            output = np.where(alpha > 0, output, pixels[..., :colors])
+            output = np.concatenate([output, alpha], axis=2)
+        return output
+
+    def _averaged(self, pixels: np.ndarray) -> np.ndarray:
+        """The mean output for a picture [H, W, 1 or 3] in all symmetries."""
+        values = self._to_unit(pixels)
+        total = np.zeros_like(values)
+        for turns, mirrored in SYMMETRIES:
+            seen = np.rot90(values[:, ::-1] if mirrored else values, turns)
+            output = np.rot90(self._output(seen), -turns)
+            total += output[:, ::-1] if mirrored else output
+        return self._from_unit(total / np.float32(len(SYMMETRIES)), pixels.dtype)
+
+    def _output(self, pixels: np.ndarray) -> np.ndarray:
+        """The output for a picture [H, W, 1 or 3], tile by tile; of the same type."""
+        result = np.empty_like(pixels, order="C")
         sizes = pixels.shape[:2]
         extended = [_round_up(n + 2 * self.margin, self.multiple) for n in sizes]
         tile = min(extended[0], self._tile), min(extended[1], self._tile)
         axes = zip(sizes, extended, tile, strict=True)
         windows = list(itertools.product(*(cut(*axis, self.margin) for axis in axes)))
-        images = colors if self._channels == 1 else 1
+        images = pixels.shape[2] if self._channels == 1 else 1
         together = max(1, _CALL_PIXELS // (tile[0] * tile[1] * images))
         for start in range(0, len(windows), together):
             group = windows[start : start + together]
-            tiles = [_crop(seen[..., :colors], window, tile) for window in group]
+            tiles = [_crop(pixels, window, tile) for window in group]
             outputs = self._restore(np.stack(tiles))
             for (y, x), output in zip(group, outputs, strict=True):
                 rows = slice(y.first - y.start, y.end - y.start)
                 cols = slice(x.first - x.start, x.end - x.start)
-                result[y.first : y.end, x.first : x.end, :colors] = output[rows, cols]
-        if colors < pixels.shape[2]:
-            result = np.where(pixels[..., -1:] > 0, result, pixels)
+                result[y.first : y.end, x.first : x.end] = output[rows, cols]
         return result
 
     def _restore(self, tiles: np.ndarray) -> np.ndarray:
         """Applies the model to tiles [n, h, w, 1 or 3]; returns the same type."""
-        is_integer = np.issubdtype(tiles.dtype, np.integer)
-        peak = np.float32(self.peaks[tiles.dtype.name])
         n, height, width, colors = tiles.shape
-        values = tiles.astype(np.float32) / peak
+        values = self._to_unit(tiles)
         if self._channels == 1:
             values = np.moveaxis(values, 3, 1).reshape(n * colors, height, width, 1)
         elif colors == 1:
             values = np.repeat(values, 3, axis=3)
-        outputs = self._average(values)
+        outputs = self._restore_values(values).numpy()
         if self._channels == 1:
             outputs = np.moveaxis(outputs.reshape(n, colors, height, width), 1, 3)
         elif colors == 1:
             outputs = outputs.mean(axis=3, keepdims=True)
-        if is_integer:
-            outputs = np.rint(np.clip(outputs, 0, 1) * peak)
-        return outputs.astype(tiles.dtype, copy=False)
+        return self._from_unit(outputs, tiles.dtype)
 
-    def _average(self, values: np.ndarray) -> np.ndarray:
-        """The mean output for tiles, float32 [n, h, w, C], in all used symmetries."""
-        total = np.zeros_like(values)
-        for turns, mirrored in self._symmetries:
-            seen = np.rot90(values[:, :, ::-1] if mirrored else values, turns, (1, 2))
-            output = self._restore_values(np.ascontiguousarray(seen)).numpy()
-            output = np.rot90(output, -turns, (1, 2))
-            total += output[:, :, ::-1] if mirrored else output
-        return total / np.float32(len(self._symmetries))
+    def _to_unit(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels as float32 with 1 as white."""
+        return pixels.astype(np.float32) / np.float32(self.peaks[pixels.dtype.name])
+
+    def _from_unit(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The opposite of `_to_unit`; integers are clipped and rounded."""
+        if np.issubdtype(dtype, np.integer):
+            peak = np.float32(self.peaks[dtype.name])
+            values = np.rint(np.clip(values, 0, 1) * peak)
+        return values.astype(dtype, copy=False)
 
     def _measure_reach(self, model: Any) -> int:
         """The distance, in pixels on an axis, over which a pixel affects the output.

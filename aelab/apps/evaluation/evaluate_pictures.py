@@ -5,7 +5,6 @@ With `evaluate_pictures` noise is added to the clean pictures of a folder, and w
 """
 
 import functools
-import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from aelab.apps.evaluation.picture_result import PictureEvaluation, PictureLevel
 from aelab.apps.evaluation.picture_sets import (
     Pair,
     Reader,
+    check_pairs,
     noisy_pictures,
     pair_stems,
     picture_names,
@@ -79,7 +79,8 @@ def evaluate_pictures(
     Args:
       run_dir: the run.
       folder: the pictures, each whole, in byte order of their names.
-      stddevs: levels of noise; None or empty is the run's, or both ends of its range.
+      stddevs: levels of noise; None or empty is the run's, or those ends of its range
+        that are above 0.
       clip: whether noisy values are clipped to [0, 1]; None is as in the run.
       options: see `Options`.
 
@@ -89,7 +90,8 @@ def evaluate_pictures(
     """
     names = picture_names(folder, "pictures")
     session = _Session(run_dir, options or Options())
-    session.reader.check(os.path.join(folder, name) for name in names)
+    for name in names:
+        session.reader.check(os.path.join(folder, name))
     configs = _levels(session.config, stddevs, clip)
     levels: list[_Level] = [
         (c, functools.partial(noisy_pictures, folder, names, session.reader, c))
@@ -107,10 +109,9 @@ def evaluate_pairs(
     """
     stems = pair_stems(folder, noisy, clean)
     session = _Session(run_dir, options or Options())
-    suffixes = noisy, clean
-    files = itertools.product(stems, suffixes)
-    session.reader.check(os.path.join(folder, "".join(parts)) for parts in files)
-    read = functools.partial(picture_pairs, folder, stems, session.reader, suffixes)
+    pairs = folder, stems, session.reader, (noisy, clean)
+    check_pairs(*pairs)
+    read = functools.partial(picture_pairs, *pairs)
     return session.evaluate(folder, [(None, read)], len(stems))
 
 

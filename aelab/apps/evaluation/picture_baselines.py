@@ -5,8 +5,9 @@ The libraries that do the work are optional, so they are imported where they are
 """
 
 import math
+import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from aelab.apps.evaluation.baselines import mean_psnr, total_variation
 
 _TV_BOUNDS = (0.01, 1.0)
 _TOLERANCE = 0.1  # relative, of the weight of total variation
+_BM3D_SIDE = 16  # pixels
+_LEAST_SIGMA = 0.01 / 255
 
 
 class PictureBaseline(NamedTuple):
@@ -85,18 +88,36 @@ def bm3d(noisy: np.ndarray, clean: np.ndarray, stddev: float | None) -> np.ndarr
     """BM3D (Dabov et al. 2007), in color CBM3D, by its authors' package."""
     import bm3d as package
 
-    method: Any = package.bm3d_rgb if noisy.shape[2] == 3 else package.bm3d
-    restored: np.ndarray = method(noisy, _sigma(noisy, stddev))
-    return np.reshape(restored, noisy.shape)
+    height, width, channels = noisy.shape
+    # The package fails for smaller pictures, in part by a segmentation fault.
+    missing = [(0, max(0, _BM3D_SIDE - side)) for side in (height, width)]
+    padded = np.pad(noisy, [*missing, (0, 0)], mode="symmetric")
+    sigma = _sigma(noisy, stddev)
+    restored = np.full_like(padded, np.nan)
+    if channels == 3:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            restored = package.bm3d_rgb(padded, sigma)
+    # CBM3D divides by 0 where a color component is the same everywhere.
+    if not np.isfinite(restored).all():
+        planes = [package.bm3d(plane, sigma) for plane in np.moveaxis(padded, 2, 0)]
+        restored = np.reshape(np.stack(planes, axis=-1), padded.shape)
+    return restored[:height, :width]
 
 
 def _sigma(noisy: np.ndarray, stddev: float | None) -> float:
-    """The level of the noise, estimated (Donoho and Johnstone 1994) if not known."""
+    """The level of the noise, estimated (Donoho and Johnstone 1994) if not known.
+
+    An estimate is at least `_LEAST_SIGMA`, because some methods divide by it.
+    """
     from skimage.restoration import estimate_sigma
 
     if stddev is not None:
         return stddev
-    return float(estimate_sigma(noisy, average_sigmas=True, channel_axis=-1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sigmas = estimate_sigma(noisy, channel_axis=-1)
+    # The estimate of a black channel is NaN.
+    return max(float(np.nan_to_num(sigmas).mean()), _LEAST_SIGMA)
 
 
 PICTURE_BASELINES = {

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from aelab.data.image_files import (
 from aelab.data.pipeline import picture_key
 from aelab.data.pixels import unit_tensor
 from aelab.errors import UsageError
-from aelab.system.console import printable
+from aelab.system.console import printable, warn
 
 
 class Pair(NamedTuple):
@@ -44,23 +44,24 @@ class Reader(NamedTuple):
     channels: int
     white_level: int = 0
 
-    def check(self, paths: Iterable[str]) -> None:
-        """Reads the headers of pictures, before anything is computed.
+    def check(self, path: str) -> tuple[int, int]:
+        """Decodes a picture, before anything is computed; returns height and width.
 
         Raises:
-          UsageError: one can't be read, or has other channels or an alpha channel.
+          UsageError: it can't be read, or has other channels or an alpha channel.
         """
         kinds = {1: "gray", 3: "color"}
-        for path in paths:
-            with _naming(path), opened(path) as picture:
-                found = num_channels(picture)
-                if picture.has_transparency_data:
-                    raise ValueError("it has an alpha channel or a transparent color")
-                if found != self.channels:
-                    raise ValueError(
-                        f"it is {kinds[found]}, and the run's model takes "
-                        f"{kinds[self.channels]} pictures"
-                    )
+        with _naming(path), opened(path) as picture:
+            found = num_channels(picture)
+            if picture.has_transparency_data:
+                raise ValueError("it has an alpha channel or a transparent color")
+            if found != self.channels:
+                raise ValueError(
+                    f"it is {kinds[found]}, and the run's model takes "
+                    f"{kinds[self.channels]} pictures"
+                )
+        height, width, _ = self.read(path).shape
+        return height, width
 
     def read(self, path: str) -> tf.Tensor:
         """A whole picture, upright: float32 [H, W, C] in [0, 1].
@@ -107,22 +108,30 @@ def noisy_pictures(
 def picture_pairs(
     folder: str, stems: Sequence[str], reader: Reader, suffixes: tuple[str, str]
 ) -> Iterator[Pair]:
-    """The pairs of files `stem + suffix`, noisy and clean.
+    """The pairs of files `stem + suffix`, noisy and clean."""
+    for stem in stems:
+        paths = [os.path.join(folder, stem + suffix) for suffix in suffixes]
+        yield Pair(stem, *(reader.read(path).numpy() for path in paths))
+
+
+def check_pairs(
+    folder: str, stems: Sequence[str], reader: Reader, suffixes: tuple[str, str]
+) -> None:
+    """Looks at all pairs before anything is computed.
 
     Raises:
-      UsageError: a file can't be read, or the sizes in a pair differ.
+      UsageError: `Reader.check` refuses a file, or the sizes in a pair differ.
     """
     for stem in stems:
         paths = [os.path.join(folder, stem + suffix) for suffix in suffixes]
-        noisy, clean = (reader.read(path).numpy() for path in paths)
-        if noisy.shape != clean.shape:
-            sizes = [f"{i.shape[1]} x {i.shape[0]} pixels" for i in (noisy, clean)]
-            raise UsageError(f"{paths[0]} has {sizes[0]}, {paths[1]} {sizes[1]}")
-        yield Pair(stem, noisy, clean)
+        sizes = [reader.check(path) for path in paths]
+        if sizes[0] != sizes[1]:
+            texts = [f"{width} x {height} pixels" for height, width in sizes]
+            raise UsageError(f"{paths[0]} has {texts[0]}, {paths[1]} {texts[1]}")
 
 
 def picture_names(folder: str, flag: str) -> list[str]:
-    """The pictures below a folder, relative paths in byte order.
+    """The pictures below a folder, links included: relative paths in byte order.
 
     Raises:
       UsageError: it is not a folder, can't be read, or has no pictures.
@@ -131,7 +140,7 @@ def picture_names(folder: str, flag: str) -> list[str]:
     if not os.path.isdir(folder):
         raise UsageError(f"{given} is not a folder")
     try:
-        names = find_pictures(folder, given)
+        names = find_pictures(folder, given, follow_links=True)
     except OSError as error:
         raise UsageError(f"{given} can't be read: {error}") from None
     if not names:
@@ -142,11 +151,11 @@ def picture_names(folder: str, flag: str) -> list[str]:
 def pair_stems(folder: str, noisy: str, clean: str) -> list[str]:
     """The stems of the pairs in a folder: names without the suffix `noisy`.
 
+    A warning says if a clean picture has no noisy version. `noisy` and `clean` differ.
+
     Raises:
       UsageError: there are no pairs, or the clean picture of one is missing.
     """
-    if noisy == clean:
-        raise UsageError(f"--noisy={noisy} and --clean={clean} must differ")
     names = picture_names(folder, "pairs")
     # One of the endings may be the end of the other.
     others = clean if clean.endswith(noisy) else None
@@ -162,5 +171,12 @@ def pair_stems(folder: str, noisy: str, clean: str) -> list[str]:
         raise UsageError(
             f"--pairs={folder} has no {missing[0]}, the clean picture to "
             f"{missing[0].removesuffix(clean)}{noisy}"
+        )
+    cleans = {name for name in names if name.endswith(clean)}
+    single = sorted(cleans.difference(stem + clean for stem in stems))
+    if single and not noisy.endswith(clean):
+        warn(
+            f"--pairs={folder}: {len(single)} clean pictures have no noisy version, "
+            f"for example {printable(single[0])}; they are left out"
         )
     return stems

@@ -30,7 +30,7 @@ from aelab.apps.study.slurm import submit
 from aelab.apps.study.study import Work, read_results, train_study, with_trials
 from aelab.apps.study.variants import Variant, check_module, parse_variants
 from aelab.cli import CommandLine
-from aelab.config import FIELDS, to_text
+from aelab.config import FIELDS, Config, to_text
 from aelab.errors import TrainingError, UsageError
 from aelab.metric_info import METRICS
 from aelab.system.console import output, say
@@ -68,7 +68,10 @@ def run_study(cli: CommandLine, args: Any) -> None:
     if not args.table_only:
         search = description.search
         for variant in search.corners() if search else description.variants:
-            check_module(variant.name, description.run_config(variant, 0).model)
+            config = description.run_config(variant, 0)
+            check_module(variant.name, config.model)
+            if args.evaluate:
+                _check_has_test_part(config)
     for library in ("scipy", "matplotlib", *["optuna"] * description.uses_tpe):
         require(library, extra="study")
     if args.launcher == "slurm" and not args.table_only:
@@ -82,6 +85,19 @@ def run_study(cli: CommandLine, args: Any) -> None:
         if description.uses_tpe and not args.table_only:
             stack.enter_context(_only_search(folder))
         _train(folder, description, shown, args)
+
+
+def _check_has_test_part(config: Config) -> None:
+    """Raises UsageError if `--evaluate` would fail once the run is trained."""
+    if config.dataset == "images" and not config.test_share:
+        raise UsageError(
+            "--evaluate contradicts --test_share=0, with which there is no test part; "
+            "scripts/evaluate.py --pictures=FOLDER evaluates a run on other pictures"
+        )
+    if config.corruption == "none" and config.supervision != "clean":
+        raise UsageError(
+            "--evaluate contradicts --corruption=none: the images are noisy themselves"
+        )
 
 
 def _only_search(folder: str) -> contextlib.AbstractContextManager[None]:

@@ -184,16 +184,16 @@ def test_correlated_noise_is_the_runs_and_is_named(run, tmp_path, monkeypatch):
 def test_the_ensemble_is_the_mean_over_flips_and_turns(run, folder):
     options = PLAIN._replace(ensemble=True)
     (level,) = evaluate_pictures(run.path, str(folder), options=options).levels
-    clean = upright(folder / NAMES[0])
-    noisy = noisy_by_numpy(clean, 0, 25 / 255)
-    outputs = []
-    for mirrored in (False, True):
-        for turns in range(4):
-            seen = np.rot90(noisy[:, ::-1] if mirrored else noisy, turns)
-            output = np.rot90(restored_by_keras(run, seen), -turns)
-            outputs.append(output[:, ::-1] if mirrored else output)
-    expected = psnr(clean, np.mean(outputs, axis=0).clip(0, 1))
-    assert level.each[0]["psnr"] == pytest.approx(expected, abs=1e-3)
+    for number, name in enumerate(NAMES):
+        clean, outputs = upright(folder / name), []
+        noisy = noisy_by_numpy(clean, number, 25 / 255)
+        for mirrored in (False, True):
+            for turns in range(4):
+                seen = np.rot90(noisy[:, ::-1] if mirrored else noisy, turns)
+                output = np.rot90(restored_by_keras(run, seen), -turns)
+                outputs.append(output[:, ::-1] if mirrored else output)
+        expected = psnr(clean, np.mean(outputs, axis=0).clip(0, 1))
+        assert level.each[number]["psnr"] == pytest.approx(expected, abs=1e-3)
     content = json.loads(Path(run.path, "evaluation-Set4-ensemble.json").read_text())
     assert content["ensemble"] is True
 
@@ -267,17 +267,21 @@ def test_one_ending_may_be_the_end_of_the_other(run, pairs):
     (pairs / "other.png").unlink()
     result = evaluate_pairs(run.path, str(pairs), ".png", "_mean.png", PLAIN)
     assert [each["name"] for each in result.levels[0].each] == ["x", "y"]
-    with pytest.raises(UsageError, match="must differ"):
-        evaluate_pairs(run.path, str(pairs), ".png", ".png", PLAIN)
 
 
 def test_all_pictures_are_checked_before_the_first_is_denoised(
-    run, folder, monkeypatch
+    run, folder, pairs, monkeypatch
 ):
     monkeypatch.setattr(module.Denoiser, "denoise", None)
     Image.fromarray(smooth(30, 30, 3)).save(folder / "zzz.png")
     with pytest.raises(UsageError, match=r"zzz\.png: it is color"):
         evaluate_pictures(run.path, str(folder), options=PLAIN)
+    (folder / "zzz.png").write_bytes((folder / "B.png").read_bytes()[:-30])
+    with pytest.raises(UsageError, match=r"zzz\.png: "):
+        evaluate_pictures(run.path, str(folder), options=PLAIN)
+    Image.fromarray(smooth(9, 9)[..., 0]).save(pairs / "y_mean.png")
+    with pytest.raises(UsageError, match=r"has 42 x 33 pixels, .* 9 x 9 pixels"):
+        evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png", PLAIN)
 
 
 def test_a_run_that_may_only_be_read_is_evaluated(run, folder, monkeypatch, capsys):
@@ -290,12 +294,25 @@ def test_a_run_that_may_only_be_read_is_evaluated(run, folder, monkeypatch, caps
     assert "the result is not kept" in capsys.readouterr().err
 
 
-def test_a_missing_or_different_half_of_a_pair_is_refused(run, pairs):
+def test_a_missing_noisy_picture_is_a_warning(run, pairs, capsys):
+    (pairs / "x_real.png").unlink()
+    result = evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png", PLAIN)
+    assert result.pictures == 1
+    warning = "1 clean pictures have no noisy version, for example x_mean.png"
+    assert warning in capsys.readouterr().err
+
+
+def test_linked_folders_are_searched(run, folder, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "more").symlink_to(folder)
+    result = evaluate_pictures(run.path, str(linked), options=PLAIN)
+    assert result.pictures == len(NAMES)
+
+
+def test_a_missing_clean_picture_is_refused(run, pairs):
     with pytest.raises(UsageError, match="has no name that ends in --noisy=_r"):
         evaluate_pairs(run.path, str(pairs), "_r", "_mean.png", PLAIN)
-    Image.fromarray(smooth(9, 9)[..., 0]).save(pairs / "x_mean.png")
-    with pytest.raises(UsageError, match=r"has 42 x 33 pixels, .* 9 x 9 pixels"):
-        evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png", PLAIN)
     (pairs / "y_mean.png").unlink()
     with pytest.raises(UsageError, match=r"has no y_mean\.png, the clean picture"):
         evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png", PLAIN)
@@ -345,6 +362,7 @@ def test_the_command_prints_a_table_and_refuses_other_channels(run, folder, pair
         [f"--pictures={folder}", "--split=test"],
         [f"--pairs={pairs}", "--noisy=a", "--clean=b", "--noise_clip=true"],
         [f"--pairs={pairs}", "--noisy=a", "--clean=b", "--noise_stddevs=0.1"],
+        [f"--pairs={pairs}", "--noisy=a", "--clean=a"],
     ):
         result = run_script("evaluate", f"--run_dir={run.path}", *bad)
         assert result.returncode == 2, bad

@@ -26,6 +26,7 @@ SMALL = (
     *("--model=dense", "--train_examples=64", "--eval_examples=16", "--batch_size=16"),
     *("--epochs=2", "--optimizer=adadelta"),
 )
+PICTURES = ("--dataset=images", "--data_dir=pictures", "--model=resunet", "--loss=mse")
 TIMES = {"images_per_second", "input_wait"}
 
 
@@ -163,6 +164,14 @@ def test_tensorboard_compares_the_runs_of_a_study(trained):
         (
             ["--vary=model=dense,nomod:f", "--sampler=random", "--trials=1"],
             "--model=nomod:f: there is no module nomod",
+        ),
+        (
+            ["--evaluate", *PICTURES, "--test_share=0", "--validation_examples=1"],
+            "--evaluate contradicts --test_share=0",
+        ),
+        (
+            ["--evaluate", *PICTURES, "--supervision=noise2void", "--corruption=none"],
+            "--evaluate contradicts --corruption=none",
         ),
     ],
 )

@@ -1,0 +1,41 @@
+"""Pictures on which the libraries of the baselines fail by themselves."""
+
+import numpy as np
+import pytest
+
+from aelab.apps.evaluation.baselines import is_installed
+from aelab.apps.evaluation.picture_baselines import PICTURE_BASELINES
+
+
+@pytest.fixture(params=PICTURE_BASELINES)
+def restore(request):
+    baseline = PICTURE_BASELINES[request.param]
+    for library in baseline.libraries:
+        if not is_installed(library):
+            pytest.skip(f"needs {library}")
+    return baseline.restore
+
+
+@pytest.mark.parametrize("stddev", [None, 25 / 255], ids=str)
+@pytest.mark.parametrize("color", [[0], [0.5], [0, 0, 0], [1, 0.5, 0]], ids=str)
+def test_a_picture_of_one_color_stays_as_it_is(restore, color, stddev):
+    picture = np.full((20, 24, len(color)), color, np.float32)
+    np.testing.assert_allclose(restore(picture, picture, stddev), picture, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (7, 20, 1), (8, 8, 3), (20, 5, 3)])
+def test_small_pictures_are_denoised(restore, shape):
+    rows, columns, _ = np.mgrid[: shape[0], : shape[1], : shape[2]]
+    clean = np.float32(0.5 + 0.03 * (rows - columns))
+    noise = np.random.default_rng(0).normal(0, 25 / 255, shape)
+    noisy = np.float32(clean + noise)
+    output = restore(noisy, clean, 25 / 255)
+    assert output.shape == shape
+    assert np.mean((output - clean) ** 2) < np.mean(noise**2)
+
+
+def test_gray_pictures_in_color_are_denoised(restore):
+    noise = np.random.default_rng(0).normal(0, 25 / 255, (24, 24, 1))
+    noisy = np.repeat(np.float32(0.5 + noise), 3, axis=2)
+    output = restore(noisy, np.full_like(noisy, 0.5), None)
+    assert np.mean((output - 0.5) ** 2) < np.mean(noise**2)
