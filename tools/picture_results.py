@@ -17,9 +17,8 @@ from pathlib import Path
 from common import markdown_table
 from common.published import PUBLISHED
 from common.result_page import (
+    Machines,
     Row,
-    machines_text,
-    minutes_text,
     summary,
     summary_cell,
     variant_name,
@@ -90,8 +89,9 @@ def _result(levels: Sequence[Row]) -> Row:
 
 def tables(rows: Sequence[Row]) -> str:
     """A table of the models, and one of PSNR for each folder and kind of noise."""
-    text = f"The models. Minutes of training on {machines_text(rows)}."
-    models = markdown_table(_HEAD, map(_model, rows))
+    machines = Machines(rows)
+    text = f"The models. Minutes of training on {machines.text()}."
+    models = markdown_table(_HEAD, (_model(row, machines) for row in rows))
     kinds: dict[tuple[str, str], list[tuple[Row, Row]]] = {}
     for row in rows:
         for result in row["results"]:
@@ -110,7 +110,7 @@ def _kind(result: Row) -> tuple[str, str]:
     return result["folder"], kind
 
 
-def _model(row: Row) -> list[str]:
+def _model(row: Row, machines: Machines) -> list[str]:
     config = row["config"]
     pixels = row["steps"] * config["batch_size"] * config["image_size"] ** 2
     return [
@@ -119,7 +119,7 @@ def _model(row: Row) -> list[str]:
         f"{row['parameters']:,}",
         str(len(row["minutes"]["each"])),
         f"{pixels / 1e6:,.0f}",
-        minutes_text(row),
+        machines.minutes(row),
     ]
 
 

@@ -20,9 +20,8 @@ from typing import Any
 
 from common import markdown_table
 from common.result_page import (
+    Machines,
     Row,
-    machines_text,
-    minutes_text,
     summary,
     summary_cell,
     variant_name,
@@ -113,23 +112,26 @@ def _table(name: str, train: str, validate: int, test: int, rows: Sequence[Row])
     if not validate:
         parts = f"{int(train.split()[0]):,} training and {test:,} "
         chosen = "test images as well"
+    machines = Machines(rows)
     text = (
         f"**{name}**: {parts}test images. Metrics of the test images, at the "
         f"checkpoint that was best on the {chosen}: mean ± standard deviation over "
-        f"seeds. Minutes of training on {machines_text(rows)}."
+        f"seeds. Minutes of training on {machines.text()}."
     )
-    table = markdown_table((*_HEAD, "baselines, dB"), map(_cells, rows))
+    table = markdown_table(
+        (*_HEAD, "baselines, dB"), (_cells(row, machines) for row in rows)
+    )
     return f"{textwrap.fill(text, 88)}\n\n{table}"
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, machines: Machines) -> list[str]:
     name = variant_name(row)
     if file := row["file"]:
         name += f", {file['bytes']['mean']:.2f} bytes per image in a file"
         name += f" at {file['psnr']['mean']:.2f} dB"
     cells = [name, f"{row['parameters']:,}", str(len(row["minutes"]["each"]))]
     cells += [summary_cell(metric, row["metrics"][metric]) for metric in _SHOWN]
-    return [*cells, minutes_text(row), _baseline_text(row)]
+    return [*cells, machines.minutes(row), _baseline_text(row)]
 
 
 def _baseline_text(row: Row) -> str:

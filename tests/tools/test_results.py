@@ -4,7 +4,7 @@ import json
 
 import pytest
 import results
-from common.result_page import BEGIN, END, replace_rows
+from common.result_page import BEGIN, END, Machines, replace_rows
 from conftest import run_script
 
 from aelab.errors import UsageError
@@ -90,6 +90,21 @@ def test_a_study_that_shrinks_leaves_no_old_rows():
     new = [{"study": "b", "variant": "n"}]
     assert replace_rows(old, new) == [old[0], *new, old[3]]
     assert replace_rows([], new) == new
+
+
+def test_letters_tell_several_processors_apart():
+    def row(*models):
+        machines = [{"cpu": "X", "cpu_model": m, "threads": 1} for m in models]
+        versions = [{"tensorflow": "2.21.0"}]
+        return {"machines": machines, "versions": versions, "minutes": {"mean": 1.25}}
+
+    alone = Machines([row("m1")])
+    assert alone.text() == "X (m1), with TensorFlow 2.21.0"
+    assert alone.minutes(row("m1")) == "1.2 on 1 core"
+    both = Machines([row("m2"), row("m1", "m2")])
+    assert both.text() == "(a) X (m1), (b) X (m2), with TensorFlow 2.21.0"
+    assert both.minutes(row("m2")) == "1.2 on 1 core (b)"
+    assert both.minutes(row("m1", "m2")) == "1.2 on 1 core (a, b)"
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import statistics
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,21 +164,40 @@ def variant_name(row: Mapping[str, Any]) -> str:
     return name if row["variant"] == ONLY else f"{name}, {row['variant']}"
 
 
-def machines_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The processors and versions of TensorFlow of the runs in some rows."""
-    machines = [machine for row in rows for machine in row["machines"]]
-    cpus = sorted(
-        {f"{each['cpu']} ({each.get('cpu_model', _NO_MODEL)})" for each in machines}
+class Machines:
+    """The processors of the runs in a table, with letters if there are several."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]):
+        cpus = sorted({cpu for row in rows for cpu in _processors(row)})
+        self._letters = dict(zip(cpus, string.ascii_lowercase, strict=False))
+        versions = {each["tensorflow"] for row in rows for each in row["versions"]}
+        self._versions = sorted(versions)
+
+    def text(self) -> str:
+        """The processors and the versions of TensorFlow."""
+        several = len(self._letters) > 1
+        cpus = [
+            f"({letter}) {cpu}" if several else cpu
+            for cpu, letter in self._letters.items()
+        ]
+        return f"{', '.join(cpus)}, with TensorFlow {', '.join(self._versions)}"
+
+    def minutes(self, row: Mapping[str, Any]) -> str:
+        """The minutes of training of a row, and on how many cores of which one."""
+        counts = sorted({machine["threads"] for machine in row["machines"]})
+        cores = " or ".join(map(str, counts)) + (" core" if counts == [1] else " cores")
+        letters = ", ".join(self._letters[cpu] for cpu in _processors(row))
+        which = f" ({letters})" if len(self._letters) > 1 else ""
+        return f"{row['minutes']['mean']:.1f} on {cores}{which}"
+
+
+def _processors(row: Mapping[str, Any]) -> list[str]:
+    return sorted(
+        {
+            f"{each['cpu']} ({each.get('cpu_model', _NO_MODEL)})"
+            for each in row["machines"]
+        }
     )
-    versions = {version["tensorflow"] for row in rows for version in row["versions"]}
-    return f"{', '.join(cpus)}, with TensorFlow {', '.join(sorted(versions))}"
-
-
-def minutes_text(row: Mapping[str, Any]) -> str:
-    """The minutes of training of a row, and on how many cores."""
-    counts = sorted({machine["threads"] for machine in row["machines"]})
-    cores = " or ".join(map(str, counts)) + (" core" if counts == [1] else " cores")
-    return f"{row['minutes']['mean']:.1f} on {cores}"
 
 
 def _page(path: Path, text: str) -> str:
