@@ -132,7 +132,7 @@ def _table(folder: str, kind: str, results: Sequence[tuple[Row, Row]]) -> str:
             lines.setdefault(name, {})[level] = psnr
     count = results[0][1]["pictures"]
     title = f"**{folder}**: {count} whole pictures, {kind}. PSNR, dB:"
-    head = ["", *(f"{level:g}/255" if level else "" for level in levels)]
+    head = ["", *(f"{level:g}/255" if level else "dB" for level in levels)]
     cells = [[name, *(line.get(n, "") for n in levels)] for name, line in lines.items()]
     return f"{title}\n\n{markdown_table(head, cells)}"
 

@@ -47,6 +47,8 @@ def test_the_table_of_the_readme_is_a_part_of_the_page():
     shown, page = between_markers(ROOT / "README.md"), between_markers(PAGE)
     places = [page.index(line) for line in shown]
     assert places == sorted(places)
+    # The README says in its own words what the letters mean.
+    assert "(b) AMD EPYC (family 26, model 2)" in "".join(page[: places[0]])
     names = {row["study"] for row in OF_CONFIGS["fashion_mnist"]}
     assert names >= {"dense", "dense_best", "codec_low"}
     for name in names:
@@ -69,7 +71,8 @@ def test_the_denoisers_of_photographs_keep_to_the_protocol():
         config = row["config"]
         assert row["parameters"] <= 1_100_000
         assert row["steps"] * config["batch_size"] * config["image_size"] ** 2 <= 12e9
-        if config["corruption"] != "none":  # trained on pictures that are not reported
+        # With corruption=none the reported pictures themselves train.
+        if config["corruption"] != "none":
             assert (config["validation_examples"], config["test_share"]) == (20, 0)
         assert row["results"]
         for result in row["results"]:

@@ -133,7 +133,9 @@ class Denoiser:
             seen = np.rot90(values[:, ::-1] if mirrored else values, turns)
             output = np.rot90(self._output(seen), -turns)
             total += output[:, ::-1] if mirrored else output
-        return self._from_unit(total / np.float32(len(SYMMETRIES)), pixels.dtype)
+        del values, seen, output  # memory
+        total /= np.float32(len(SYMMETRIES))
+        return self._from_unit(total, pixels.dtype)
 
     def _output(self, pixels: np.ndarray) -> np.ndarray:
         """The output for a picture [H, W, 1 or 3], tile by tile; of the same type."""

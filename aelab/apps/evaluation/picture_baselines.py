@@ -85,7 +85,11 @@ def _smoothed(noisy: np.ndarray, log_weight: float) -> np.ndarray:
 
 
 def bm3d(noisy: np.ndarray, clean: np.ndarray, stddev: float | None) -> np.ndarray:
-    """BM3D (Dabov et al. 2007), in color CBM3D, by its authors' package."""
+    """BM3D (Dabov et al. 2007), in color CBM3D, by its authors' package.
+
+    CBM3D divides by 0 where a color component is the same everywhere, as in a gray
+    picture that is stored in color. Then each channel is denoised by itself.
+    """
     import bm3d as package
 
     height, width, channels = noisy.shape
@@ -93,15 +97,13 @@ def bm3d(noisy: np.ndarray, clean: np.ndarray, stddev: float | None) -> np.ndarr
     missing = [(0, max(0, _BM3D_SIDE - side)) for side in (height, width)]
     padded = np.pad(noisy, [*missing, (0, 0)], mode="symmetric")
     sigma = _sigma(noisy, stddev)
-    restored = np.full_like(padded, np.nan)
     if channels == 3:
         with np.errstate(divide="ignore", invalid="ignore"):
-            restored = package.bm3d_rgb(padded, sigma)
-    # CBM3D divides by 0 where a color component is the same everywhere.
-    if not np.isfinite(restored).all():
-        planes = [package.bm3d(plane, sigma) for plane in np.moveaxis(padded, 2, 0)]
-        restored = np.reshape(np.stack(planes, axis=-1), padded.shape)
-    return restored[:height, :width]
+            restored: np.ndarray = package.bm3d_rgb(padded, sigma)
+        if np.isfinite(restored).all():
+            return restored[:height, :width]
+    planes = [package.bm3d(plane, sigma) for plane in np.moveaxis(padded, 2, 0)]
+    return np.stack(planes, axis=-1).reshape(padded.shape)[:height, :width]
 
 
 def _sigma(noisy: np.ndarray, stddev: float | None) -> float:

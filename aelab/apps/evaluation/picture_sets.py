@@ -60,7 +60,7 @@ class Reader(NamedTuple):
                     f"it is {kinds[found]}, and the run's model takes "
                     f"{kinds[self.channels]} pictures"
                 )
-        height, width, _ = self.read(path).shape
+            height, width, _ = self._decoded(path).shape
         return height, width
 
     def read(self, path: str) -> tf.Tensor:
@@ -70,8 +70,13 @@ class Reader(NamedTuple):
           UsageError: it can't be read.
         """
         with _naming(path):
-            stored = read_stored(path, 1, self.channels, self.white_level, deep=True)
-        return unit_tensor(tf.constant(np.ascontiguousarray(stored.upright())))
+            pixels = np.ascontiguousarray(self._decoded(path))
+        return unit_tensor(tf.constant(pixels))
+
+    def _decoded(self, path: str) -> np.ndarray:
+        """A whole picture, upright: uint16 [H, W, C]."""
+        stored = read_stored(path, 1, self.channels, self.white_level, deep=True)
+        return stored.upright()
 
 
 @contextlib.contextmanager
@@ -174,9 +179,10 @@ def pair_stems(folder: str, noisy: str, clean: str) -> list[str]:
         )
     cleans = {name for name in names if name.endswith(clean)}
     single = sorted(cleans.difference(stem + clean for stem in stems))
+    # Where `noisy` ends with `clean`, other pictures look like clean ones.
     if single and not noisy.endswith(clean):
         warn(
-            f"--pairs={folder}: {len(single)} clean pictures have no noisy version, "
-            f"for example {printable(single[0])}; they are left out"
+            f"--pairs={folder}: {len(single)} without a noisy version left out, for "
+            f"example {printable(single[0])}"
         )
     return stems

@@ -71,7 +71,7 @@ def run_study(cli: CommandLine, args: Any) -> None:
             config = description.run_config(variant, 0)
             check_module(variant.name, config.model)
             if args.evaluate:
-                _check_has_test_part(config)
+                _check_can_evaluate(config)
     for library in ("scipy", "matplotlib", *["optuna"] * description.uses_tpe):
         require(library, extra="study")
     if args.launcher == "slurm" and not args.table_only:
@@ -87,7 +87,7 @@ def run_study(cli: CommandLine, args: Any) -> None:
         _train(folder, description, shown, args)
 
 
-def _check_has_test_part(config: Config) -> None:
+def _check_can_evaluate(config: Config) -> None:
     """Raises UsageError if `--evaluate` would fail once the run is trained."""
     if config.dataset == "images" and not config.test_share:
         raise UsageError(
@@ -96,7 +96,8 @@ def _check_has_test_part(config: Config) -> None:
         )
     if config.corruption == "none" and config.supervision != "clean":
         raise UsageError(
-            "--evaluate contradicts --corruption=none: the images are noisy themselves"
+            "--evaluate contradicts --corruption=none, with which the images are noisy "
+            "themselves; scripts/evaluate.py takes --pictures=FOLDER or --pairs=FOLDER"
         )
 
 

@@ -298,7 +298,7 @@ def test_a_missing_noisy_picture_is_a_warning(run, pairs, capsys):
     (pairs / "x_real.png").unlink()
     result = evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png", PLAIN)
     assert result.pictures == 1
-    warning = "1 clean pictures have no noisy version, for example x_mean.png"
+    warning = "1 without a noisy version left out, for example x_mean.png"
     assert warning in capsys.readouterr().err
 
 
