@@ -105,7 +105,7 @@ def _kind(result: Row) -> tuple[str, str]:
     if result["stddev"] is None:
         return result["folder"], "the noise of the files"
     kind = "clipped noise" if result["clip"] else "noise not clipped"
-    if correlation := result.get("correlation"):
+    if correlation := result["correlation"]:
         kind += f", correlation of adjacent pixels {correlation:g}"
     return result["folder"], kind
 
@@ -156,7 +156,7 @@ def _cells(
             if baseline := result["baselines"].get(name):
                 yield label, _level(result), format_value("psnr", baseline["psnr"])
     first = results[0][1]
-    if not first["clip"] and not first.get("correlation"):
+    if not first["clip"] and not first["correlation"]:
         for name, values in PUBLISHED.get(folder, {}).items():
             for level, value in values.items():
                 yield f"{name}, published", level, f"{value:.2f}"

@@ -385,6 +385,11 @@ class Config:
         """The part of the data set that a run is evaluated on while it trains."""
         return "validation" if self.validation_examples else "test"
 
+    @property
+    def has_clean_images(self) -> bool:
+        """False if the images of the data set are noisy themselves."""
+        return self.supervision == "clean" or self.corruption != "none"
+
     def corruptions(self) -> tuple[str, ...]:
         """The names in `corruption`, in the order in which they are applied."""
         return tuple(self.corruption.split(","))

@@ -1,7 +1,4 @@
-"""The corruption by Gaussian noise.
-
-It is a function like those of `corruptions.py`, which says what they have in common.
-"""
+"""The corruption by Gaussian noise; `corruptions.py` has the interface."""
 
 import numpy as np
 import tensorflow as tf

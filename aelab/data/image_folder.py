@@ -162,7 +162,7 @@ class ImageFolder:
         return source
 
     def share_memory(self, other: "ImageFolder") -> None:
-        """Keeps decoded pictures with those of another part, up to one `cache_mb`."""
+        """Shares one limit of memory, `cache_mb`, with another part of the data set."""
         self._cache = other._cache
 
     def warn_of_copies(self, held_out: "ImageFolder") -> None:

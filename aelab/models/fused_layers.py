@@ -171,7 +171,8 @@ def up_sample_conv2d(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     n, height, width, _ = tf.unstack(tf.shape(images))
     shape = tf.stack([n, 2 * height, 2 * width, kernel.shape[-1]])
     outputs = tf.nn.conv2d_transpose(images, wide, shape, 2, "SAME")
-    outputs.set_shape([images.shape[0], *_doubled(images), kernel.shape[-1]])
+    doubled = [size and 2 * size for size in images.shape[1:3]]
+    outputs.set_shape([images.shape[0], *doubled, kernel.shape[-1]])
     return outputs
 
 
@@ -191,10 +192,6 @@ def conv2d_transpose(images: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     phases = tf.transpose(tf.reverse(phases, [0, 2]), [0, 2, 5, 1, 3, 4])
     phases = tf.reshape(phases, [half, half, channels, 4 * filters])
     return tf.nn.depth_to_space(conv2d(images, phases), 2)
-
-
-def _doubled(images: tf.Tensor) -> list[int | None]:
-    return [size and 2 * size for size in images.shape[1:3]]
 
 
 @tf.custom_gradient

@@ -8,13 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import (
-    Batch,
-    EvalBatch,
-    distribute,
-    make_eval_dataset,
-    make_train_dataset,
-)
+from aelab.data.batch import Batch, EvalBatch
+from aelab.data.pipeline import distribute, make_eval_dataset, make_train_dataset
 from aelab.data.sources import Source
 from aelab.distributed.reduce import (
     first_replica,

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from aelab.config.registry import PENALTIES
 from aelab.data.corruptions import describe
+from aelab.data.permutation import example_indices
 from aelab.data.reading import image_error
 from aelab.distributed.devices import Distribution
 from aelab.errors import TrainingError
@@ -140,6 +141,17 @@ def failure_on_images(
             write_bytes(path, json.dumps(content).encode() + b"\n")
             detail = f"; {path} has the indices of the batch's images"
     return failure(run, step, f"{what} is not finite", detail)
+
+
+def failed_step(run: Run, step: int) -> TrainingError:
+    """The error of a step that is not finite, with the images of its batch."""
+    config, examples = run.config, len(run.splits.train)
+    first = (step - 1) * config.batch_size
+    indices = example_indices(
+        first, config.batch_size, examples, config.seed, config.shuffle_version
+    )
+    what = "the loss or its gradient"
+    return failure_on_images(run, step, what, "train", indices.numpy().tolist())
 
 
 def remove_passed_failure(run: Run) -> None:

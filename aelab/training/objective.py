@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.config.registry import LOSSES, PENALTIES, load
-from aelab.data.pipeline import Batch, EvalBatch
+from aelab.data.batch import Batch, EvalBatch
 from aelab.metrics import Values, image_metrics, masked_mse
 from aelab.models import Autoencoder
 
@@ -122,14 +122,9 @@ def evaluate_batch(
         seen = forward_any_size(autoencoder, batch.masked)
     target = batch.clean if batch.target is None else batch.target
     values = {"loss": image_losses(config, target, seen, batch.mask)}
-    if has_clean_images(config):
+    if config.has_clean_images:
         values |= image_metrics(batch.clean, result.output)
     return result.output, values | _code_metrics(result)
-
-
-def has_clean_images(config: Config) -> bool:
-    """False if the images are noisy themselves."""
-    return config.supervision == "clean" or config.corruption != "none"
 
 
 def _code_metrics(result: Forward) -> Values:

@@ -23,7 +23,7 @@ from aelab.summaries.panels import num_columns
 from aelab.summaries.summaries import Summaries
 from aelab.system.console import warn
 from aelab.system.tensorflow_errors import reason
-from aelab.training.objective import encode, flat_code, forward, has_clean_images
+from aelab.training.objective import encode, flat_code, forward
 from aelab.training.state import Run, TrainState
 
 _MAX_CODES = 1000
@@ -57,7 +57,7 @@ class Sampler:
         few = dataclasses.replace(config, batch_size=columns, whole_pictures=False)
         corrupted, clean, *_ = next(iter(make_eval_dataset(source, few)))
         self._corrupted = corrupted
-        self._clean = clean.numpy() if has_clean_images(config) else None
+        self._clean = clean.numpy() if config.has_clean_images else None
 
         @tf.function(autograph=False)
         def code_and_output(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -54,7 +54,7 @@ class TrainState:
                 # Raises for sizes that do not fit.
                 if not build_model(config, image_shape).size_multiple:
                     raise UsageError(
-                        f"--whole_pictures contradicts --model={config.model}, which "
+                        f"--whole_pictures contradicts --model={config.model}: it "
                         "takes images of one size only"
                     )
                 shape = (None, None, image_shape[2])

@@ -9,7 +9,7 @@ import functools
 import tensorflow as tf
 
 from aelab.config import Config
-from aelab.data.pipeline import Batch
+from aelab.data.batch import Batch
 from aelab.distributed.reduce import (
     first_replica,
     sum_over_blocks,

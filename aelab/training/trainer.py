@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from aelab.data.permutation import example_indices
 from aelab.data.pipeline import eval_batch_size, num_eval_batches
 from aelab.errors import Stopped, TrainingError, UsageError
 from aelab.metrics import Sum, means
@@ -28,7 +27,12 @@ from aelab.training.loops import (
     model_metrics,
     training_batches,
 )
-from aelab.training.messages import failure, failure_on_images, remove_passed_failure
+from aelab.training.messages import (
+    failed_step,
+    failure,
+    failure_on_images,
+    remove_passed_failure,
+)
 from aelab.training.samples import Sampler, write_codes, write_sample
 from aelab.training.schedules import LearningRate
 from aelab.training.state import Run
@@ -116,7 +120,7 @@ class Trainer:
         may_continue = self._run_loop(next_step - step)
         self._step = int(self._state.step)
         if not may_continue:
-            raise self._failed_step()
+            raise failed_step(self._run, self._step)
         self._seconds += time.monotonic() - started
         self._timed_steps += next_step - step
         self._console.progress(next_step, self._progress_text)
@@ -237,15 +241,3 @@ class Trainer:
                 f"{name}: stopped at step {self._step}, which is saved {where}; "
                 "the same command resumes",
             )
-
-    def _failed_step(self) -> TrainingError:
-        """The error of a step that is not finite, with the images of its batch."""
-        config, examples = self._config, len(self._run.splits.train)
-        first = (self._step - 1) * config.batch_size
-        indices = example_indices(
-            first, config.batch_size, examples, config.seed, config.shuffle_version
-        )
-        what = "the loss or its gradient"
-        return failure_on_images(
-            self._run, self._step, what, "train", indices.numpy().tolist()
-        )

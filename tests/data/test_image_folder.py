@@ -14,10 +14,10 @@ from small_pictures import SIZE, config_of, numbered, refusal
 
 from aelab.apps.evaluation import evaluate_run
 from aelab.config import Config
+from aelab.data.batch import EvalBatch
 from aelab.data.find_pictures import picture_names
 from aelab.data.permutation import example_indices
 from aelab.data.pipeline import (
-    EvalBatch,
     Share,
     make_eval_dataset,
     make_train_dataset,

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.data.permutation import example_indices
-from aelab.data.pipeline import Batch, EvalBatch, make_eval_dataset, make_train_dataset
+from aelab.data.pipeline import make_eval_dataset, make_train_dataset
 from aelab.data.sources import ArraySource
 
 CONFIG = Config(batch_size=16, noise_stddev=0.5, seed=5)
@@ -55,19 +55,6 @@ def test_batches_run_across_epochs_and_are_always_full():
     assert {len(batch) for batch in seen} == {16}
     expected = example_indices(0, 320, 50, seed=5)
     np.testing.assert_array_equal(np.concatenate(seen), expected)
-
-
-def test_batches_have_named_parts():
-    source = numbered_source(50)
-    plain, dithered = (
-        Batch(*next(iter(make_train_dataset(source, CONFIG, 0, dither_size=size))))
-        for size in (0, 6)
-    )
-    assert plain.dither is None
-    assert dithered.dither.shape == (CONFIG.batch_size, 6)
-    evaluated = EvalBatch(*next(iter(make_eval_dataset(source, CONFIG))))
-    assert evaluated.weights.shape == (CONFIG.batch_size,)
-    assert evaluated.target is evaluated.masked is evaluated.mask is None
 
 
 @pytest.mark.parametrize("first", [3, 4, 11])  # an epoch has 3 1/8 batches

@@ -15,7 +15,8 @@ from aelab.apps.evaluation import evaluate_run
 from aelab.apps.evaluation.measure import training_examples
 from aelab.apps.report import write_report
 from aelab.config import Config
-from aelab.data.pipeline import Batch, EvalBatch, make_eval_dataset, make_train_dataset
+from aelab.data.batch import Batch, EvalBatch
+from aelab.data.pipeline import make_eval_dataset, make_train_dataset
 from aelab.data.sources import ArraySource, load_part
 from aelab.errors import UsageError
 from aelab.runs import checkpoints

@@ -98,9 +98,9 @@ def test_letters_tell_several_processors_apart():
         versions = [{"tensorflow": "2.21.0"}]
         return {"machines": machines, "versions": versions, "minutes": {"mean": 1.25}}
 
-    alone = Machines([row("m1")])
-    assert alone.text() == "X (m1), with TensorFlow 2.21.0"
-    assert alone.minutes(row("m1")) == "1.2 on 1 core"
+    single = Machines([row("m1")])
+    assert single.text() == "X (m1), with TensorFlow 2.21.0"
+    assert single.minutes(row("m1")) == "1.2 on 1 core"
     both = Machines([row("m2"), row("m1", "m2")])
     assert both.text() == "(a) X (m1), (b) X (m2), with TensorFlow 2.21.0"
     assert both.minutes(row("m2")) == "1.2 on 1 core (b)"

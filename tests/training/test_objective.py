@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.config.registry import MODELS
-from aelab.data.pipeline import Batch, EvalBatch
+from aelab.data.batch import Batch, EvalBatch
 from aelab.models import build_model
 from aelab.training.objective import (
     evaluate_batch,

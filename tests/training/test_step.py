@@ -11,13 +11,8 @@ from test_optimizers import FAULTY
 
 from aelab.config import Config
 from aelab.config.registry import MODELS, OPTIMIZERS
-from aelab.data.pipeline import (
-    Batch,
-    EvalBatch,
-    make_eval_dataset,
-    make_train_dataset,
-    num_eval_batches,
-)
+from aelab.data.batch import Batch, EvalBatch
+from aelab.data.pipeline import make_eval_dataset, make_train_dataset, num_eval_batches
 from aelab.data.sources import ArraySource
 from aelab.metrics import bce, means, psnr
 from aelab.models import build_model

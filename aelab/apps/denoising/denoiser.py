@@ -3,11 +3,12 @@
 import dataclasses
 import itertools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from aelab.apps.denoising.tiles import crop, cut
 from aelab.apps.denoising.transparency import fill_transparent
 from aelab.errors import UsageError
 from aelab.models import build_model
@@ -18,31 +19,6 @@ _CALL_PIXELS = 2**20  # pixels of all images in one call of the model
 # Quarter turns, and whether the picture is mirrored before.
 SYMMETRIES = tuple(itertools.product(range(4), (False, True)))
 _PROBE = 32  # side of the first picture that measures a model's reach, in multiples
-
-
-class Span(NamedTuple):
-    """A tile along one axis, in pixels of the picture."""
-
-    start: int  # negative before the beginning of the picture
-    first: int  # the part of the tile that is used begins here
-    end: int  # and ends before this pixel
-
-
-def cut(size: int, extended: int, tile: int, margin: int) -> list[Span]:
-    """Cuts an axis into tiles of one length, whose used parts cover the picture once.
-
-    The picture has `size` pixels, and the axis is `extended` by `margin` pixels before
-    it and at least as many after it. A tile has at most `extended` pixels and more than
-    twice the margin; `margin` pixels at each end are not used. Tiles begin at multiples
-    of `tile - 2 * margin`, counted from the first. Only the last one may begin earlier:
-    it ends where the extended axis ends.
-    """
-    starts = [*range(0, extended - tile, tile - 2 * margin), extended - tile]
-    borders = [0, *starts[1:], size]
-    return [
-        Span(start - margin, first, end)
-        for start, (first, end) in zip(starts, itertools.pairwise(borders), strict=True)
-    ]
 
 
 class Denoiser:
@@ -149,7 +125,7 @@ class Denoiser:
         together = max(1, _CALL_PIXELS // (tile[0] * tile[1] * images))
         for start in range(0, len(windows), together):
             group = windows[start : start + together]
-            tiles = [_crop(pixels, window, tile) for window in group]
+            tiles = [crop(pixels, window, tile) for window in group]
             outputs = self._restore(np.stack(tiles))
             for (y, x), output in zip(group, outputs, strict=True):
                 rows = slice(y.first - y.start, y.end - y.start)
@@ -244,15 +220,3 @@ def _for_any_size(trained: TrainedModel, **choices: Any) -> Any:
 
 def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
-
-
-def _crop(
-    pixels: np.ndarray, window: tuple[Span, ...], tile: tuple[int, ...]
-) -> np.ndarray:
-    """A tile [h, w, C] of a picture [H, W, C], which is reflected at its borders."""
-    inside, missing = [], []
-    for span, length, size in zip(window, tile, pixels.shape, strict=False):
-        end = span.start + length
-        inside.append(slice(max(span.start, 0), min(end, size)))
-        missing.append((max(-span.start, 0), max(end - size, 0)))
-    return np.pad(pixels[tuple(inside)], [*missing, (0, 0)], mode="reflect")

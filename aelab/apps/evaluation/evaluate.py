@@ -37,7 +37,6 @@ from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import TrainedModel, load_trained
 from aelab.system.console import say, warn
 from aelab.system.files import NOT_WRITABLE, write_bytes
-from aelab.training.objective import has_clean_images
 
 _NUM_WORST = 10
 
@@ -91,7 +90,7 @@ def evaluate_run(
     loaded = load_trained(run, checkpoint, model)
     config = with_data_dir(loaded.config, data_dir)
     config = dataclasses.replace(config, whole_pictures=False)
-    if not has_clean_images(config):
+    if not config.has_clean_images:
         raise UsageError(
             "the run's images are noisy themselves, so there is nothing to compare "
             "with: evaluate it with --pictures or --pairs"

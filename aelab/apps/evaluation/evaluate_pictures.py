@@ -189,7 +189,7 @@ def _levels(
         Config(
             noise_stddev=level,
             noise_clip=config.noise_clip if clip is None else clip,
-            noise_correlation=config.noise_correlation if level else 0.0,
+            noise_correlation=config.noise_correlation,
         )
         for level in levels
     ]

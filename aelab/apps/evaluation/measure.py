@@ -11,7 +11,7 @@ import tensorflow as tf
 from aelab.apps.evaluation.result import Means
 from aelab.config import Config
 from aelab.data import pipeline
-from aelab.data.pipeline import EvalBatch
+from aelab.data.batch import EvalBatch
 from aelab.data.sources import Source
 from aelab.metrics import image_metrics
 from aelab.models import Autoencoder

@@ -1,7 +1,6 @@
 """The command `scripts/study.py`: from its flags to a study."""
 
 import contextlib
-import dataclasses
 import os
 import shlex
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 from aelab.apps.study.description import (
     Description,
     Trial,
-    extend,
     make_description,
     read_description,
 )
+from aelab.apps.study.extension import extend
 from aelab.apps.study.outputs import (
     Shown,
     read_shown,
@@ -24,15 +23,14 @@ from aelab.apps.study.ranges import (
     Search,
     check_is_grid,
     parse_search,
-    trial_name,
 )
+from aelab.apps.study.shown import choose_shown, default_shown
 from aelab.apps.study.slurm import submit
 from aelab.apps.study.study import Work, read_results, train_study, with_trials
 from aelab.apps.study.variants import Variant, check_module, parse_variants
 from aelab.cli import CommandLine
 from aelab.config import FIELDS, Config, to_text
 from aelab.errors import TrainingError, UsageError
-from aelab.metric_info import METRICS
 from aelab.system.console import output, say
 from aelab.system.files import writing
 from aelab.system.lock import exclusive_lock
@@ -53,7 +51,7 @@ def run_study(cli: CommandLine, args: Any) -> None:
     new = _describe(cli, args, old)
     description = extend(old, new, folder) if old else new
     before = read_shown(folder) if old else default_shown(description)
-    shown = _shown(args, description, before)
+    shown = choose_shown(args, description, before)
     if old and description.uses_tpe and shown.objective != before.objective:
         raise UsageError(
             f"--objective={shown.objective}: the search in {folder} goes by "
@@ -91,13 +89,13 @@ def _check_can_evaluate(config: Config) -> None:
     """Raises UsageError if `--evaluate` would fail once the run is trained."""
     if config.dataset == "images" and not config.test_share:
         raise UsageError(
-            "--evaluate contradicts --test_share=0, with which there is no test part; "
+            "--evaluate contradicts --test_share=0, which leaves no test part; "
             "scripts/evaluate.py --pictures=FOLDER evaluates a run on other pictures"
         )
-    if config.corruption == "none" and config.supervision != "clean":
+    if not config.has_clean_images:
         raise UsageError(
-            "--evaluate contradicts --corruption=none, with which the images are noisy "
-            "themselves; scripts/evaluate.py takes --pictures=FOLDER or --pairs=FOLDER"
+            "--evaluate contradicts --corruption=none: the test images are noisy; "
+            "scripts/evaluate.py takes --pictures=FOLDER or --pairs=FOLDER"
         )
 
 
@@ -208,48 +206,6 @@ def _search(args: Any, old: Description | None) -> Search | None:
     if before and not given:
         given = [f"{name}={each}" for name, each in before.ranges.items()]
     return parse_search(sampler, given, trials)
-
-
-def default_shown(description: Description) -> Shown:
-    """The metrics of a new study: PSNR and SSIM, or the loss without clean images.
-
-    Without them, nothing may be chosen by metrics that need them.
-    """
-    choices = [description.config, *(each.flags for each in description.variants)]
-    if all(choice.get("supervision", "clean") == "clean" for choice in choices):
-        return Shown()
-    return Shown(metrics=("loss",), objective="loss")
-
-
-def _shown(args: Any, description: Description, before: Shown) -> Shown:
-    """The choices for the table; flags that are not given have the study's values."""
-    given: dict[str, Any] = {}
-    if args["metrics"].present:
-        given["metrics"] = args.metrics.split(",")
-    if args["evaluate"].present:
-        given["on_test"] = args.evaluate
-    for name in ("objective", "baseline"):
-        if args[name].present:
-            given[name] = getattr(args, name)
-    shown = dataclasses.replace(before, **given)
-    search = description.search
-    names = [variant.name for variant in description.variants]
-    if search:
-        names = [*map(trial_name, range(search.trials))]
-    if not shown.baseline:
-        shown = dataclasses.replace(shown, baseline=names[0])
-    if shown.baseline not in names:
-        raise UsageError(
-            f"--baseline={shown.baseline} is not a variant; they are {', '.join(names)}"
-        )
-    known = ["loss", *(name for name, row in METRICS.items() if row.function)]
-    for flag, metrics in (("metrics", shown.metrics), ("objective", [shown.objective])):
-        for name in metrics:
-            if name not in known:
-                raise UsageError(
-                    f"--{flag}: {name!r} is not a metric; they are {', '.join(known)}"
-                )
-    return shown
 
 
 def _command(trial: Trial) -> str:

@@ -7,7 +7,7 @@ import pytest
 from registries import BOUNDED, SIZE_MULTIPLES
 from sample_pictures import FULL, random_picture
 
-from aelab.apps.denoising.denoiser import Denoiser, cut
+from aelab.apps.denoising.denoiser import Denoiser
 from aelab.config import Config
 from aelab.config.registry import MODELS
 from aelab.errors import UsageError
@@ -50,22 +50,6 @@ def whole(trained, picture, multiple=4, margin=16):
     padded = np.pad(picture, [*missing, (0, 0)], mode="reflect")
     output = stock_model(trained)(padded[None]).numpy()[0]
     return output[margin : margin + height, margin : margin + width]
-
-
-@pytest.mark.parametrize("tile", [36, 48, 64])
-@pytest.mark.parametrize("size", [1, 5, 40, 64, 65, 100, 163])
-def test_tiles_use_each_pixel_once(size, tile):
-    margin = 16
-    extended = -(-size // 4) * 4 + 2 * margin
-    tile = min(extended, tile)
-    spans = cut(size, extended, tile, margin)
-    assert [p for s in spans for p in range(s.first, s.end)] == list(range(size))
-    for span in spans:
-        assert span.start % 4 == 0
-        assert -margin <= span.start <= extended - margin - tile
-        assert (
-            span.start + margin <= span.first < span.end <= span.start + tile - margin
-        )
 
 
 @pytest.mark.parametrize(

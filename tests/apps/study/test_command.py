@@ -14,8 +14,8 @@ import pytest
 from board import experiment, getter, session_groups
 from conftest import metric_lines, run_script, tensorboard
 
-from aelab.apps.study.command import default_shown
 from aelab.apps.study.description import Description
+from aelab.apps.study.shown import default_shown
 from aelab.apps.study.variants import parse_variants
 from aelab.cli import CommandLine
 from aelab.config import Config

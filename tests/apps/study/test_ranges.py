@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from aelab.apps.study.description import extend, make_description, read_description
+from aelab.apps.study.description import make_description, read_description
+from aelab.apps.study.extension import extend
 from aelab.apps.study.ranges import RANDOM, TPE, Range, check_is_grid, parse_search
 from aelab.errors import UsageError
 
