@@ -5,6 +5,7 @@ and noise, so each replica can make its own rows of the global batch. docs/desig
 the rest.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ _TRAIN_NOISE, _EVAL_NOISE, _CROP, _DITHER, _AUGMENT, _PICTURE_NOISE = (
 _SECOND_NOISE, _MASK = (n << 32 for n in range(7, 9))
 _SECOND = 1 << 61  # offset of the second noise, or of the mask, in evaluations
 _OWN_NOISE = 1 << 60  # of up to 2^28 pictures, by seed and number
+
+_MAX_PARALLEL_CALLS = 16  # batches made at a time; each needs memory
 
 
 class Share(NamedTuple):
@@ -216,5 +219,18 @@ def _mapped(
         part = (share.first_replica + local) * (batch_size // share.replicas)
         return batch(step * batch_size + part)
 
-    dataset = elements.map(of_element, tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(2 * share.local_replicas)
+    calls = min(len(os.sched_getaffinity(0)), _MAX_PARALLEL_CALLS)
+    dataset = elements.map(of_element, calls, deterministic=True)
+    dataset = dataset.prefetch(2 * share.local_replicas)
+    return dataset.with_options(_without_autotune())
+
+
+def _without_autotune() -> tf.data.Options:
+    """For datasets whose iterators end at once.
+
+    With autotune, a thread of tf.data 2.21 sleeps for up to a minute, and one iterator
+    in four waits at its end until this thread wakes up.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options

@@ -57,6 +57,17 @@ def test_batches_run_across_epochs_and_are_always_full():
     np.testing.assert_array_equal(np.concatenate(seen), expected)
 
 
+def test_nothing_delays_the_end_of_an_iterator():
+    """With autotune, it may wait for a minute for each device."""
+    source = numbered_source(50)
+    train, evaluate = (
+        make_train_dataset(source, CONFIG, 0),
+        make_eval_dataset(source, CONFIG),
+    )
+    assert train.options().autotune.enabled is False
+    assert evaluate.options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("first", [3, 4, 11])  # an epoch has 3 1/8 batches
 @each
 def test_batches_are_the_same_from_any_first_step(config, first):
