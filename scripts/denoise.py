@@ -53,13 +53,13 @@ def main(argv: Sequence[str]) -> None:
         args.run_dir,
         cli.inputs,
         args.output,
-        args.checkpoint,
-        args.compare,
-        args.model,
-        args.overwrite,
-        args.white_level,
-        args.precision,
-        args.ensemble,
+        checkpoint=args.checkpoint,
+        compare=args.compare,
+        model=args.model,
+        overwrite=args.overwrite,
+        white_level=args.white_level,
+        precision=args.precision,
+        ensemble=args.ensemble,
     )
     say(f"{done} of {done + failed} pictures denoised, into {args.output}")
     if failed:

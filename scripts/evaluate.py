@@ -112,12 +112,12 @@ def _evaluate(args: flags.FlagValues) -> str:
 
     result = evaluate_run(
         args.run_dir,
-        args.checkpoint,
-        args.data_dir,
-        args.noise_stddevs,
-        args.floors == "true",
-        args.model,
-        args.split,
+        checkpoint=args.checkpoint,
+        data_dir=args.data_dir,
+        noise_stddevs=args.noise_stddevs,
+        baselines=args.floors == "true",
+        model=args.model,
+        split=args.split,
     )
     return table(result)
 
@@ -132,11 +132,11 @@ def _evaluate_whole(args: flags.FlagValues) -> str:
     from aelab.apps.evaluation.picture_table import picture_table
 
     options = Options(
-        args.checkpoint,
-        args.model,
-        args.ensemble,
-        args.precision,
-        args.floors == "true",
+        checkpoint=args.checkpoint,
+        model=args.model,
+        ensemble=args.ensemble,
+        precision=args.precision,
+        baselines=args.floors == "true",
     )
     if args.pairs:
         pairs = args.pairs, args.noisy, args.clean

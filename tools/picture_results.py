@@ -32,8 +32,11 @@ from aelab.metric_info import format_value
 
 _HEAD = ("study", "trained on", "parameters", "seeds", "Mpixel", "minutes")
 _METRICS = ("psnr", "ssim")
+_SHARED = ("folder", "pictures", "ensemble", "precision")
+_OF_LEVEL = ("stddev", "clip", "correlation")
 
-# What was measured: folder, pictures, ensemble, precision, stddev, clip.
+_SAME_PSNR = 1e-3  # dB
+# What was measured: folder, pictures, ensemble, precision, stddev, clip, correlation.
 _Condition = tuple[str | int | float | bool | None, ...]
 
 
@@ -46,8 +49,8 @@ def read_row(study: str, variant: VariantResult) -> Row:
     """The evaluations on pictures, for the row of a variant.
 
     Raises:
-      UsageError: there are none, its runs were evaluated on different pictures, or one
-        with another checkpoint than its best.
+      UsageError: there are none, its runs were evaluated on different pictures, one
+        with another checkpoint than its best, or a file of them is damaged.
     """
     of_runs = [_evaluations(each) for each in variant.runs]
     conditions = of_runs[0].keys()
@@ -66,16 +69,23 @@ def _evaluations(run: RunResult) -> dict[_Condition, Row]:
     for path in sorted(
         Path(run.run_dir).glob("evaluation-*.json"), key=lambda p: p.stem
     ):
-        evaluation = json.loads(path.read_text())
-        if evaluation["step"] != run.state.best_step:
+        try:
+            evaluation = json.loads(path.read_text())
+            step = evaluation["step"]
+            shared = {name: evaluation[name] for name in _SHARED}
+            for level in evaluation["levels"]:
+                condition = (level[name] for name in _OF_LEVEL)
+                found[(*shared.values(), *condition)] = shared | level
+        except (ValueError, LookupError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
             raise UsageError(
-                f"{path} is of step {evaluation['step']}, and the best checkpoint of "
-                f"step {run.state.best_step}: run scripts/evaluate.py again"
+                f"{path} is not a file of scripts/evaluate.py: {reason}"
+            ) from None
+        if step != run.state.best_step:
+            raise UsageError(
+                f"{path} is of step {step}, and the best checkpoint of step "
+                f"{run.state.best_step}: run scripts/evaluate.py again"
             )
-        names = ("folder", "pictures", "ensemble", "precision")
-        shared = {name: evaluation[name] for name in names}
-        for level in evaluation["levels"]:
-            found[(*shared.values(), level["stddev"], level["clip"])] = shared | level
     return found
 
 
@@ -88,7 +98,11 @@ def _result(levels: Sequence[Row]) -> Row:
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """A table of the models, and one of PSNR for each folder and kind of noise."""
+    """A table of the models, and one of PSNR for each folder and kind of noise.
+
+    Raises:
+      UsageError: different pictures have the same name of a folder.
+    """
     machines = Machines(rows)
     text = f"The models. Minutes of training on {machines.text()}."
     models = markdown_table(_HEAD, (_model(row, machines) for row in rows))
@@ -125,6 +139,7 @@ def _model(row: Row, machines: Machines) -> list[str]:
 
 def _table(folder: str, kind: str, results: Sequence[tuple[Row, Row]]) -> str:
     """PSNR of all that was measured, by levels, with what was published."""
+    _check_are_the_same(folder, results)
     levels = sorted({_level(result) for _, result in results})
     lines: dict[str, dict[float, str]] = {}
     for name, level, psnr in _cells(folder, results):
@@ -135,6 +150,21 @@ def _table(folder: str, kind: str, results: Sequence[tuple[Row, Row]]) -> str:
     head = ["", *(f"{level:g}/255" if level else "dB" for level in levels)]
     cells = [[name, *(line.get(n, "") for n in levels)] for name, line in lines.items()]
     return f"{title}\n\n{markdown_table(head, cells)}"
+
+
+def _check_are_the_same(folder: str, results: Sequence[tuple[Row, Row]]) -> None:
+    """Raises UsageError if the noisy pictures of two results differ."""
+    first: dict[float, tuple[Row, Row]] = {}
+    for row, result in results:
+        other_row, other = first.setdefault(_level(result), (row, result))
+        if (
+            result["pictures"] != other["pictures"]
+            or abs(result["input_psnr"] - other["input_psnr"]) > _SAME_PSNR
+        ):
+            raise UsageError(
+                f"{other_row['study']} and {row['study']} were evaluated on different "
+                f"pictures, both in folders named {folder}"
+            )
 
 
 def _level(result: Row) -> float:

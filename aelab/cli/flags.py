@@ -62,7 +62,7 @@ class CommandLine:
         self.inputs: list[str] = []
         self._description = (description or "").strip()  # None with -OO
         self._required: list[str] = []
-        self._paths: list[str] = []
+        self._paths: dict[str, bool] = {}  # by name, whether it may be empty
         self._help_texts: dict[str, str] = {}
         self.add_text("flagfile", flagfiles.HELP, "FILE")
 
@@ -78,7 +78,7 @@ class CommandLine:
     def add_path(self, name: str, help: str, kind: str, required: bool = False) -> None:
         """Adds a flag for a file or folder; a leading `~` is the home folder."""
         self.add_text(name, help, kind, required=required)
-        self._paths.append(name)
+        self._paths[name] = False
 
     def add_output(self, help: str, kind: str) -> None:
         """Adds the required `--output`, and `--overwrite`."""
@@ -141,7 +141,7 @@ class CommandLine:
                 help += f" One of: {', '.join(map(str, choices))}{several}."
             default = str(field.default).lower() if is_switch else field.default
             self._help_texts[f"--{name}={default}"] = help
-        self._paths.append("data_dir")
+        self._paths["data_dir"] = True
 
     def _define(
         self, name: str, default: Any, help: str, parse: _Parse, boolean: bool = False
@@ -157,8 +157,8 @@ class CommandLine:
 
         Raises:
           UsageError: an unknown flag, a bad value, a flagfile that can't be read, a
-            missing required flag, a path that is a URL, or a positional argument
-            without `inputs`.
+            missing required flag, a path that is empty or a URL, or a positional
+            argument without `inputs`.
         """
         if any(word in ("--help", "-help", "-h") for word in argv[1:]):
             output(self.help(argv[0]))
@@ -182,8 +182,11 @@ class CommandLine:
         for name in self._required:
             if not self.values[name].value:
                 raise UsageError(f"--{name} is missing")
-        for name in self._paths:
-            self.values[name].value = parse_path(name, self.values[name].value)
+        for name, may_be_empty in self._paths.items():
+            flag = self.values[name]
+            if flag.present and not flag.value and not may_be_empty:
+                raise UsageError(f"--{name} is empty")
+            flag.value = parse_path(name, flag.value)
         for path in self.inputs:
             check_is_local(path)
         return self.values

@@ -75,7 +75,8 @@ class Config:
     cache_mb: int = setting(
         512,
         "Megabytes of memory for decoded pictures of --dataset=images, and as many for "
-        "noisy ones with --supervision=noise2void; others are decoded again each time.",
+        "those that --supervision=noise2void adds noise to; others are decoded again "
+        "each time.",
         maximum=2**20,
         only_with={"dataset": ("images",)},
     )

@@ -1,7 +1,8 @@
 """Changes to training images that keep what they show, and the dither of their codes.
 
 An augmentation is a pure function `(images, key, config) -> images` of float32
-[n, H, W, C] in [0, 1]. All its randomness comes from `key`.
+[n, H, W, C]. It must not clip: for Noise2Void the images are noisy, and their values
+may lie outside [0, 1]. All its randomness comes from `key`.
 """
 
 import tensorflow as tf

@@ -262,6 +262,15 @@ def test_a_url_is_refused_wherever_a_path_is_given(arguments):
     assert "mounted" in str(error.value)
 
 
+def test_an_empty_path_is_refused():
+    """A script that gives `--data_dir=$UNSET` would evaluate something else."""
+    command_line = CommandLine("Evaluates.")
+    command_line.add_path("data_dir", "Folder.", "DIR")
+    assert command_line.parse(["a.py"]).data_dir == ""
+    with pytest.raises(UsageError, match=r"^--data_dir is empty$"):
+        command_line.parse(["a.py", "--data_dir="])
+
+
 def test_choices():
     command_line = CommandLine("Chooses.")
     command_line.add_choice("checkpoint", "Which.", ("best", "latest"))

@@ -19,10 +19,12 @@ from aelab.data.batch import Batch, EvalBatch
 from aelab.data.pipeline import make_eval_dataset, make_train_dataset
 from aelab.data.sources import ArraySource, load_part
 from aelab.errors import UsageError
+from aelab.models import build_model
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
 from aelab.training.loops import build_train_loop, training_batches
+from aelab.training.objective import evaluate_batch
 from aelab.training.run import train_and_evaluate
 from aelab.training.state import TrainState
 
@@ -156,6 +158,25 @@ def test_the_target_of_noise2noise_is_a_second_draw():
     noise = batch.corrupted - batch.clean, batch.target - batch.clean
     assert abs(np.corrcoef(*map(np.ravel, noise))[0, 1]) < 0.1
     assert batch.masked is None
+
+
+def test_evaluation_by_masked_pixels_of_noisy_images():
+    """Best checkpoint and early stopping go by this loss; PSNR is information."""
+    autoencoder = build_model(CONFIG, SHAPE)
+    (parts,) = make_eval_dataset(source(8), CONFIG)
+    batch = EvalBatch(*parts)
+    assert np.std(batch.corrupted - batch.clean) == pytest.approx(0.2, rel=0.1)
+    np.testing.assert_array_equal(batch.target, batch.corrupted)
+    hidden = np.broadcast_to(batch.mask, batch.corrupted.shape) == 1
+    np.testing.assert_array_equal(batch.masked != batch.corrupted, hidden)
+    assert hidden.mean() == 1 / 16
+    _, values = evaluate_batch(autoencoder, CONFIG, batch)
+    errors = (autoencoder.model(batch.masked) - batch.corrupted) ** 2 * batch.mask
+    expected = np.sum(errors, axis=(1, 2, 3)) / np.sum(batch.mask, axis=(1, 2, 3))
+    np.testing.assert_allclose(values["loss"], expected, rtol=1e-5)
+    errors = np.clip(autoencoder.model(batch.corrupted), 0, 1) - batch.clean
+    expected = -10 * np.log10(np.mean(errors**2, axis=(1, 2, 3)))
+    np.testing.assert_allclose(values["psnr"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])

@@ -79,6 +79,10 @@ def test_measured_and_published_figures_are_next_to_each_other(folder, tmp_path)
     assert f" | {mean:.2f} ± {sd:.2f} |" in lines[names.index("`photos`")]
     assert lines[-1].endswith(" |  |")  # the ensemble, at 50
     assert "**Pairs**: 1 whole pictures, the noise of the files." in text
+    other = row | {"study": "other", "results": [at_50 | {"input_psnr": 20.0}]}
+    message = "^photos and other were evaluated on different pictures.* named Set12$"
+    with pytest.raises(UsageError, match=message):
+        picture_results.tables([row, other])
     for result in row["results"]:
         result["correlation"] = 0.5
     text = picture_results.tables([row])
@@ -106,7 +110,12 @@ def test_an_evaluation_of_another_checkpoint_is_refused(folder, tmp_path):
     shutil.copytree(folder / "photos", copy)
     for run_dir in run_dirs(copy):
         path = Path(run_dir, "evaluation-A.json")
-        content = {"folder": "A", "checkpoint": "latest", "step": 1, "levels": []}
+        content = {"folder": "A", "step": 1, "levels": []}
+        content |= {"pictures": 1, "ensemble": False, "precision": "float32"}
         path.write_text(json.dumps(content))
     with pytest.raises(UsageError, match=r"A\.json is of step 1, and the best"):
         write(tmp_path / "a.md", copy)
+    for damaged in ("{", "[]", "{}"):
+        Path(run_dirs(copy)[0], "evaluation-A.json").write_text(damaged)
+        with pytest.raises(UsageError, match=r"A\.json is not a file of scripts/eval"):
+            write(tmp_path / "a.md", copy)

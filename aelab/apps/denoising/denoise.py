@@ -74,6 +74,9 @@ def _denoise(denoiser: Denoiser, job: Job, values: list[int]) -> str:
     """
     try:
         picture = read_picture(job.source)
+        # `plan_jobs` goes by the name.
+        if job.source.lower().endswith(".gif") and picture.format != "PNG":
+            return f"it is {picture.format} and not GIF, as its name says: rename it"
         if picture.pixels.dtype == np.uint16:
             colors = (picture.pixels.shape[2] + 1) // 2 * 2 - 1
             values.append(int(picture.pixels[..., :colors].max()))

@@ -26,7 +26,11 @@ EvaluationStep = Callable[[EvalBatch], tuple[tf.Tensor, _Metrics, _Metrics]]
 
 
 class Images(NamedTuple):
-    """Evaluation images and the model's outputs: float32 [n, H, W, C] in [0, 1]."""
+    """Evaluation images and the model's outputs: float32 [n, H, W, C].
+
+    `clean` is in [0, 1]. `corrupted` is too if the noise is clipped, and `output` if
+    the model is bounded.
+    """
 
     position: np.ndarray  # int64 [n], in the set
     psnr: np.ndarray  # float32 [n], of the output, in dB

@@ -13,7 +13,7 @@ import numpy as np
 
 from aelab.apps.evaluation.baselines import mean_psnr, total_variation
 
-_TV_BOUNDS = (0.01, 1.0)
+_TV_BOUNDS = (0.001, 1.0)
 _TOLERANCE = 0.1  # relative, of the weight of total variation
 _BM3D_SIDE = 16  # pixels
 _LEAST_SIGMA = 0.01 / 255

@@ -11,6 +11,7 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.data.decode import read_stored
 from aelab.data.find_pictures import find_pictures
+from aelab.data.frames import check_single
 from aelab.data.gaussian import gaussian
 from aelab.data.image_files import (
     failure_reason,
@@ -48,10 +49,12 @@ class Reader(NamedTuple):
         """Decodes a picture, before anything is computed; returns height and width.
 
         Raises:
-          UsageError: it can't be read, or has other channels or an alpha channel.
+          UsageError: it can't be read, has other channels, an alpha channel, or
+            several frames.
         """
         kinds = {1: "gray", 3: "color"}
         with _naming(path), opened(path) as picture:
+            check_single(picture)
             found = num_channels(picture)
             if picture.has_transparency_data:
                 raise ValueError("it has an alpha channel or a transparent color")

@@ -57,9 +57,10 @@ def _notes(result: PictureEvaluation) -> list[str]:
         )
     known = result.levels[0].stddev is not None
     if baselines := result.levels[0].baselines:
-        sigma = "know the level of the noise" if known else "estimate the noise"
         others = [TITLES[n] for n in baselines if n != "total_variation"]
-        notes.append(f"{', '.join(others)} {sigma}.")
+        if others:
+            way = "known to" if known else "estimated by"
+            notes.append(f"The level of the noise is {way} {', '.join(others)}.")
         notes.append("All baselines assume that the noise of pixels is independent.")
     if "total_variation" in baselines:
         notes.append("TV has the best weight for each picture, which favors it.")

@@ -107,6 +107,26 @@ def test_a_folder_is_denoised_into_another(runs, pictures, tmp_path):
     assert (noisy[..., :3] != denoised[..., :3]).mean() > 0.9
 
 
+def test_ensemble_precision_and_checkpoint_arrive(runs, pictures, tmp_path, exit_code):
+    output, name = tmp_path / "out", "gray.png"
+    words = (f"--run_dir={runs['conv']}", pictures / name, f"--output={output}")
+    flags = ("--ensemble", "--precision=mixed_float16", "--checkpoint=latest")
+    assert exit_code(*words, *flags) == 0
+    trained = load_trained(RunDirectory(runs["conv"]), "latest")
+    denoiser = Denoiser(trained, precision="mixed_float16", ensemble=True)
+    expected = denoiser.denoise(pixels_of(pictures / name)[..., None])[..., 0]
+    np.testing.assert_array_equal(pixels_of(output / name), expected)
+
+
+def test_a_jpeg_file_that_is_named_gif_is_reported(runs, pictures, tmp_path, capsys):
+    """It would become a PNG file by name, with JPEG data."""
+    (pictures / "color.jpg").rename(pictures / "color.gif")
+    counts = denoise_pictures(runs["conv"], [str(pictures)], str(tmp_path / "out"))
+    assert counts == (2, 1)
+    message = "color.gif: it is JPEG and not GIF, as its name says: rename it"
+    assert message in capsys.readouterr().err
+
+
 def test_damaged_files_do_not_stop_the_others(
     runs, pictures, tmp_path, exit_code, capsys
 ):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import run_script
+from conftest import run_forked, run_script
 from philox import noise_bits
 from PIL import Image
 from skimage.metrics import structural_similarity
@@ -339,6 +339,11 @@ def test_baselines_are_better_than_the_input(tmp_path):
             assert values["psnr"] > level.input_psnr + 4, name
             assert values["ssim"] > level.input_ssim, name
         assert set(result.missing) <= {"bm3d"}
+        note = "The level of the noise is known to NL means, wavelets"
+        assert note in picture_table(result)
+        only = {"total_variation": level.baselines["total_variation"]}
+        result.levels[0] = dataclasses.replace(level, baselines=only)
+        assert "known" not in picture_table(result)
 
 
 @pytest.mark.slow
@@ -363,10 +368,43 @@ def test_the_command_prints_a_table_and_refuses_other_channels(run, folder, pair
         [f"--pairs={pairs}", "--noisy=a", "--clean=b", "--noise_clip=true"],
         [f"--pairs={pairs}", "--noisy=a", "--clean=b", "--noise_stddevs=0.1"],
         [f"--pairs={pairs}", "--noisy=a", "--clean=a"],
+        ["--pictures=", "--noise_stddevs=25/255"],
+        ["--pairs="],
     ):
         result = run_script("evaluate", f"--run_dir={run.path}", *bad)
         assert result.returncode == 2, bad
         assert result.stderr.startswith("error: --"), result.stderr
+
+
+def test_the_flags_of_the_command_arrive(run, folder, pairs):
+    options = PLAIN._replace(ensemble=True, precision="mixed_float16")
+    suffixes, levels = ("_real.png", "_mean.png"), (15 / 255, 25 / 255)
+    expected = [
+        evaluate_pairs(run.path, str(pairs), *suffixes, options),
+        evaluate_pictures(run.path, str(folder), levels, True, PLAIN),
+    ]
+    of_pairs = ["--noisy=_real.png", "--clean=_mean.png", "--ensemble"]
+    of_pictures = ["--noise_stddevs=15/255,25/255", "--noise_clip=true"]
+    for words in (
+        [f"--pairs={pairs}", *of_pairs, "--precision=mixed_float16"],
+        [f"--pictures={folder}", *of_pictures],
+    ):
+        words += [f"--run_dir={run.path}", "--floors=false"]
+        result = run_forked("evaluate", *words)
+        assert result.returncode == 0, result.stderr
+    for evaluation, name in zip(expected, ("Pairs-ensemble", "Set4"), strict=True):
+        content = Path(run.path, f"evaluation-{name}.json").read_text()
+        assert json.loads(content) == json.loads(evaluation.to_json())
+
+
+def test_an_animation_is_refused(tmp_path):
+    run = write_run(tmp_path / "run", channels=3)
+    frames = [Image.new("RGB", (20, 20), color) for color in ("black", "white")]
+    (tmp_path / "set").mkdir()
+    path = tmp_path / "set" / "a.webp"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(UsageError, match=r"a\.webp: it holds 2 pictures"):
+        evaluate_pictures(run.path, str(path.parent), options=PLAIN)
 
 
 def test_a_damaged_picture_is_named(run, folder):
