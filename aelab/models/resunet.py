@@ -1,5 +1,6 @@
 """The residual U-Net: a denoiser of photographs."""
 
+import functools
 from typing import Any
 
 import keras
@@ -10,6 +11,9 @@ from aelab.models.common import Autoencoder, ImageShape, Layers, check_sizes, co
 _SIZE_MULTIPLE = 8  # halved three times
 _STAGES = 3
 _BLOCKS = 2  # residual blocks in each stage, on the way down and on the way up
+_CONTRAST = 8.0  # of what a network for a range of levels computes with
+_LEVEL_WINDOW = 9  # blocks of 8x8 pixels
+_LEAST_VARIANCE = 1e-8
 
 
 def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
@@ -37,6 +41,13 @@ def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
     training never shows how to subtract that noise, and with the sum much of it would
     stay in the pixels that are not masked.
 
+    For noise of a range of levels (`noise_stddev_max`), the network also sees two maps
+    of the level, see `_noise_levels`: FFDNet has such a map as an input, and here the
+    network estimates it. It then computes with 8 (image - 1/2), and the correction is
+    divided by 8: numbers of about 1, so that a step of Adam is small compared with a
+    bias. Without both, half of the relu units at an eighth of the size soon are
+    always 0.
+
     The encoder returns everything that the decoder needs: [n, H/8, W/8, 4 C],
     [n, H/4, W/4, 2 C], [n, H/2, W/2, C] and, if they are added, the images. Together
     they hold more numbers than the image: this network denoises and does not compress.
@@ -47,17 +58,32 @@ def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
     check_sizes(image_shape, "resunet", _SIZE_MULTIPLE)
     layers = Layers(config)
     adds_images = config.supervision != "noise2void"
-    encoder = _build_encoder(layers, image_shape, config.filters, adds_images)
-    decoder = _build_decoder(layers, encoder.output_shape, image_shape[2])
+    sees_levels = config.noise_stddev_max > 0
+    encoder = _build_encoder(
+        layers, image_shape, config.filters, adds_images, sees_levels
+    )
+    decoder = _build_decoder(layers, encoder.output_shape, image_shape[2], sees_levels)
     parts = {"size_multiple": _SIZE_MULTIPLE, "is_bounded": False}
     return compose(encoder, decoder, image_shape, "resunet", **parts)
 
 
 def _build_encoder(
-    layers: Layers, image_shape: ImageShape, filters: int, adds_images: bool
+    layers: Layers,
+    image_shape: ImageShape,
+    filters: int,
+    adds_images: bool,
+    sees_levels: bool,
 ) -> Any:
     images = keras.Input(image_shape)
-    x = layers.conv("stem", filters, size=6, strides=2)(images)
+    if sees_levels:
+        levels = _CONTRAST * _noise_levels(images)
+        seen = _CONTRAST * (images - 0.5)
+        stem = layers.conv("stem", filters, size=6, strides=2)(seen)
+        x = layers.add("stem_joined")(
+            [stem, layers.conv("levels", filters, size=1)(levels)]
+        )
+    else:
+        x = layers.conv("stem", filters, size=6, strides=2)(images)
     outputs = [_blocks(layers, "down1", x)]
     if adds_images:
         outputs.append(images)
@@ -68,18 +94,40 @@ def _build_encoder(
     return keras.Model(images, outputs, name="encoder")
 
 
-def _build_decoder(layers: Layers, shapes: Any, channels: int) -> Any:
+def _noise_levels(images: Any) -> Any:
+    """Two estimates of the noise's standard deviation: [n, H / 2, W / 2, 2].
+
+    The diagonal difference (a - b - c + d) / 2 of 2x2 pixels with white noise has the
+    standard deviation of the noise, and little of the picture. One estimate is its root
+    mean square in blocks of 8x8 pixels. The other is the root of the harmonic mean of
+    these mean squares in 9x9 blocks, where smooth blocks count most.
+    """
+    rows = images[:, ::2] - images[:, 1::2]
+    differences = (rows[:, :, ::2] - rows[:, :, 1::2]) / 2
+    squares = keras.ops.mean(keras.ops.square(differences), axis=3, keepdims=True)
+    pool = functools.partial(keras.layers.AveragePooling2D, dtype="float32")
+    blocks = pool(4)(squares) + _LEAST_VARIANCE
+    smooth = 1 / pool(_LEVEL_WINDOW, 1, padding="same")(1 / blocks)
+    both = keras.ops.sqrt(keras.ops.concatenate([blocks, smooth], axis=3))
+    return keras.layers.UpSampling2D(4, dtype="float32")(both)
+
+
+def _build_decoder(
+    layers: Layers, shapes: Any, channels: int, sees_levels: bool
+) -> Any:
     inputs = [keras.Input(shape[1:]) for shape in shapes]
     x, skips, images = inputs[0], inputs[1:_STAGES], inputs[_STAGES:]
     for stage, skip in zip(range(_STAGES - 1, 0, -1), skips, strict=True):
         x = layers.conv_transpose(f"up{stage}", skip.shape[-1], size=2)(x)
         x = layers.add(f"up{stage}_joined")([x, skip])
         x = _blocks(layers, f"up{stage}", x)
+    name = "correction" if images else "clean"
+    x = layers.conv_transpose(name, channels, size=6, is_zero=bool(images))(x)
+    if sees_levels:
+        x = x / _CONTRAST
     if images:
-        x = layers.conv_transpose("correction", channels, size=6, is_zero=True)(x)
         output = keras.layers.Add(dtype="float32", name="output")([*images, x])
     else:
-        x = layers.conv_transpose("clean", channels, size=6)(x)
         output = keras.layers.Activation("linear", dtype="float32", name="output")(x)
     return keras.Model(inputs, output, name="decoder")
 

@@ -46,12 +46,14 @@ def test_any_shape_comes_back(name, shape):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_resunet_adds_a_correction_to_its_input(precision):
+@pytest.mark.parametrize("highest", [0, 0.2])
+def test_resunet_adds_a_correction_to_its_input(precision, highest):
     """The input itself is not rounded to 16 bits, and may be outside [0, 1].
 
     Before training the correction is 0, and so is the output of each block.
     """
-    model = build_model(Config(model="resunet", precision=precision), WIDE).model
+    config = Config(model="resunet", precision=precision, noise_stddev_max=highest)
+    model = build_model(config, WIDE).model
     inputs = 3 * images(WIDE) - 1
     np.testing.assert_array_equal(model(inputs), inputs)
     for part in ("encoder", "decoder"):
@@ -60,6 +62,26 @@ def test_resunet_adds_a_correction_to_its_input(precision):
                 assert not np.any(layer.kernel)
                 layer.kernel.assign(tf.fill(layer.kernel.shape, 0.01))
     assert np.abs(model(inputs) - inputs).max() > 1e-3
+
+
+def test_resunet_estimates_the_level_of_the_noise():
+    """Smooth parts of a picture count most; FFDNet has such a map as an input."""
+    config = Config(model="resunet", noise_stddev_max=0.2)
+    encoder = build_model(config, (None, None, 1)).encoder
+    levels = keras.Model(encoder.input, encoder.get_layer("levels").input)
+    normal = np.random.default_rng(0).normal(size=(1, 160, 160, 1)).astype(np.float32)
+    texture = np.tile([[0.2, 0.8], [0.8, 0.2]], (80, 80))[None, ..., None]
+    texture[:, :, :120] = 0.5
+    for stddev in (0.02, 0.1):
+        flat = levels(0.5 + stddev * normal).numpy() / 8
+        assert flat.shape == (1, 80, 80, 2)
+        np.testing.assert_allclose(flat.mean((0, 1, 2)), stddev, rtol=0.1)
+        assert np.std(flat[..., 1]) < 0.05 * stddev < np.std(flat[..., 0])
+        blocks, smooth = np.moveaxis(levels(texture + stddev * normal)[0] / 8, 2, 0)
+        # In the texture, which begins at 60, but with smooth parts within 36 pixels.
+        assert blocks[:, 60:64].min() > 0.5
+        assert stddev < smooth[:, 60:64].mean() < 2 * stddev
+    assert np.isfinite(levels(np.zeros([1, 16, 24, 1], np.float32))).all()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -81,7 +103,8 @@ def test_resunet_for_noise2void_does_not_add_its_input(precision):
 
 def test_resunet_has_about_a_million_parameters():
     assert build_model(Config(model="resunet"), WIDE).model.count_params() == 1_044_289
-    color = build_model(Config(model="resunet"), (64, 64, 3)).model
+    config = Config(model="resunet", noise_stddev_max=0.2)
+    color = build_model(config, (64, 64, 3)).model
     assert color.count_params() < 1_100_000
 
 
