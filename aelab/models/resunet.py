@@ -12,7 +12,7 @@ _SIZE_MULTIPLE = 8  # halved three times
 _STAGES = 3
 _BLOCKS = 2  # residual blocks in each stage, on the way down and on the way up
 _CONTRAST = 8.0  # of what a network for a range of levels computes with
-_LEVEL_WINDOW = 9  # blocks of 8x8 pixels
+_LEVEL_WINDOW = 9  # blocks of 8x8 pixels, on each side
 _LEAST_VARIANCE = 1e-8
 
 
@@ -99,15 +99,18 @@ def _noise_levels(images: Any) -> Any:
 
     The diagonal difference (a - b - c + d) / 2 of 2x2 pixels with white noise has the
     standard deviation of the noise, and little of the picture. One estimate is its root
-    mean square in blocks of 8x8 pixels. The other is the root of the harmonic mean of
-    these mean squares in 9x9 blocks, where smooth blocks count most.
+    mean square in blocks of 8x8 pixels. For the other, the mean squares of 9x9 blocks
+    are averaged with the weights of their precision, so smooth blocks count most. In
+    white noise alone it is a little too low.
     """
     rows = images[:, ::2] - images[:, 1::2]
     differences = (rows[:, :, ::2] - rows[:, :, 1::2]) / 2
     squares = keras.ops.mean(keras.ops.square(differences), axis=3, keepdims=True)
     pool = functools.partial(keras.layers.AveragePooling2D, dtype="float32")
+    window = pool(_LEVEL_WINDOW, 1, padding="same")
     blocks = pool(4)(squares) + _LEAST_VARIANCE
-    smooth = 1 / pool(_LEVEL_WINDOW, 1, padding="same")(1 / blocks)
+    precision = 1 / keras.ops.square(blocks)
+    smooth = window(precision * blocks) / window(precision)
     both = keras.ops.sqrt(keras.ops.concatenate([blocks, smooth], axis=3))
     return keras.layers.UpSampling2D(4, dtype="float32")(both)
 

@@ -75,12 +75,12 @@ def test_resunet_estimates_the_level_of_the_noise():
     for stddev in (0.02, 0.1):
         flat = levels(0.5 + stddev * normal).numpy() / 8
         assert flat.shape == (1, 80, 80, 2)
-        np.testing.assert_allclose(flat.mean((0, 1, 2)), stddev, rtol=0.1)
+        np.testing.assert_allclose(flat.mean((0, 1, 2)), stddev, rtol=0.15)
         assert np.std(flat[..., 1]) < 0.05 * stddev < np.std(flat[..., 0])
         blocks, smooth = np.moveaxis(levels(texture + stddev * normal)[0] / 8, 2, 0)
         # In the texture, which begins at 60, but with smooth parts within 36 pixels.
         assert blocks[:, 60:64].min() > 0.5
-        assert stddev < smooth[:, 60:64].mean() < 2 * stddev
+        assert 0.8 * stddev < smooth[:, 60:64].mean() < 1.5 * stddev
     assert np.isfinite(levels(np.zeros([1, 16, 24, 1], np.float32))).all()
 
 

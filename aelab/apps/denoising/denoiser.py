@@ -171,8 +171,9 @@ class Denoiser:
                 variable.assign(np.full(variable.shape, share))
         size = _PROBE * self.multiple
         while True:
-            with tf.device("CPU:0"):  # where zero stays exactly zero
-                reach = self._reach_within(model, size)
+            with tf.device("CPU:0"):  # where equal pixels stay exactly equal
+                # White, too: relu blocks the negative values of centered black ones.
+                reach = max(self._reach_within(model, size, gray) for gray in (0, 1))
             if reach < size // 2 - self.multiple:
                 return reach
             # The effect came to the border of the probe, and may go on.
@@ -180,16 +181,16 @@ class Denoiser:
                 return self._tile
             size *= 2
 
-    def _reach_within(self, model: Any, size: int) -> int:
-        """The reach of a pixel in the middle of a black picture of `size` x `size`."""
-        black = np.zeros([1, size, size, self._channels], np.float32)
-        dark, reach = model(black).numpy()[0], 0
+    def _reach_within(self, model: Any, size: int, gray: float) -> int:
+        """The reach of a pixel in the middle of a plain picture of `size` x `size`."""
+        plain = np.full([1, size, size, self._channels], gray, np.float32)
+        expected, reach = model(plain).numpy()[0], 0
         # An infinite pixel, which no layer weakens, at each position in the poolings.
         for place in range(size // 2, size // 2 + self.multiple):
-            bright = black.copy()
+            bright = plain.copy()
             bright[0, place, place] = np.inf
-            changed = model(bright).numpy()[0] != dark
-            reach = max(reach, *np.abs(np.argwhere(changed)[:, :2] - place).flat)
+            changed = model(bright).numpy()[0] != expected
+            reach = max([reach, *np.abs(np.argwhere(changed)[:, :2] - place).flat])
         return int(reach)
 
 

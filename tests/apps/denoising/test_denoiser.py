@@ -16,9 +16,9 @@ from aelab.runs.trained_model import TrainedModel
 
 
 @functools.cache
-def trained(name="conv", channels=1, size=32):
+def trained(name="conv", channels=1, size=32, **values):
     """A model whose output depends strongly on distant pixels and on borders."""
-    config = Config(model=name)
+    config = Config(model=name, **values)
     model = build_model(config, (size, size, channels))
     generator = np.random.default_rng(0)
     change = 0.05 if name in BOUNDED else 0.003  # deep, without a sigmoid at its end
@@ -37,7 +37,7 @@ def denoiser_of(run, tile=64):
 def stock_model(trained):
     """The trained model for any size, built from stock Keras layers."""
     shape = (None, None, trained.image_shape[2])
-    config = Config(model=trained.config.model, stock_layers=True)
+    config = dataclasses.replace(trained.config, stock_layers=True)
     model = build_model(config, shape).model
     model.set_weights(trained.autoencoder.model.get_weights())
     return model
@@ -75,6 +75,21 @@ def test_every_model_gives_the_same_in_tiles(name, channels):
     found = denoiser.denoise(picture)
     # A quarter of a 16-bit level: sums of float32 in another order, layer after layer.
     np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_model_that_estimates_the_level_gives_the_same_in_tiles(channels):
+    """The level at a pixel depends on its surroundings."""
+    run = trained("resunet", channels, noise_stddev_max=0.2)
+    generator = np.random.default_rng(0)
+    picture = 0.5 + 0.1 * generator.normal(size=(301, 517, channels))
+    picture = picture.astype(np.float32)
+    picture[:, 200:300] = 0.5  # where the level changes
+    denoiser = Denoiser(run, tile=320)
+    assert denoiser.margin == 128
+    found = denoiser.denoise(picture)
+    expected = whole(run, picture, denoiser.multiple, denoiser.margin)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_padding_changes_only_pixels_near_the_border():
