@@ -6,12 +6,14 @@ from typing import Any
 import keras
 
 from aelab.config import Config
+from aelab.errors import UsageError
 from aelab.models.common import Autoencoder, ImageShape, Layers, check_sizes, compose
 
 _SIZE_MULTIPLE = 8  # halved three times
 _STAGES = 3
 _BLOCKS = 2  # residual blocks in each stage, on the way down and on the way up
 _CONTRAST = 8.0  # of what a network for a range of levels computes with
+_LEVELS = 2  # maps of the noise's level
 _LEVEL_WINDOW = 9  # blocks of 8x8 pixels, on each side
 _LEAST_VARIANCE = 1e-8
 
@@ -41,24 +43,30 @@ def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
     training never shows how to subtract that noise, and with the sum much of it would
     stay in the pixels that are not masked.
 
-    For noise of a range of levels (`noise_stddev_max`), the network also sees two maps
-    of the level, see `_noise_levels`: FFDNet has such a map as an input, and here the
-    network estimates it. It then computes with 8 (image - 1/2), and the correction is
-    divided by 8: numbers of about 1, so that a step of Adam is small compared with a
-    bias. Without both, half of the relu units at an eighth of the size soon are
-    always 0.
+    For noise of a range of levels (`noise_stddev_max`), two maps of the level take the
+    place of two filters of the first layer, see `_noise_levels`. FFDNet has such a map
+    as an input; here the network estimates it. It then computes with 8 (image - 1/2),
+    and the correction is divided by 8. Numbers are about 1 then, and a step of Adam is
+    small compared with a bias. Without both, half of the relu units at an eighth of the
+    size soon are always 0.
 
     The encoder returns everything that the decoder needs: [n, H/8, W/8, 4 C],
     [n, H/4, W/4, 2 C], [n, H/2, W/2, C] and, if they are added, the images. Together
     they hold more numbers than the image: this network denoises and does not compress.
 
     Raises:
-      UsageError: height or width is not a multiple of 8.
+      UsageError: height or width is not a multiple of 8, or there are too few filters
+        for the maps.
     """
     check_sizes(image_shape, "resunet", _SIZE_MULTIPLE)
     layers = Layers(config)
     adds_images = config.supervision != "noise2void"
     sees_levels = config.noise_stddev_max > 0
+    if sees_levels and config.filters <= _LEVELS:
+        raise UsageError(
+            f"--filters={config.filters} must be above {_LEVELS} with "
+            "--noise_stddev_max: maps of the level take the place of two filters"
+        )
     encoder = _build_encoder(
         layers, image_shape, config.filters, adds_images, sees_levels
     )
@@ -78,10 +86,8 @@ def _build_encoder(
     if sees_levels:
         levels = _CONTRAST * _noise_levels(images)
         seen = _CONTRAST * (images - 0.5)
-        stem = layers.conv("stem", filters, size=6, strides=2)(seen)
-        x = layers.add("stem_joined")(
-            [stem, layers.conv("levels", filters, size=1)(levels)]
-        )
+        x = layers.conv("stem", filters - _LEVELS, size=6, strides=2)(seen)
+        x = keras.layers.Concatenate(name="levels")([x, levels])
     else:
         x = layers.conv("stem", filters, size=6, strides=2)(images)
     outputs = [_blocks(layers, "down1", x)]

@@ -68,7 +68,7 @@ def test_resunet_estimates_the_level_of_the_noise():
     """Smooth parts of a picture count most; FFDNet has such a map as an input."""
     config = Config(model="resunet", noise_stddev_max=0.2)
     encoder = build_model(config, (None, None, 1)).encoder
-    levels = keras.Model(encoder.input, encoder.get_layer("levels").input)
+    levels = keras.Model(encoder.input, encoder.get_layer("levels").input[1])
     normal = np.random.default_rng(0).normal(size=(1, 160, 160, 1)).astype(np.float32)
     texture = np.tile([[0.2, 0.8], [0.8, 0.2]], (80, 80))[None, ..., None]
     texture[:, :, :120] = 0.5
@@ -82,6 +82,8 @@ def test_resunet_estimates_the_level_of_the_noise():
         assert blocks[:, 60:64].min() > 0.5
         assert 0.8 * stddev < smooth[:, 60:64].mean() < 1.5 * stddev
     assert np.isfinite(levels(np.zeros([1, 16, 24, 1], np.float32))).all()
+    with pytest.raises(UsageError, match="--filters=2 must be above 2"):
+        build_model(dataclasses.replace(config, filters=2), WIDE)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
