@@ -12,7 +12,7 @@ from aelab.models.common import Autoencoder, ImageShape, Layers, check_sizes, co
 _SIZE_MULTIPLE = 8  # halved three times
 _STAGES = 3
 _BLOCKS = 2  # residual blocks in each stage, on the way down and on the way up
-_CONTRAST = 8.0  # of what a network for a range of levels computes with
+_CONTRAST = 8.0  # how much a network for a range of levels scales images
 _LEVELS = 2  # maps of the noise's level
 _LEVEL_WINDOW = 9  # blocks of 8x8 pixels, on each side
 _LEAST_VARIANCE = 1e-8
@@ -43,12 +43,7 @@ def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
     training never shows how to subtract that noise, and with the sum much of it would
     stay in the pixels that are not masked.
 
-    For noise of a range of levels (`noise_stddev_max`), two maps of the level take the
-    place of two filters of the first layer, see `_noise_levels`. FFDNet has such a map
-    as an input; here the network estimates it. It then computes with 8 (image - 1/2),
-    and the correction is divided by 8. Numbers are about 1 then, and a step of Adam is
-    small compared with a bias. Without both, half of the relu units at an eighth of the
-    size soon are always 0.
+    A network for a range of noise levels also estimates the level, see `_stem`.
 
     The encoder returns everything that the decoder needs: [n, H/8, W/8, 4 C],
     [n, H/4, W/4, 2 C], [n, H/2, W/2, C] and, if they are added, the images. Together
@@ -62,11 +57,6 @@ def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
     layers = Layers(config)
     adds_images = config.supervision != "noise2void"
     sees_levels = config.noise_stddev_max > 0
-    if sees_levels and config.filters <= _LEVELS:
-        raise UsageError(
-            f"--filters={config.filters} must be above {_LEVELS} with "
-            "--noise_stddev_max: maps of the level take the place of two filters"
-        )
     encoder = _build_encoder(
         layers, image_shape, config.filters, adds_images, sees_levels
     )
@@ -83,13 +73,7 @@ def _build_encoder(
     sees_levels: bool,
 ) -> Any:
     images = keras.Input(image_shape)
-    if sees_levels:
-        levels = _CONTRAST * _noise_levels(images)
-        seen = _CONTRAST * (images - 0.5)
-        x = layers.conv("stem", filters - _LEVELS, size=6, strides=2)(seen)
-        x = keras.layers.Concatenate(name="levels")([x, levels])
-    else:
-        x = layers.conv("stem", filters, size=6, strides=2)(images)
+    x = _stem(layers, images, filters, sees_levels)
     outputs = [_blocks(layers, "down1", x)]
     if adds_images:
         outputs.append(images)
@@ -100,14 +84,36 @@ def _build_encoder(
     return keras.Model(images, outputs, name="encoder")
 
 
+def _stem(layers: Layers, images: Any, filters: int, sees_levels: bool) -> Any:
+    """The first layer: [n, H / 2, W / 2, filters] of [n, H, W, C].
+
+    With `sees_levels`, two maps of the noise's level take the place of two filters.
+    FFDNet gets such a map as an input; this network estimates it. It also works on
+    8 (image - 1/2), and its correction is divided by 8: its values are then about 1, so
+    that a step of Adam changes a bias only a little. Without both, half of the relu
+    units at an eighth of the size are soon always 0.
+    """
+    if not sees_levels:
+        return layers.conv("stem", filters, size=6, strides=2)(images)
+    if filters <= _LEVELS:
+        raise UsageError(
+            f"--filters={filters} must be above {_LEVELS} with --noise_stddev_max: "
+            "maps of the level take the place of two filters"
+        )
+    seen = _CONTRAST * (images - 0.5)
+    x = layers.conv("stem", filters - _LEVELS, size=6, strides=2)(seen)
+    levels = _CONTRAST * _noise_levels(images)
+    return keras.layers.Concatenate(name="levels")([x, levels])
+
+
 def _noise_levels(images: Any) -> Any:
     """Two estimates of the noise's standard deviation: [n, H / 2, W / 2, 2].
 
     The diagonal difference (a - b - c + d) / 2 of 2x2 pixels with white noise has the
     standard deviation of the noise, and little of the picture. One estimate is its root
     mean square in blocks of 8x8 pixels. For the other, the mean squares of 9x9 blocks
-    are averaged with the weights of their precision, so smooth blocks count most. In
-    white noise alone it is a little too low.
+    are averaged, weighted by their precision, so smooth blocks count most. On pure
+    white noise, this estimate is slightly low.
     """
     rows = images[:, ::2] - images[:, 1::2]
     differences = (rows[:, :, ::2] - rows[:, :, 1::2]) / 2

@@ -1,4 +1,4 @@
-"""What may change between two commands for the same study."""
+"""How a study may be extended: by variants, by seeds and by longer runs."""
 
 from aelab.apps.study.description import Description
 from aelab.apps.study.ranges import Search
