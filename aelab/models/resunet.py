@@ -15,7 +15,10 @@ _BLOCKS = 2  # residual blocks in each stage, on the way down and on the way up
 _CONTRAST = 8.0  # how much a network for a range of levels scales images
 _LEVELS = 2  # maps of the noise's level
 _LEVEL_WINDOW = 9  # blocks of 8x8 pixels, on each side
-_LEAST_VARIANCE = 1e-8
+# Variances: squares of about a quarter of a gray level of 255, and of five.
+_NO_NOISE = 1e-6
+_WEAK_NOISE = 4e-4
+_TINY = 1e-6
 
 
 def build_resunet(config: Config, image_shape: ImageShape) -> Autoencoder:
@@ -112,18 +115,26 @@ def _noise_levels(images: Any) -> Any:
     The diagonal difference (a - b - c + d) / 2 of 2x2 pixels with white noise has the
     standard deviation of the noise, and little of the picture. One estimate is its root
     mean square in blocks of 8x8 pixels. For the other, the mean squares of 9x9 blocks
-    are averaged, weighted by their precision, so smooth blocks count most. On pure
-    white noise, this estimate is slightly low.
+    are averaged with weights that fall with the mean square, so smooth blocks count
+    most. On pure white noise, this estimate is slightly low.
+
+    2x2 pixels without noise, as in overexposed or transparent areas, count in neither:
+    otherwise the noise next to such an area would seem to be weak, and would stay.
     """
     rows = images[:, ::2] - images[:, 1::2]
     differences = (rows[:, :, ::2] - rows[:, :, 1::2]) / 2
     squares = keras.ops.mean(keras.ops.square(differences), axis=3, keepdims=True)
     pool = functools.partial(keras.layers.AveragePooling2D, dtype="float32")
     window = pool(_LEVEL_WINDOW, 1, padding="same")
-    blocks = pool(4)(squares) + _LEAST_VARIANCE
-    precision = 1 / keras.ops.square(blocks)
-    smooth = window(precision * blocks) / window(precision)
-    both = keras.ops.sqrt(keras.ops.concatenate([blocks, smooth], axis=3))
+    noisy = keras.ops.cast(squares > _NO_NOISE, "float32")
+    share = pool(4)(noisy)
+    sums = pool(4)(noisy * squares)
+    blocks = sums / (share + _TINY)
+    weights = share / keras.ops.square(blocks + _WEAK_NOISE)
+    smooth = window(weights * blocks) / (window(weights) + _TINY)
+    # Where a block has few noisy pixels, the blocks around it help out.
+    local = (sums + smooth / 16) / (share + 1 / 16)
+    both = keras.ops.sqrt(keras.ops.concatenate([local, smooth], axis=3) + _TINY**2)
     return keras.layers.UpSampling2D(4, dtype="float32")(both)
 
 

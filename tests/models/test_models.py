@@ -81,7 +81,14 @@ def test_resunet_estimates_the_level_of_the_noise():
         # In the texture, which begins at 60, but with smooth parts within 36 pixels.
         assert blocks[:, 60:64].min() > 0.5
         assert 0.8 * stddev < smooth[:, 60:64].mean() < 1.5 * stddev
-    assert np.isfinite(levels(np.zeros([1, 16, 24, 1], np.float32))).all()
+        # Next to an area without noise, such as an overexposed one.
+        overexposed = 0.5 + stddev * normal
+        overexposed[:, :, 83:] = 1
+        beside = levels(overexposed).numpy()[0, :, :42] / 8
+        assert 0.7 * stddev < beside.mean(0).min() < beside.mean(0).max() < 1.2 * stddev
+    np.testing.assert_allclose(
+        levels(np.ones([1, 16, 24, 1], np.float32)), 0, atol=1e-4
+    )
     with pytest.raises(UsageError, match="--filters=2 must be above 2"):
         build_model(dataclasses.replace(config, filters=2), WIDE)
 
