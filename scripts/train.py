@@ -26,6 +26,10 @@ def main(argv: Sequence[str]) -> None:
     base = None
     if directory.has_config():
         base = directory.read_config()
+        # What failed before its first checkpoint is replaced by what is given now.
+        if not directory.has_results() and cli.given_fields():
+            base = None
+    if base:
         given = args.model if args["model"].present else ""
         check_model(base.model, given, f"--run_dir={args.run_dir}")
         is_given = {name: args[name].present for name in ("epochs", "train_steps")}

@@ -17,11 +17,16 @@ _MAX_FILES = 100
 _MAX_SIZE = 2**20  # characters
 
 
-def expand(words: Sequence[str], opened: list[str] | None = None) -> list[str]:
+def expand(
+    words: Sequence[str], folder: str = "", opened: list[str] | None = None
+) -> list[str]:
     """Replaces each `--flagfile` in `words` by the lines of its file.
 
-    `words` are a command line without the script's name, or the lines of a flagfile.
-    The flagfiles that it opens are appended to `opened`.
+    Args:
+      words: a command line without the script's name, or the lines of a flagfile.
+      folder: the folder of that flagfile. A flagfile that it includes is looked for
+        there first, and then in the current folder.
+      opened: the flagfiles that were opened are appended to it.
 
     Raises:
       UsageError: a flagfile can't be read or is too long, or there are more than 100.
@@ -32,8 +37,11 @@ def expand(words: Sequence[str], opened: list[str] | None = None) -> list[str]:
     for word in rest:
         flag, equals, path = word.partition("=")
         if flag in ("--flagfile", "-flagfile"):
-            path = path if equals else next(rest, "")
-            expanded += expand(_lines(path, opened), opened)
+            path = os.path.expanduser(path if equals else next(rest, ""))
+            if os.path.exists(beside := os.path.join(folder, path)):
+                path = beside
+            lines = _lines(path, opened)
+            expanded += expand(lines, os.path.dirname(path), opened)
         else:
             expanded.append(word)
         if word == "--":  # no flags follow it
@@ -51,9 +59,7 @@ def _lines(path: str, opened: list[str]) -> list[str]:
             "does one of them include itself?"
         )
     try:
-        with open(
-            os.path.expanduser(path), encoding="utf-8-sig", errors="surrogateescape"
-        ) as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             text = file.read(_MAX_SIZE + 1)
     except (OSError, ValueError) as error:  # missing, or NUL in its name
         raise UsageError(f"--flagfile={path} can't be read: {error}") from None

@@ -10,7 +10,6 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.config.registry import AUGMENTATIONS, load
 from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, random_bits
-from aelab.errors import UsageError
 
 
 def augment(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
@@ -46,15 +45,9 @@ def turn(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Turns images by 0, 90, 180 or 270 degrees, each with the same probability.
 
     Together with `mirror` this gives the eight symmetries of the square.
-
-    Raises:
-      UsageError: images to turn are not square.
     """
     if not config.turn:
         return images
-    height, width = images.shape[1:3]
-    if height != width:
-        raise UsageError(f"--turn=true needs square images, not {width} x {height}")
     rows = tf.shape(images)[0]
     quarters = tf.cast(random_bits(key, rows, tf.constant(1)), tf.int32) * 4 // LEVELS
     quarters = tf.reshape(quarters, [-1, 1, 1, 1])

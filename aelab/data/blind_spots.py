@@ -10,7 +10,6 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from aelab.data.randomness import LEVELS, Key, random_bits
-from aelab.errors import UsageError
 
 CELL = 4  # one pixel is masked in each cell of 4 x 4
 
@@ -35,14 +34,7 @@ def blind_spots(noisy: tf.Tensor, key: Key) -> BlindSpots:
     Noise2Self, Batson and Royer 2019). Neighbors that share an edge count twice, and
     those at the corners once. Each masked pixel has at least three such neighbors,
     because cells that the border cuts have no masked pixel.
-
-    Raises:
-      UsageError: the images are known to be smaller than a cell.
     """
-    if any(size is not None and size < CELL for size in noisy.shape[1:3]):
-        raise UsageError(
-            f"--supervision=noise2void needs images of at least {CELL} x {CELL} pixels"
-        )
     mask = tf.ensure_shape(_masks(noisy, key), [*noisy.shape[:3], 1])
     return BlindSpots(tf.where(mask > 0, _means_of_neighbors(noisy, mask), noisy), mask)
 

@@ -14,13 +14,14 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.data.augment import augment, dither
-from aelab.data.blind_spots import blind_spots
+from aelab.data.blind_spots import CELL, blind_spots
 from aelab.data.corruptions import corrupt
 from aelab.data.noisy_pictures import NoisyPictures
 from aelab.data.permutation import example_indices
 from aelab.data.randomness import Key
 from aelab.data.reading import crop_places, read_images, read_picture
 from aelab.data.sources import PictureSource, Source
+from aelab.errors import UsageError
 
 # Everything is seeded by one integer; these offsets of streams keep its uses apart.
 _TRAIN_NOISE, _EVAL_NOISE, _CROP, _DITHER, _AUGMENT, _PICTURE_NOISE = (
@@ -62,6 +63,18 @@ def distribute(
         send = tf.data.experimental.prefetch_to_device("GPU:0", buffer_size=2)
         dataset = dataset.apply(send)
     return dataset
+
+
+def check_images(config: Config, image_shape: tuple[int, int, int]) -> None:
+    """Raises UsageError if training images of this (H, W, C) do not fit `config`."""
+    height, width, _ = image_shape
+    if config.turn and height != width:
+        raise UsageError(f"--turn=true needs square images, not {width} x {height}")
+    if config.supervision == "noise2void" and min(height, width) < CELL:
+        raise UsageError(
+            f"--supervision=noise2void needs images of at least {CELL} x {CELL} "
+            f"pixels, not {width} x {height}"
+        )
 
 
 def make_train_dataset(

@@ -142,6 +142,8 @@ class RunDirectory:
     def check(self, config: Config, data: Mapping[str, Any]) -> None:
         """Checks that `config` may run here. Writes nothing.
 
+        A run that failed before its first checkpoint may be replaced by any other.
+
         Args:
           config: the run to train.
           data: the fingerprints of its data, see `Splits.describe`.
@@ -152,7 +154,9 @@ class RunDirectory:
             `config.json`.
         """
         if self.has_config():
-            self._check_same(config, data)
+            before = self.read_config()
+            if self.has_results():
+                self._check_same(before, config, data)
         elif leftovers := [path for path in self._results() if os.path.lexists(path)]:
             raise UsageError(
                 f"--run_dir={self.path} has {leftovers[0]} but no config.json: "
@@ -198,8 +202,10 @@ class RunDirectory:
         files = [self.metrics_jsonl, self.run_flags]
         return [*files, checkpoints, self.tensorboard, self.images]
 
-    def _check_same(self, config: Config, data: Mapping[str, Any]) -> None:
-        lines = differences(self.read_config(), config)
+    def _check_same(
+        self, before: Config, config: Config, data: Mapping[str, Any]
+    ) -> None:
+        lines = differences(before, config)
         old = self.read_data()
         lines += [
             f"{name} data: {old.get(name)} -> {value}"

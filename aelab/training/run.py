@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from aelab.config import Config
+from aelab.data.pipeline import check_images
 from aelab.data.sources import load_splits
 from aelab.distributed.cluster import find_cluster
 from aelab.distributed.devices import Distribution
@@ -79,6 +80,7 @@ def _prepare(
     if is_chief and exists:
         stack.enter_context(directory.exclusive_lock())
     splits = load_splits(config)
+    check_images(config, splits.train.image_shape)
     distribution.check_same_settings(shared_settings(config, splits.describe()))
     plan = Plan(config, len(splits.train))
     shape, strategy = splits.train.image_shape, distribution.strategy

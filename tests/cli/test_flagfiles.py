@@ -31,6 +31,21 @@ def test_a_flagfile_can_include_another(tmp_path):
     assert parse(outer) == (Config(seed=3, epochs=2), "inner")
 
 
+def test_an_included_flagfile_is_looked_for_beside_the_one_that_includes_it(
+    tmp_path, monkeypatch
+):
+    for folder in ("configs", "current"):
+        (tmp_path / folder).mkdir()
+    flagfile(tmp_path / "configs" / "inner", "--seed=1\n")
+    outer = flagfile(tmp_path / "configs" / "outer", "--flagfile=inner\n")
+    monkeypatch.chdir(tmp_path / "current")
+    assert parse("--run_dir=a", outer)[0].seed == 1
+    flagfile(tmp_path / "current" / "inner", "--seed=2\n")
+    assert parse("--run_dir=a", outer)[0].seed == 1
+    (tmp_path / "configs" / "inner").unlink()
+    assert parse("--run_dir=a", outer)[0].seed == 2
+
+
 @pytest.mark.parametrize("line", ["  {}", "{}  ", "# a\n  # b\n{}"])
 def test_spaces_and_comments_around_an_included_flagfile(tmp_path, line):
     inner = flagfile(tmp_path / "inner", "--seed=1\n")

@@ -9,7 +9,6 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.data.blind_spots import blind_spots
 from aelab.data.randomness import Key
-from aelab.errors import UsageError
 from aelab.models import build_model
 
 RANDOM = np.random.default_rng(0)
@@ -59,12 +58,6 @@ def test_a_masked_pixel_is_a_mean_of_neighbors_that_are_not(shape):
     for n, y, x in spots:
         expected = mean_by_numpy(images[n], mask[n, ..., 0], y, x)
         assert masked[n, y, x] == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(3, 9), (9, 3)])
-def test_images_smaller_than_a_cell_are_refused(shape):
-    with pytest.raises(UsageError, match="at least 4 x 4 pixels"):
-        blind_spots(tf.zeros([2, *shape, 1]), key())
 
 
 def test_the_mask_belongs_to_the_example():

@@ -41,7 +41,7 @@ def test_the_promised_configs_exist():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_trains(path, tmp_path, idx_folder, pictures):
     flags = ["--train_steps=2", "--train_examples=0", "--eval_examples=0"]
-    if "configs/denoise_photos" in path.read_text():
+    if "denoise_photos" in path.read_text():
         channels = read(path, "--data_dir=FOLDER").image_channels
         flags += [f"--data_dir={pictures[channels]}"]
     else:

@@ -23,10 +23,11 @@ MACHINE = {"replicas": 1}
 
 @pytest.fixture
 def run(tmp_path):
-    """A run directory with a run in it."""
+    """A run directory with a run in it, which has begun."""
     run = RunDirectory(str(tmp_path / "new" / "run"))
     run.check(CONFIG, DATA)
     run.write(CONFIG, DATA, MACHINE)
+    write_bytes(run.metrics_jsonl, b"{}\n")
     return run
 
 
@@ -133,6 +134,17 @@ def test_a_run_of_another_configuration_is_not_changed(run, tmp_path):
     assert "--noise_stddev: 0.0 -> 0.5" in message and "--seed: 4 -> 5" in message
     assert "epochs" not in message
     assert content(tmp_path) == before
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_may_be_replaced(run):
+    os.remove(run.metrics_jsonl)
+    run.write(CONFIG, DATA, MACHINE)
+    other, data = Config(model="conv"), DATA | {"train": "other"}
+    run.check(other, data)
+    run.write(other, data, MACHINE)
+    assert run.read_config() == other
+    Path(run.config_json).write_text('{"architectures": ["of other software"]}')
+    assert run.config_json in refusal(run.check, other, data)
 
 
 @pytest.mark.parametrize("name", DATA)

@@ -1,9 +1,11 @@
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 import train  # scripts/train.py
+from conftest import write_idx
 
 from aelab.config import FIELDS, Config
 from aelab.distributed.blocks import threads_per_op
@@ -39,8 +41,9 @@ def trained_config(started, monkeypatch):
     return parse
 
 
-def write_run(folder, config):
+def write_run(folder, config, metrics="{}\n"):
     RunDirectory(str(folder)).write(config, {}, {})
+    (folder / "metrics.jsonl").write_text(metrics)
     return f"--run_dir={folder}"
 
 
@@ -81,6 +84,32 @@ def test_given_flags_override_the_run(trained_config, tmp_path):
     (tmp_path / "a.flags").write_text("--batch_size=128\n")
     config = trained_config(f"--flagfile={tmp_path / 'a.flags'}", run_dir, "--epochs=9")
     assert config == Config(seed=3, epochs=9)
+
+
+def test_flags_replace_those_of_a_run_that_never_began(trained_config, tmp_path):
+    run_dir = write_run(tmp_path / "run", Config(seed=3, turn=True), metrics="")
+    assert trained_config(run_dir, "--seed=4") == Config(seed=4)
+    assert trained_config(run_dir) == Config(seed=3, turn=True)
+
+
+@pytest.mark.parametrize(
+    "flag, size, message",
+    [
+        ("--turn", (16, 8), "--turn=true needs square images, not 8 x 16"),
+        ("--supervision=noise2void", (3, 9), "at least 4 x 4 pixels, not 9 x 3"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused_before_a_directory_is_made(
+    started, tmp_path, flag, size, message
+):
+    for name in ("train", "t10k"):
+        images = np.zeros((9, *size), np.uint8)
+        write_idx(tmp_path / f"{name}-images-idx3-ubyte", images)
+    flags = ["--dataset=idx", f"--data_dir={tmp_path}", "--corruption=none"]
+    flags += ["--loss=mse", "--model=dense", f"--run_dir={tmp_path / 'run'}", flag]
+    with pytest.raises(UsageError, match=re.escape(message)):
+        train.main(["train.py", *flags])
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_run_sets_threads_and_virtual_cpus(trained_config, started, tmp_path):
