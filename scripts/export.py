@@ -4,8 +4,9 @@
 scripts/export.py --run_dir=DIR --output=FILE.keras [--checkpoint=best|latest]
 scripts/export.py --run_dir=DIR --output=DIR --format=saved_model [...]
 
-Both open without aelab. A SavedModel takes batches of any size; one of a
-convolutional network takes images of any height and width that its poolings divide.
+Both open without aelab and take batches of any size. The SavedModel of a convolutional
+network takes images of any height and width that its poolings divide, and so does the
+.keras file of a network that was trained with --whole_pictures.
 """
 
 from collections.abc import Sequence

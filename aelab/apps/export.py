@@ -35,9 +35,10 @@ def export(
 ) -> int:
     """Writes a run's model, of stock layers in float32, completely or not at all.
 
-    The parent folder of `output` must exist. The format `keras` is a `.keras` file for
-    images of the run's size. `saved_model` is a folder for TensorFlow and TensorFlow
-    Serving, for images of any size that the model takes. What exists is replaced only
+    The parent folder of `output` must exist. The format `keras` is a `.keras` file, and
+    `saved_model` is a folder for TensorFlow and TensorFlow Serving. A model of whole
+    pictures, and any model in a SavedModel, takes images of any size that its layers
+    allow, others those of the run's size. What exists is replaced only
     with `overwrite`, and a folder only if it is empty or has only a SavedModel. See
     `load_trained` for `checkpoint` and `model`. Returns the step of the exported
     weights.
@@ -50,16 +51,17 @@ def export(
 
     from aelab.runs.trained_model import load_trained
 
-    run, any_size = RunDirectory(run_dir), format == "saved_model"
+    run, is_folder = RunDirectory(run_dir), format == "saved_model"
+    any_size = is_folder or run.read_config().whole_pictures
     trained = load_trained(run, checkpoint, model, stock_layers=True, any_size=any_size)
     network = trained.autoencoder.model
-    path = os.path.realpath(output) if any_size else os.path.abspath(output)
+    path = os.path.realpath(output) if is_folder else os.path.abspath(output)
     with (
         writing(f"--output={output}"),
         _old_model(path) as move_aside,
-        atomic_write(path, is_folder=any_size) as temporary,
+        atomic_write(path, is_folder=is_folder) as temporary,
     ):
-        if format == "saved_model":
+        if is_folder:
             _save_saved_model(network, temporary)
             move_aside()
         else:

@@ -127,7 +127,7 @@ class CommandLine:
 
     def add_override(self, name: str, help: str, kind: str = "N") -> None:
         """Adds a flag for a field of `Config`; None stands for the run's value."""
-        self._define(name, None, help, parse_field)
+        self._define(name, None, help, parse_field, field_type(name) is bool)
         self._help_texts[f"--{name}={kind}"] = help
 
     def add_config(self) -> None:

@@ -15,8 +15,10 @@ _BIASED = ("salt_and_pepper", "masking", "jpeg")  # the mean is not the clean va
 
 def check_together(values: Values, declared: Mapping[str, fields.Field]) -> None:
     """Raises UsageError if values, each of them allowed, contradict each other."""
-    for each in declared.values():
-        _check_is_used(values, each)
+    if lines := [
+        line for each in declared.values() if (line := _useless(values, each))
+    ]:
+        raise UsageError("\n  ".join(lines))
     _check_data(values)
     _check_noise(values)
     _check_supervision(values)
@@ -36,18 +38,20 @@ def unused(values: Values, declared: fields.Field) -> str:
     return ""
 
 
-def _check_is_used(values: Values, declared: fields.Field) -> None:
-    """Raises UsageError if a field is set that the other choices do not use."""
+def _useless(values: Values, declared: fields.Field) -> str:
+    """A sentence about a field that is set and that the other choices do not use."""
     value = values[declared.name]
     is_usual = value in (declared.default, declared.metadata["earlier"])
-    if not is_usual and (owner := unused(values, declared)):
-        users = declared.metadata["only_with"][owner]
-        names = " and ".join(f"--{owner}={user}" for user in users)
-        verb = "use" if len(users) > 1 else "uses"
-        raise UsageError(
-            f"--{declared.name}={fields.to_text(value)} contradicts "
-            f"--{owner}={values[owner]}: only {names} {verb} it"
-        )
+    owner = "" if is_usual else unused(values, declared)
+    if not owner:
+        return ""
+    users = declared.metadata["only_with"][owner]
+    names = " and ".join(f"--{owner}={user}" for user in users)
+    verb = "use" if len(users) > 1 else "uses"
+    return (
+        f"--{declared.name}={fields.to_text(value)} contradicts "
+        f"--{owner}={values[owner]}: only {names} {verb} it"
+    )
 
 
 def _check_data(values: Values) -> None:

@@ -115,8 +115,9 @@ def _check_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
     is_color16 = bits == {16} and low_tiles(picture) is not None
     if max(bits) > 8 and not ((is_gray16 and black_is_zero) or is_color16):
         raise ValueError(
-            f"it has {max(bits)} bits per channel; a TIFF file may have 8, or 16 if it "
-            "is gray with black as 0, or RGB with its channels stored together"
+            f"it has {max(bits)} bits per channel; a TIFF file may have 8, or 16 "
+            "without a sign if it is gray with black as 0, or RGB with its channels "
+            "stored together"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from aelab.config import Config
 from aelab.config.registry import PENALTIES
 from aelab.data.corruptions import describe
 from aelab.data.permutation import example_indices
@@ -20,7 +21,7 @@ from aelab.errors import TrainingError
 from aelab.runs import checkpoints
 from aelab.runs.directory import RunDirectory
 from aelab.system import tensorflow_errors
-from aelab.system.console import say
+from aelab.system.console import say, warn
 from aelab.system.files import write_bytes
 from aelab.training.plan import Plan
 from aelab.training.state import Run, TrainState
@@ -111,15 +112,31 @@ def announce(run: Run, status: str) -> None:
     shape = " x ".join(map(str, splits.train.image_shape))
     weights = {name: getattr(config, name) for name in (*PENALTIES, "rate_weight")}
     penalties = "".join(f" + {w:g} {name}" for name, w in weights.items() if w)
+    targets = "" if config.supervision == "clean" else f" {config.supervision},"
     say(f"""\
 Data       {config.dataset}: {len(splits.train):,} images for training, \
 {len(splits.eval):,} for {config.eval_part}, {shape}
-Task       corruption {describe(config)}; loss {config.loss}{penalties}, \
+Task      {targets} corruption {describe(config)}; loss {config.loss}{penalties}, \
 {config.optimizer} at {config.learning_rate} ({config.learning_rate_schedule})
 Length     {plan.total_steps:,} steps of {config.batch_size} images = \
 {plan.epoch(plan.total_steps):.2f} epochs
 Devices    {run.distribution.line()}
 {status}""")
+    if bias := _bias(config):
+        warn(bias)
+
+
+def _bias(config: Config) -> str:
+    """A warning if noisy targets are not the clean image on average, else ""."""
+    names, is_clipped = config.corruptions(), config.noise_clip
+    clipped = [n for n in names if n == "poisson" or (n == "gaussian" and is_clipped)]
+    if config.supervision == "clean" or not clipped:
+        return ""
+    advice = "; --noise_clip=false avoids it" if clipped == ["gaussian"] else ""
+    return (
+        f"the {clipped[0]} noise is clipped to [0, 1], so near black and white it is "
+        f"not 0 on average, and the network learns this error{advice}"
+    )
 
 
 def failure(run: Run, step: int, what: str, detail: str = "") -> TrainingError:

@@ -51,12 +51,12 @@ for model in sys.argv[1:]:
 """
 
 
-def write_run(path, model, **values):
+def write_run(path, model, shape=SHAPE, **values):
     """Writes a run of a model with two checkpoints of random weights."""
     run = RunDirectory(str(path))
     config = Config(model=model, **values)
-    run.write(config, {"image_shape": list(SHAPE)}, {})
-    variables = build_model(config, SHAPE).variables
+    run.write(config, {"image_shape": list(shape)}, {})
+    variables = build_model(config, shape).variables
     generator = np.random.default_rng(0)
     for checkpoint, step in STEPS.items():
         arrays = {
@@ -137,6 +137,35 @@ def test_an_exported_model_gives_the_same_output_without_aelab(
             expected = models[shape](images).numpy()
             largest = max(1.0, np.abs(expected).max())  # of a sigmoid it is 1
             np.testing.assert_allclose(outputs[name], expected, atol=1e-6 * largest)
+
+
+@pytest.mark.parametrize("format", sorted(SUFFIXES))
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"image_channels": 3, "noise_stddev_max": 0.2},
+        {"supervision": "noise2void", "corruption": "none", "loss": "mse"},
+    ],
+    ids=str,
+)
+def test_a_denoiser_of_whole_pictures_takes_any_size(tmp_path, values, format):
+    values = {"dataset": "images", "data_dir": "a", "whole_pictures": True} | values
+    shape = (32, 32, values.get("image_channels", 1))
+    run = write_run(tmp_path / "run", "resunet", shape, filters=4, **values)
+    output = str(tmp_path / "model") + SUFFIXES[format]
+    export(run.path, output, "latest", format)
+    if format == "keras":
+        model = keras.models.load_model(output, safe_mode=True)
+    else:
+        signature = tf.saved_model.load(output).signatures["serving_default"]
+        model = lambda images: signature(images=images)["output"]  # noqa: E731
+    trained = load_trained(run, "latest", any_size=True).autoencoder.model
+    for size in ((40, 24), (8, 80)):
+        images = tf.random.stateless_uniform([2, *size, shape[2]], [0, 1], -1, 2)
+        expected = trained(images)
+        assert np.ptp(expected) > 0.1
+        np.testing.assert_allclose(model(images), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", MODELS)

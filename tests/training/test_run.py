@@ -116,6 +116,25 @@ def test_a_run_prints_its_corruption(tmp_path, capsys):
     assert task in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ({"noise_clip": False}, ""),
+        ({}, "gaussian noise is clipped to [0, 1]"),
+        ({"corruption": "poisson", "noise_stddev": 0.0}, "poisson noise is clipped"),
+    ],
+    ids=str,
+)
+def test_a_run_without_clean_images_warns_of_clipped_noise(
+    tmp_path, capsys, values, warning
+):
+    values = {"supervision": "noise2noise", "loss": "mse", "epochs": 1} | values
+    train(tmp_path / "run", **values)
+    printed = capsys.readouterr()
+    assert "Task       noise2noise, corruption " in printed.out
+    assert warning in printed.err if warning else "clipped" not in printed.err
+
+
 def test_the_same_command_again_has_nothing_to_do(run_dir, capsys):
     before = {p: p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
     assert train(run_dir) == {}

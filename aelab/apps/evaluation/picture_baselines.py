@@ -54,13 +54,15 @@ def wavelets(noisy: np.ndarray, clean: np.ndarray, stddev: float | None) -> np.n
     """
     from skimage.restoration import denoise_wavelet
 
-    restored: np.ndarray = denoise_wavelet(
-        noisy,
-        sigma=_sigma(noisy, stddev),
-        convert2ycbcr=noisy.shape[2] == 3,
-        rescale_sigma=True,
-        channel_axis=-1,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a picture that is too small for a level
+        restored: np.ndarray = denoise_wavelet(
+            noisy,
+            sigma=_sigma(noisy, stddev),
+            convert2ycbcr=noisy.shape[2] == 3,
+            rescale_sigma=True,
+            channel_axis=-1,
+        )
     return restored
 
 

@@ -15,10 +15,16 @@ def default_shown(description: Description) -> Shown:
 
     Without them, nothing may be chosen by metrics that need them.
     """
-    choices = [description.config, *(each.flags for each in description.variants)]
-    if all(choice.get("supervision", "clean") == "clean" for choice in choices):
+    if _has_clean_images(description):
         return Shown()
     return Shown(metrics=("loss",), objective="loss")
+
+
+def _has_clean_images(description: Description) -> bool:
+    search = description.search
+    variants = search.corners() if search else description.variants
+    choices = [description.config, *(variant.flags for variant in variants)]
+    return all(choice.get("supervision", "clean") == "clean" for choice in choices)
 
 
 def choose_shown(args: Any, description: Description, before: Shown) -> Shown:
@@ -36,6 +42,11 @@ def choose_shown(args: Any, description: Description, before: Shown) -> Shown:
     names = [variant.name for variant in description.variants]
     if search:
         names = [*map(trial_name, range(search.trials))]
+    if search and shown.objective != "loss" and not _has_clean_images(description):
+        raise UsageError(
+            f"--objective={shown.objective} compares with clean images, and without "
+            "them nothing is chosen by it: give --objective=loss"
+        )
     if not shown.baseline:
         shown = dataclasses.replace(shown, baseline=names[0])
     if shown.baseline not in names:

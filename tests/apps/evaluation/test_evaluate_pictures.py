@@ -384,7 +384,7 @@ def test_the_flags_of_the_command_arrive(run, folder, pairs):
         evaluate_pictures(run.path, str(folder), levels, True, PLAIN),
     ]
     of_pairs = ["--noisy=_real.png", "--clean=_mean.png", "--ensemble"]
-    of_pictures = ["--noise_stddevs=15/255,25/255", "--noise_clip=true"]
+    of_pictures = ["--noise_stddevs=15/255,25/255", "--noise_clip"]
     for words in (
         [f"--pairs={pairs}", *of_pairs, "--precision=mixed_float16"],
         [f"--pictures={folder}", *of_pictures],

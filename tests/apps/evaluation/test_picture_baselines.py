@@ -34,6 +34,13 @@ def test_small_pictures_are_denoised(restore, shape):
     assert np.mean((output - clean) ** 2) < np.mean(noise**2)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 20, 1), (20, 2, 3)])
+def test_the_narrowest_pictures_are_denoised_without_a_warning(restore, shape):
+    noisy = np.random.default_rng(0).normal(0.5, 0.1, shape).astype(np.float32)
+    output = restore(noisy, np.full_like(noisy, 0.5), 0.1)
+    assert output.shape == shape and np.isfinite(output).all()
+
+
 def test_gray_pictures_in_color_are_denoised(restore):
     noise = np.random.default_rng(0).normal(0, 25 / 255, (24, 24, 1))
     noisy = np.repeat(np.float32(0.5 + noise), 3, axis=2)

@@ -198,6 +198,13 @@ def test_nothing_is_chosen_by_metrics_that_need_clean_images(variants, objective
         assert (shown.metrics, shown.objective) == (("loss",), "loss")
 
 
+def test_a_search_without_clean_images_goes_by_the_loss(tmp_path):
+    given = [*SMALL, "--supervision=noise2noise", "--noise_stddev=0.1", "--loss=mse"]
+    given += ["--sampler=tpe", "--trials=2", "--vary=learning_rate=log:0.1..1"]
+    message = refusal(tmp_path / "a", *given, "--objective=psnr")
+    assert "--objective=psnr compares with clean images" in message
+
+
 def test_a_dry_run_prints_the_commands(tmp_path):
     arguments = ("--vary=loss=bce,mse", "--seeds=2", "--dry_run")
     result = study(tmp_path / "a (b)", *SMALL, *arguments)
