@@ -56,11 +56,16 @@ def _masks(images: tf.Tensor, key: Key) -> tf.Tensor:
 
 
 def _means_of_neighbors(noisy: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """For each pixel the mean of its neighbors that are not masked: [n, H, W, C]."""
-    usable = 1.0 - mask
+    """For each pixel the mean of its neighbors that are not masked: [n, H, W, C].
+
+    The sums are in float64, because TensorFlow may add in another order in a batch of
+    one image, and then the mean would differ in the last bit of float32.
+    """
+    usable = tf.cast(1.0 - mask, tf.float64)
     border = [[0, 0], [1, 1], [1, 1], [0, 0]]
-    values, weights = tf.pad(noisy * usable, border), tf.pad(usable, border)
-    return _sum_of_neighbors(values) / _sum_of_neighbors(weights)
+    values = tf.pad(tf.cast(noisy, tf.float64) * usable, border)
+    means = _sum_of_neighbors(values) / _sum_of_neighbors(tf.pad(usable, border))
+    return tf.cast(means, tf.float32)
 
 
 def _sum_of_neighbors(values: tf.Tensor) -> tf.Tensor:

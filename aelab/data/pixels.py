@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 LEVELS_PER_BYTE = 256
 
-# Their sum is 1 / 255. The product of the first with a byte is exact.
-_INVERSE = (257 / 2**16, 1 / (255 * 2**16))
+# Their difference is 1 / 255. The product of the first with a byte is exact.
+_INVERSE = (257 / 2**16, -1 / (255 * 2**16))
 
 
 def unit_table() -> np.ndarray:
@@ -31,14 +31,15 @@ def unit_tensor(images: "tf.Tensor") -> "tf.Tensor":
 
     For uint8 it is `to_unit`, and for a uint16 value of the same share the same. A
     compiler turns a quotient by 255 into a product by its rounded inverse, which is
-    wrong in the last bit of 126 values.
+    wrong in the last bit of 126 values. A sum could be merged with the sum of the noise,
+    in another order; a difference is not.
     """
     import tensorflow as tf
 
     if images.dtype == tf.uint16:
         return tf.cast(tf.cast(images, tf.float64) * (1 / 65535), tf.float32)
     numbers, (high, low) = tf.cast(images, tf.float32), _INVERSE
-    return numbers * high + numbers * low
+    return numbers * high - numbers * low
 
 
 def to_8_bits(images: np.ndarray) -> np.ndarray:

@@ -17,8 +17,15 @@ SEVERAL = dataclasses.replace(
     noise_stddev_max=0.8,
 )
 MOVED = dataclasses.replace(CONFIG, mirror=True, max_shift=1)
-DITHER = {CONFIG: 0, SEVERAL: 0, MOVED: 6}  # number of values per example
-each = pytest.mark.parametrize("config", DITHER, ids=["1", "5", "moved"])
+SECOND, BLIND = (
+    dataclasses.replace(CONFIG, loss="mse", supervision=supervision)
+    for supervision in ("noise2noise", "noise2void")
+)
+# Number of values per example.
+DITHER = {CONFIG: 0, SEVERAL: 0, MOVED: 6, SECOND: 0, BLIND: 0}
+each = pytest.mark.parametrize(
+    "config", DITHER, ids=["1", "5", "moved", "second", "blind"]
+)
 
 
 def numbered_source(count, shape=(4, 4, 1)):

@@ -31,7 +31,13 @@ from aelab.runs.directory import RunDirectory
 from aelab.runs.trained_model import load_trained
 
 CONFIG = Config(
-    model="resunet", filters=4, noise_stddev=25 / 255, noise_clip=False, loss="mse"
+    dataset="images",
+    data_dir="gone",  # whole pictures do not need the run's own data
+    model="resunet",
+    filters=4,
+    noise_stddev=25 / 255,
+    noise_clip=False,
+    loss="mse",
 )
 PLAIN = Options(baselines=False)
 # In byte order, which is not that of a dictionary.
@@ -183,7 +189,9 @@ def test_correlated_noise_is_the_runs_and_is_named(run, tmp_path, monkeypatch):
 
 def test_the_ensemble_is_the_mean_over_flips_and_turns(run, folder):
     options = PLAIN._replace(ensemble=True)
-    (level,) = evaluate_pictures(run.path, str(folder), options=options).levels
+    result = evaluate_pictures(run.path, str(folder), options=options)
+    assert "the eight flips and rotations of each picture" in picture_table(result)
+    (level,) = result.levels
     for number, name in enumerate(NAMES):
         clean, outputs = upright(folder / name), []
         noisy = noisy_by_numpy(clean, number, 25 / 255)
