@@ -31,8 +31,8 @@ def unit_tensor(images: "tf.Tensor") -> "tf.Tensor":
 
     For uint8 it is `to_unit`, and for a uint16 value of the same share the same. A
     compiler turns a quotient by 255 into a product by its rounded inverse, which is
-    wrong in the last bit of 126 values. A sum could be merged with the sum of the noise,
-    in another order; a difference is not.
+    wrong in the last bit of 126 values. It may also merge a sum with the addition of
+    the noise, in another order, but not a difference.
     """
     import tensorflow as tf
 
