@@ -37,11 +37,8 @@ def expand(
     for word in rest:
         flag, equals, path = word.partition("=")
         if flag in ("--flagfile", "-flagfile"):
-            path = os.path.expanduser(path if equals else next(rest, ""))
-            if os.path.exists(beside := os.path.join(folder, path)):
-                path = beside
-            lines = _lines(path, opened)
-            expanded += expand(lines, os.path.dirname(path), opened)
+            path = path if equals else next(rest, "")
+            expanded += expand(*_lines(path, folder, opened), opened)
         else:
             expanded.append(word)
         if word == "--":  # no flags follow it
@@ -49,8 +46,8 @@ def expand(
     return [*expanded, *rest]
 
 
-def _lines(path: str, opened: list[str]) -> list[str]:
-    """The lines of a flagfile, without empty ones and comments."""
+def _lines(path: str, folder: str, opened: list[str]) -> tuple[list[str], str]:
+    """The lines of a flagfile, without empty ones and comments, and its folder."""
     check_is_local(f"--flagfile={path}")
     opened.append(path)
     if len(opened) > _MAX_FILES:
@@ -59,7 +56,10 @@ def _lines(path: str, opened: list[str]) -> list[str]:
             "does one of them include itself?"
         )
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        found = os.path.expanduser(path)
+        if os.path.exists(beside := os.path.join(folder, found)):
+            found = beside
+        with open(found, encoding="utf-8-sig", errors="surrogateescape") as file:
             text = file.read(_MAX_SIZE + 1)
     except (OSError, ValueError) as error:  # missing, or NUL in its name
         raise UsageError(f"--flagfile={path} can't be read: {error}") from None
@@ -70,4 +70,4 @@ def _lines(path: str, opened: list[str]) -> list[str]:
     # Only the path in a flag may have bytes that are not UTF-8.
     if any(not (line.startswith("-") or line.isprintable()) for line in lines):
         raise UsageError(f"--flagfile={path} can't be read: it is not text in UTF-8")
-    return lines
+    return lines, os.path.dirname(found)
