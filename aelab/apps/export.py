@@ -36,12 +36,12 @@ def export(
     """Writes a run's model, of stock layers in float32, completely or not at all.
 
     The parent folder of `output` must exist. The format `keras` is a `.keras` file, and
-    `saved_model` is a folder for TensorFlow and TensorFlow Serving. A model of whole
-    pictures, and any model in a SavedModel, takes images of any size that its layers
-    allow, others those of the run's size. What exists is replaced only
-    with `overwrite`, and a folder only if it is empty or has only a SavedModel. See
-    `load_trained` for `checkpoint` and `model`. Returns the step of the exported
-    weights.
+    `saved_model` is a folder for TensorFlow and TensorFlow Serving. A SavedModel takes
+    images of any size that its layers allow, and so does a model that was trained with
+    `whole_pictures`. Any other `.keras` file takes images of the run's size. What
+    exists is replaced only with `overwrite`, and a folder only if it is empty or has
+    only a SavedModel. See `load_trained` for `checkpoint` and `model`. Returns the step
+    of the exported weights.
 
     Raises:
       UsageError: `check_output` or `load_trained` raises it.

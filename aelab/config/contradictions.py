@@ -15,10 +15,9 @@ _BIASED = ("salt_and_pepper", "masking", "jpeg")  # the mean is not the clean va
 
 def check_together(values: Values, declared: Mapping[str, fields.Field]) -> None:
     """Raises UsageError if values, each of them allowed, contradict each other."""
-    if lines := [
-        line for each in declared.values() if (line := _useless(values, each))
-    ]:
-        raise UsageError("\n  ".join(lines))
+    useless = [_useless(values, each) for each in declared.values()]
+    if any(useless):
+        raise UsageError("\n  ".join(filter(None, useless)))
     _check_data(values)
     _check_noise(values)
     _check_supervision(values)
