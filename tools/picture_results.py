@@ -120,7 +120,7 @@ def _kind(result: Row) -> tuple[str, str]:
         return result["folder"], "the noise of the files"
     kind = "clipped noise" if result["clip"] else "noise not clipped"
     if correlation := result["correlation"]:
-        kind += f", correlation of adjacent pixels {correlation:g}"
+        kind += f", --noise_correlation={correlation:g}"
     return result["folder"], kind
 
 

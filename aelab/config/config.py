@@ -155,7 +155,8 @@ class Config:
     noise_correlation: float = field(
         0.0,
         "Correlation of the Gaussian noise of adjacent pixels, along rows and columns; "
-        "about 0.5 after a camera has interpolated its colors; 0 = independent.",
+        "about 0.5 in pictures of a camera. In color, part of the noise is also common "
+        "to all channels, and the rest has larger grains. 0 = independent.",
         maximum=0.7,
         only_with={"corruption": ("gaussian",)},
     )

@@ -59,13 +59,13 @@ def random_bits(key: Key, rows: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.reshape(numbers, [rows, counts * 2 * _WORDS])[:, :size]
 
 
-def bits_of(images: tf.Tensor, key: Key, border: int = 0) -> tf.Tensor:
+def bits_of(images: tf.Tensor, key: Key, border: int = 0, extra: int = 0) -> tf.Tensor:
     """A random 16-bit number for each value of [n, H, W, C]: uint16 [n, H * W * C].
 
-    With a border, H and W are larger by `border` on each side.
+    H and W are larger by `border` on each side, and there are `extra` more channels.
     """
     n, height, width, channels = tf.unstack(tf.shape(images))
-    size = (height + 2 * border) * (width + 2 * border) * channels
+    size = (height + 2 * border) * (width + 2 * border) * (channels + extra)
     return random_bits(key, n, size)
 
 

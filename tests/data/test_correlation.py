@@ -4,7 +4,13 @@ import tensorflow as tf
 from scipy.ndimage import correlate1d
 
 from aelab.config import FIELDS
-from aelab.data.correlation import correlate, correlated_table, side_weight
+from aelab.data.correlation import (
+    correlate,
+    correlated_table,
+    mix,
+    share_table,
+    side_weight,
+)
 
 HIGHEST = FIELDS["noise_correlation"].metadata["maximum"]
 
@@ -24,6 +30,15 @@ def test_the_result_has_29_bits_and_the_given_standard_deviation(correlation):
     assert int(np.abs(table).max()) * (256 + 2 * side) ** 2 < 2**29
     kernel = np.array([side, 256, side])
     assert stddev == pytest.approx((kernel**2).sum() * table.std(), rel=1e-4)
+
+
+@pytest.mark.parametrize("row", [0, 20_000, 32_768, 65_535])
+def test_mixed_noise_also_has_29_bits(row):
+    """Where all values are the largest, whatever share is common."""
+    side = side_weight(HIGHEST)
+    white = tf.fill([1, 5, 5, 4], int(correlated_table(side)[0].max()))
+    weights, side = share_table(side)[row : row + 1], tf.constant(side)
+    assert int(tf.reduce_max(correlate(mix(white, side, weights), side))) < 2**29
 
 
 def test_sums_along_rows_and_columns_are_those_of_scipy():

@@ -23,9 +23,9 @@ def test_noise_has_the_requested_moments():
     assert abs((np.abs(noise) > 1.959964 * 0.05).mean() - 0.05) < 0.001
 
 
-def bits_of(images, key, border=0):
+def bits_of(images, key, border=0, extra=0):
     count, height, width, channels = images.shape
-    shape = (count, height + 2 * border, width + 2 * border, channels)
+    shape = (count, height + 2 * border, width + 2 * border, channels + extra)
     size = tf.constant(math.prod(shape[1:]))
     return random_bits(key, tf.constant(count), size).numpy().reshape(shape)
 
@@ -75,7 +75,7 @@ def test_noise_of_drawn_levels_is_rounded_once():
     """Bit for bit, whether or not a compiler fuses the product and the sum."""
     config = Config(noise_stddev=0.1, noise_stddev_max=0.7)
     images = to_floats(smooth(10))
-    strength_key = KEY.offset_by(module._STDDEVS)
+    strength_key = KEY.offset_by(module._PER_IMAGE)
     drawn = random_bits(strength_key, tf.constant(10), tf.constant(1)).numpy()
     levels = np.float32(0.1 + 0.6 * (drawn + 0.5) / 65536).reshape(10, 1, 1, 1)
     noise = normal_table().astype(np.float32)[bits_of(images, KEY)]
@@ -105,31 +105,63 @@ def test_correlated_noise_has_the_requested_moments(correlation):
     assert np.abs(far).max() < 0.01
 
 
-def test_channels_are_not_correlated():
-    config = Config(noise_stddev=0.05, noise_correlation=0.5)
-    noise = corrupted(config, gray(500, (24, 28, 3))) - 0.5
-    found = np.corrcoef(noise.reshape(-1, 3), rowvar=False)
-    assert np.abs(found - np.eye(3)).max() < 0.01
+def lag_correlation(noise, lag):
+    """Of pixels `lag` columns apart, over all of [n, H, W]."""
+    return (noise[..., lag:] * noise[..., :-lag]).mean() / (noise**2).mean()
+
+
+def test_noise_of_channels_has_a_common_part():
+    """Its share differs from picture to picture; the rest has larger grains."""
+    config = Config(noise_stddev=0.05, noise_correlation=0.55)
+    noise = (corrupted(config, gray(400, (60, 60, 3))) - 0.5) / 0.05
+    assert abs(noise.std() - 1) < 0.005
+    np.testing.assert_allclose(noise.std(axis=(0, 1, 2)), 1, atol=0.01)
+    shares = np.mean(
+        [(noise[..., i] * noise[..., i - 1]).mean(axis=(1, 2)) for i in range(3)], 0
+    )
+    np.testing.assert_allclose(np.quantile(shares, [0, 0.5, 1]), [0, 0.5, 1], atol=0.1)
+    gray_noise, color_noise = noise.mean(axis=3), noise[..., 0] - noise[..., 1]
+    most = gray_noise[shares > 0.9]
+    assert lag_correlation(most, 1) == pytest.approx(0.55, abs=0.02)
+    for grains, lags in ((most, [0.56, 0.11]), (color_noise, [0.74, 0.30])):
+        found = [lag_correlation(grains, lag) for lag in (1, 2)]
+        np.testing.assert_allclose(found, lags, atol=0.02)
 
 
 @pytest.mark.parametrize("count", [1, 10])
 @pytest.mark.parametrize("highest", [0.0, 0.7])
-def test_correlated_noise_is_rounded_once(count, highest):
-    """Bit for bit: sums of integers, and an exact product."""
+@pytest.mark.parametrize("channels", [1, 3])
+def test_correlated_noise_is_rounded_once(channels, highest, count):
+    """Bit for bit: sums of integers, and exact products."""
     config = Config(noise_stddev=0.1, noise_stddev_max=highest, noise_correlation=0.5)
-    images = to_floats(smooth(count, (12, 17, 3)))
-    white = np.rint(256 * normal_table()).astype(np.int64)[bits_of(images, KEY, 1)]
-    side = 256 * (1 - math.sqrt(0.5))  # 2 a / (1 + 2 a^2) is 1/2
-    weights = np.array([round(side), 256, round(side)])
-    rows = sum(weights[i] * white[:, i : i + 12] for i in range(3))
-    noise = sum(weights[i] * rows[:, :, i : i + 17] for i in range(3))
+    images = to_floats(smooth(count, (12, 17, channels)))
+    table = np.rint(128 * normal_table()).astype(np.int64)
+    side = round(256 * (1 - math.sqrt(0.5)))  # 2 a / (1 + 2 a^2) is 1/2
+    weights = np.array([side, 256, side])
+
+    def smoothed(noise):
+        height, width = noise.shape[1] - 2, noise.shape[2] - 2
+        rows = sum(weights[i] * noise[:, i : i + height] for i in range(3))
+        return sum(weights[i] * rows[:, :, i : i + width] for i in range(3))
+
+    drawn = random_bits(
+        KEY.offset_by(module._PER_IMAGE), tf.constant(count), tf.constant(2)
+    ).numpy()
+    level_parts, shares = (drawn.T + 0.5) / 65536
+    if channels == 1:
+        white = table[bits_of(images, KEY, 1)]
+    else:
+        both = table[bits_of(images, KEY, 2, 1)]
+        shares = shares.reshape(-1, 1, 1, 1)
+        common = both[:, 1:-1, 1:-1, -1:] * np.float32(np.sqrt(shares)).astype(float)
+        twice = np.convolve(weights, weights)
+        own = np.sqrt(1 - shares) * (weights**2).sum() / (twice**2).sum()
+        own = smoothed(both[..., :-1]) * np.float32(own).astype(float)
+        white = np.rint(common + own)
+    noise = smoothed(white)
     assert np.abs(noise).max() < 2**29
-    levels = np.full(count, 0.1)
-    if highest:
-        level_key = KEY.offset_by(module._STDDEVS)
-        drawn = random_bits(level_key, tf.constant(count), tf.constant(1)).numpy()[:, 0]
-        levels = 0.1 + 0.6 * (drawn + 0.5) / 65536
-    levels = np.float32(levels / (256 * (weights**2).sum()))
+    levels = 0.1 + 0.6 * level_parts if highest else np.full(count, 0.1)
+    levels = np.float32(levels / (128 * (weights**2).sum()))
     whole = images.numpy().astype(np.float64) + noise * levels.reshape(-1, 1, 1, 1)
     expected = np.clip(whole.astype(np.float32), 0, 1)
     np.testing.assert_array_equal(gaussian(images, KEY, config), expected)

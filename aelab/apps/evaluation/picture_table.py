@@ -52,9 +52,7 @@ def _noise(level: PictureLevel) -> str:
 def _notes(result: PictureEvaluation) -> list[str]:
     notes = []
     if correlation := result.levels[0].correlation:
-        notes.append(
-            f"The noise of adjacent pixels has a correlation of {correlation:g}."
-        )
+        notes.append(f"The noise is correlated: --noise_correlation={correlation:g}.")
     known = result.levels[0].stddev is not None
     if baselines := result.levels[0].baselines:
         others = [TITLES[n] for n in baselines if n != "total_variation"]

@@ -180,7 +180,7 @@ def test_correlated_noise_is_the_runs_and_is_named(run, tmp_path, monkeypatch):
     for each, expected in ((run, 0), (correlated, 0.5)):
         result = evaluate_pictures(each.path, str(tmp_path / "flat"), options=PLAIN)
         assert result.levels[0].correlation == expected
-        assert ("has a correlation of 0.5" in picture_table(result)) == bool(expected)
+        assert ("--noise_correlation=0.5" in picture_table(result)) == bool(expected)
         noise = seen.pop()[..., 0] - 128 / 255
         assert abs(noise.std() * 255 - 25) < 0.5
         neighbors = np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
