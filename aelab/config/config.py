@@ -155,8 +155,9 @@ class Config:
     noise_correlation: float = field(
         0.0,
         "Correlation of the Gaussian noise of adjacent pixels, along rows and columns; "
-        "about 0.5 in pictures of a camera. In color, part of the noise is also common "
-        "to all channels, and the rest has larger grains. 0 = independent.",
+        "about 0.5 in pictures of a camera; 0 = independent. In color this is of noise "
+        "that is common to all channels; each channel also has noise of its own, with "
+        "larger grains.",
         maximum=0.7,
         only_with={"corruption": ("gaussian",)},
     )

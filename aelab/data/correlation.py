@@ -2,14 +2,16 @@
 
 A camera measures one color per pixel and interpolates the others, so the noise of
 adjacent pixels is correlated. If it interpolates linearly (a Bayer pattern, bilinear),
-the correlation along rows and columns is 0.4 for green and 0.67 for red and blue.
-Cameras interpolate color over larger distances than brightness, so noise of color has
-larger grains, and a part of the noise is common to all channels.
+the correlation along rows and columns is 0.4 for green and 0.67 for red and blue. Many
+cameras interpolate differences of colors, and those over larger distances. So a part of
+the noise is common to all channels, and the noise of color has larger grains.
 
-Here white noise is smoothed by a kernel (side, center, side) along rows and columns.
-The noise of a color picture has a part that is common to all channels, and one part for
-each channel that is smoothed twice. The first factors of products have at most 29 bits,
-so all sums and products are exact, and a compiler cannot change them.
+This is a simple model of such noise. White noise is smoothed by a kernel (side, center,
+side) along rows and columns. In images of several channels, there is a common noise,
+and one for each channel that is smoothed twice.
+
+Integers have at most 29 bits, so their products with float32 numbers are exact in
+float64. A sum of such products is rounded once, whether or not a compiler fuses it.
 """
 
 import math
@@ -17,7 +19,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from aelab.data.randomness import LEVELS, normal_table
+from aelab.data.randomness import normal_table, uniform_table
 
 _CENTER = 256
 _UNIT = 128  # stands for 1 in white noise
@@ -29,8 +31,8 @@ def side_weight(correlation: float) -> int:
     A kernel (a, 1, a) gives 2 a / (1 + 2 a^2). The weight is rounded, and so the
     correlation is within 0.004 of the requested one.
     """
-    share = (1 - math.sqrt(1 - 2 * correlation**2)) / (2 * correlation)
-    return round(_CENTER * share)
+    ratio = (1 - math.sqrt(1 - 2 * correlation**2)) / (2 * correlation)
+    return round(_CENTER * ratio)
 
 
 def correlated_table(side: int) -> tuple[np.ndarray, float]:
@@ -42,27 +44,26 @@ def correlated_table(side: int) -> tuple[np.ndarray, float]:
     return table, float(_UNIT * (_CENTER**2 + 2 * side**2))
 
 
-def share_table(side: int) -> np.ndarray:
-    """Weights of common and own noise for `mix`: float32 [65536, 2].
+def channel_weights(side: int) -> np.ndarray:
+    """Weights of common and own noise for `mix_channels`: float32 [65536, 2].
 
-    The common noise's part of the variance goes from 0 to 1. Whatever it is, the
-    variance of the smoothed sum is the same.
+    In row i the common noise has (i + 1/2) / 65,536 of the variance after `correlate`,
+    which is the same in all rows.
     """
     kernel = np.array([side, _CENTER, side], np.float64)
     once, twice = np.sum(kernel**2), np.sum(np.convolve(kernel, kernel) ** 2)
-    parts = (np.arange(LEVELS) + 0.5) / LEVELS
-    return np.sqrt(np.stack([parts, (1 - parts) * (once / twice) ** 2], axis=1)).astype(
-        np.float32
-    )
+    shares = uniform_table()
+    own = np.sqrt(1 - shares) * (once / twice)
+    return np.stack([np.sqrt(shares), own], axis=1).astype(np.float32)
 
 
-def mix(white: tf.Tensor, side: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def mix_channels(white: tf.Tensor, side: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Noise for `correlate` that is partly common to all channels.
 
     Args:
       white: White noise, int32 [n, H + 4, W + 4, C + 1]; the last channel is common.
       side: int32 scalar, see `side_weight`.
-      weights: float32 [n, 2], rows of `share_table`.
+      weights: float32 [n, 2], rows of `channel_weights`.
 
     Returns:
       int32 [n, H + 2, W + 2, C].

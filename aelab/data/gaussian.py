@@ -5,16 +5,22 @@ import tensorflow as tf
 
 from aelab.config import Config
 from aelab.data.correlation import (
+    channel_weights,
     correlate,
     correlated_table,
-    mix,
-    share_table,
+    mix_channels,
     side_weight,
 )
 from aelab.data.one_pass import one_pass
-from aelab.data.randomness import LEVELS, Key, bits_of, normal_table, random_bits
+from aelab.data.randomness import (
+    Key,
+    bits_of,
+    normal_table,
+    random_bits,
+    uniform_table,
+)
 
-_PER_IMAGE = 1 << 62  # offset of the stream of what is drawn once per image
+_PER_IMAGE = 1 << 62  # offset of the stream for draws once per image
 
 
 @one_pass
@@ -29,42 +35,45 @@ def _add(images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor, clip: bool) -> tf
 def _scale_and_add(
     images: tf.Tensor, bits: tf.Tensor, table: tf.Tensor, stddevs: tf.Tensor, clip: bool
 ) -> tf.Tensor:
-    """Adds noise from a table, scaled by the level of each image, float32 [n, 1].
-
-    The product is exact in float64, so fusing it with the sum changes nothing.
-    """
+    """Adds noise from a table, scaled by the level of each image, float32 [n, 1]."""
     noise = tf.gather(table, tf.cast(bits, tf.int32))
     return _add_scaled(images, tf.reshape(noise, tf.shape(images)), stddevs, clip)
 
 
 @one_pass
-def _correlate_and_add(
+def _mix(
     images: tf.Tensor,
     bits: tf.Tensor,
     table: tf.Tensor,
-    stddevs: tf.Tensor,
     side: tf.Tensor,
-    weights: tf.Tensor | None,
-    clip: bool,
+    weights: tf.Tensor,
 ) -> tf.Tensor:
-    """Like `_scale_and_add`, with correlated noise, see `correlation.py`.
+    """The noise for `_smooth_and_add` of several channels: int32 [n, H + 2, W + 2, C].
 
-    `bits` have a border of one pixel; with `weights`, of two pixels, and one channel
-    more than the images.
+    A function of its own: in one with `correlate`, XLA would compute each value again
+    for each of its neighbors.
     """
     n, height, width, channels = tf.unstack(tf.shape(images))
     noise = tf.gather(table, tf.cast(bits, tf.int32))
-    if weights is None:
-        noise = tf.reshape(noise, [n, height + 2, width + 2, channels])
-    else:
-        noise = tf.reshape(noise, [n, height + 4, width + 4, channels + 1])
-        noise = mix(noise, side, weights)
+    noise = tf.reshape(noise, [n, height + 4, width + 4, channels + 1])
+    return mix_channels(noise, side, weights)
+
+
+@one_pass
+def _smooth_and_add(
+    images: tf.Tensor, noise: tf.Tensor, side: tf.Tensor, stddevs: tf.Tensor, clip: bool
+) -> tf.Tensor:
+    """Adds noise, int32 [n, H + 2, W + 2, C], smoothed and scaled."""
     return _add_scaled(images, correlate(noise, side), stddevs, clip)
 
 
 def _add_scaled(
     images: tf.Tensor, noise: tf.Tensor, stddevs: tf.Tensor, clip: bool
 ) -> tf.Tensor:
+    """Adds noise, scaled by the level of each image, float32 [n, 1].
+
+    The product is exact in float64, so fusing it with the sum changes nothing.
+    """
     scales = tf.cast(stddevs, tf.float64)[:, tf.newaxis, tf.newaxis]
     noisy = tf.cast(images, tf.float64) + tf.cast(noise, tf.float64) * scales
     noisy = tf.cast(noisy, tf.float32)
@@ -84,10 +93,9 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     ("blind" denoising, like DnCNN-B of Zhang et al. 2017).
 
     With `noise_correlation` the noise of adjacent pixels is correlated, as in pictures
-    of a camera. Each value is then a weighted sum of nine values from a table, see
-    `correlation.py`. In pictures of several channels a part of the noise is common to
-    all channels. Its share of the variance is drawn for each image, uniformly from 0
-    to 1.
+    of a camera. In images of several channels, part of the noise is common to all
+    channels. Its share of the variance is drawn for each image, uniformly from 0 to 1,
+    because it differs between cameras. `correlation.py` describes this noise.
     """
     lowest, highest = config.noise_stddev, config.noise_stddev_max
     if lowest == highest == 0:
@@ -99,37 +107,36 @@ def gaussian(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
         table = tf.constant(lowest * normal_table(), tf.float32)
         return _add(images, bits, table, clip)
     table = tf.constant(normal_table(), tf.float32)
-    stddevs = _stddevs(images, key, config, 1.0)
+    stddevs = _stddevs(_per_image_bits(images, key), config, 1.0)
     return _scale_and_add(images, bits, table, stddevs, clip)
 
 
 def _add_correlated(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     side = side_weight(config.noise_correlation)
-    table, unit = correlated_table(side)
+    integers, unit = correlated_table(side)
+    table, drawn = tf.constant(integers), _per_image_bits(images, key)
     if images.shape[-1] == 1:
-        bits, weights = bits_of(images, key, border=1), None
+        n, height, width, _ = tf.unstack(tf.shape(images))
+        bits = tf.cast(bits_of(images, key, border=1), tf.int32)
+        noise = tf.reshape(tf.gather(table, bits), [n, height + 2, width + 2, 1])
     else:
         bits = bits_of(images, key, border=2, extra=1)
-        weights = tf.gather(tf.constant(share_table(side)), _drawn(images, key)[:, 1])
-    stddevs = _stddevs(images, key, config, unit)
-    table, side, clip = tf.constant(table), tf.constant(side), config.noise_clip
-    return _correlate_and_add(images, bits, table, stddevs, side, weights, clip)
+        weights = tf.gather(tf.constant(channel_weights(side)), drawn[:, 1])
+        noise = _mix(images, bits, table, tf.constant(side), weights)
+    stddevs = _stddevs(drawn, config, unit)
+    return _smooth_and_add(images, noise, tf.constant(side), stddevs, config.noise_clip)
 
 
-def _stddevs(images: tf.Tensor, key: Key, config: Config, unit: float) -> tf.Tensor:
+def _stddevs(drawn: tf.Tensor, config: Config, unit: float) -> tf.Tensor:
     """The noise level of each image, in multiples of `unit`: float32 [n, 1]."""
     lowest, highest = config.noise_stddev, config.noise_stddev_max
     if highest == 0:
-        return tf.fill([tf.shape(images)[0], 1], np.float32(lowest / unit))
-    parts = (np.arange(LEVELS) + 0.5) / LEVELS
-    levels = tf.constant((lowest + (highest - lowest) * parts) / unit, tf.float32)
-    return tf.gather(levels, _drawn(images, key)[:, :1])
+        return tf.fill([tf.shape(drawn)[0], 1], np.float32(lowest / unit))
+    levels = (lowest + (highest - lowest) * uniform_table()) / unit
+    return tf.gather(tf.constant(levels, tf.float32), drawn[:, :1])
 
 
-def _drawn(images: tf.Tensor, key: Key) -> tf.Tensor:
-    """For each image, a random number for its level and one for the common noise.
-
-    int32 [n, 2], below 65,536.
-    """
-    drawn = random_bits(key.offset_by(_PER_IMAGE), tf.shape(images)[0], tf.constant(2))
-    return tf.cast(drawn, tf.int32)
+def _per_image_bits(images: tf.Tensor, key: Key) -> tf.Tensor:
+    """Two 16-bit numbers per image, for level and common noise: int32 [n, 2]."""
+    bits = random_bits(key.offset_by(_PER_IMAGE), tf.shape(images)[0], tf.constant(2))
+    return tf.cast(bits, tf.int32)

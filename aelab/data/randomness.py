@@ -69,6 +69,11 @@ def bits_of(images: tf.Tensor, key: Key, border: int = 0, extra: int = 0) -> tf.
     return random_bits(key, n, size)
 
 
+def uniform_table() -> np.ndarray:
+    """Equally likely values between 0 and 1: float64 [65536], ascending."""
+    return (np.arange(LEVELS) + 0.5) / LEVELS
+
+
 @functools.cache
 def normal_table() -> np.ndarray:
     """Equally likely values, nearly normally distributed: float64 [65536], ascending.

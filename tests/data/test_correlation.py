@@ -5,10 +5,10 @@ from scipy.ndimage import correlate1d
 
 from aelab.config import FIELDS
 from aelab.data.correlation import (
+    channel_weights,
     correlate,
     correlated_table,
-    mix,
-    share_table,
+    mix_channels,
     side_weight,
 )
 
@@ -32,13 +32,23 @@ def test_the_result_has_29_bits_and_the_given_standard_deviation(correlation):
     assert stddev == pytest.approx((kernel**2).sum() * table.std(), rel=1e-4)
 
 
-@pytest.mark.parametrize("row", [0, 20_000, 32_768, 65_535])
-def test_mixed_noise_also_has_29_bits(row):
+def test_mixed_noise_also_has_29_bits():
     """Where all values are the largest, whatever share is common."""
     side = side_weight(HIGHEST)
-    white = tf.fill([1, 5, 5, 4], int(correlated_table(side)[0].max()))
-    weights, side = share_table(side)[row : row + 1], tf.constant(side)
-    assert int(tf.reduce_max(correlate(mix(white, side, weights), side))) < 2**29
+    weights = channel_weights(side)[::64]
+    largest = int(correlated_table(side)[0].max())
+    white, side = tf.fill([len(weights), 5, 5, 4], largest), tf.constant(side)
+    noise = correlate(mix_channels(white, side, weights), side)
+    assert 2**28 < int(tf.reduce_max(noise)) < 2**29
+
+
+@pytest.mark.parametrize("correlation", [0.01, 0.3, HIGHEST])
+def test_the_variance_does_not_depend_on_the_common_share(correlation):
+    kernel = np.array([side_weight(correlation), 256, side_weight(correlation)])
+    once, twice = ((k**2).sum() for k in (kernel, np.convolve(kernel, kernel)))
+    common, own = channel_weights(side_weight(correlation)).astype(np.float64).T
+    np.testing.assert_allclose((common * once) ** 2 + (own * twice) ** 2, once**2, 1e-6)
+    np.testing.assert_allclose(common**2, (np.arange(65536) + 0.5) / 65536, 1e-6)
 
 
 def test_sums_along_rows_and_columns_are_those_of_scipy():

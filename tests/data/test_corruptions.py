@@ -111,6 +111,9 @@ def test_any_run_of_examples_is_a_slice_of_the_whole(config, shape):
     for first, last in [(0, 4), (5, 9), (8, 9)]:
         part = corrupt(images[first:last], key(first_example=first), config)
         np.testing.assert_array_equal(part, whole[first:last])
+    order = [7, 0, 3]
+    part = corrupt(tf.gather(images, order), key(first_example=order), config)
+    np.testing.assert_array_equal(part, tf.gather(whole, order))
 
 
 @each

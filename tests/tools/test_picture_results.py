@@ -86,7 +86,9 @@ def test_measured_and_published_figures_are_next_to_each_other(folder, tmp_path)
     for result in row["results"]:
         result["correlation"] = 0.5
     text = picture_results.tables([row])
-    assert "**Set12**: 2 whole pictures, noise not clipped, --noise_correlation=" in text
+    assert (
+        "**Set12**: 2 whole pictures, noise not clipped, --noise_correlation=" in text
+    )
     assert "published" not in text
 
 

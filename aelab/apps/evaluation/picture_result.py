@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class PictureLevel:
     """Means over the pictures of a folder at one level of noise; PSNR in dB.
 
-    `stddev`, `clip` and `correlation` (of the noise of adjacent pixels) are None for
+    `stddev`, `clip` and `correlation` (the run's `noise_correlation`) are None for
     pairs, whose noise is in the files. `each` has `name`, `psnr` and `ssim` of each
     picture. A baseline has `psnr` and `ssim`.
     """

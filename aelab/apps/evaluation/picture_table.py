@@ -59,7 +59,7 @@ def _notes(result: PictureEvaluation) -> list[str]:
         if others:
             way = "known to" if known else "estimated by"
             notes.append(f"The level of the noise is {way} {', '.join(others)}.")
-        notes.append("All baselines assume that the noise of pixels is independent.")
+        notes.append("All baselines assume that all noise values are independent.")
     if "total_variation" in baselines:
         notes.append("TV has the best weight for each picture, which favors it.")
     if missing := [_PACKAGES[name] for name in result.missing if name in _PACKAGES]:

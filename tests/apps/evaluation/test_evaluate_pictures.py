@@ -187,6 +187,19 @@ def test_correlated_noise_is_the_runs_and_is_named(run, tmp_path, monkeypatch):
         assert abs(neighbors - expected) < 0.02
 
 
+def test_correlated_noise_of_color_is_the_same_at_all_levels(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(tmp_path / "a.png")
+    run = write_run(tmp_path / "run", channels=3, noise_correlation=0.5)
+    seen = []
+    monkeypatch.setattr(
+        Denoiser, "denoise", lambda self, noisy: seen.append(noisy) or noisy
+    )
+    evaluate_pictures(run.path, str(tmp_path), [0.05, 0.1], options=PLAIN)
+    weak, strong = (noisy - np.float32(128 / 255) for noisy in seen)
+    np.testing.assert_allclose(strong, 2 * weak, atol=1e-6)
+    assert np.corrcoef(weak.reshape(-1, 3), rowvar=False)[0, 1] > 0.05
+
+
 def test_the_ensemble_is_the_mean_over_flips_and_turns(run, folder):
     options = PLAIN._replace(ensemble=True)
     result = evaluate_pictures(run.path, str(folder), options=options)
