@@ -67,6 +67,7 @@ AUGMENTATIONS = {
 LOSSES = {
     "bce": "aelab.training.losses:bce",
     "mse": "aelab.training.losses:mse",
+    "rmse": "aelab.training.losses:rmse",
     "log_mse": "aelab.training.losses:log_mse",
 }
 

@@ -23,6 +23,15 @@ def mse(clean: tf.Tensor, output: tf.Tensor, config: Config) -> tf.Tensor:
     return metrics.mse(clean, output)
 
 
+def rmse(clean: tf.Tensor, output: tf.Tensor, config: Config) -> tf.Tensor:
+    """Square root of the mean squared error, at least 1e-5.
+
+    Errors of easy images, such as those with weak noise, count more than with `mse`,
+    and less than with `log_mse`.
+    """
+    return tf.sqrt(tf.maximum(metrics.mse(clean, output), MIN_MSE))
+
+
 def log_mse(clean: tf.Tensor, output: tf.Tensor, config: Config) -> tf.Tensor:
     """Natural logarithm of the mean squared error, at least ln 1e-10.
 

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from aelab import metrics
@@ -23,12 +24,20 @@ def test_bce_and_mse_are_the_metrics():
         np.testing.assert_array_equal(found, getattr(metrics, name)(clean, output))
 
 
-def test_log_mse_is_the_logarithm_and_finite_for_an_exact_copy():
+@pytest.mark.parametrize(
+    ("loss", "function", "least"),
+    [(losses.rmse, np.sqrt, 1e-5), (losses.log_mse, np.log, math.log(1e-10))],
+)
+def test_losses_of_the_mse_are_finite_for_an_exact_copy(loss, function, least):
     clean, output = pair()
-    expected = np.log(np.mean((clean.numpy() - output.numpy()) ** 2, axis=(1, 2, 3)))
-    np.testing.assert_allclose(losses.log_mse(clean, output, CONFIG), expected, 1e-5)
-    copy = losses.log_mse(clean, clean, CONFIG)
-    np.testing.assert_allclose(copy, math.log(1e-10), 1e-5)
+    mse = np.mean((clean.numpy() - output.numpy()) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(loss(clean, output, CONFIG), function(mse), 1e-5)
+    copy = tf.identity(clean)
+    with tf.GradientTape() as tape:
+        tape.watch(copy)
+        found = loss(clean, copy, CONFIG)
+    np.testing.assert_allclose(found, least, 1e-5)
+    np.testing.assert_array_equal(tape.gradient(found, copy), tf.zeros_like(copy))
 
 
 def test_the_l1_norm_sums_over_all_tensors_of_a_code():
