@@ -201,6 +201,13 @@ class Config:
         maximum=100,
         only_with={"corruption": ("jpeg",)},
     )
+    jpeg_quality_max: int = field(
+        0,
+        "Draw the JPEG quality of each image uniformly from --jpeg_quality to this "
+        "value; 0 = use --jpeg_quality for all images.",
+        maximum=100,
+        only_with={"corruption": ("jpeg",)},
+    )
     mirror: bool = field(
         False,
         "Mirror a random half of the training images, left to right, in each epoch.",

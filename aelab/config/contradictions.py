@@ -73,11 +73,13 @@ def _check_data(values: Values) -> None:
 
 def _check_noise(values: Values) -> None:
     """Raises UsageError unless corruptions and their levels fit together."""
-    if 0 < values["noise_stddev_max"] < values["noise_stddev"]:
-        raise UsageError(
-            f"--noise_stddev_max={values['noise_stddev_max']} must be at least "
-            f"--noise_stddev={values['noise_stddev']}, or 0 for one level"
-        )
+    for name in ("noise_stddev", "jpeg_quality"):
+        lowest, highest = values[name], values[f"{name}_max"]
+        if 0 < highest < lowest:
+            raise UsageError(
+                f"--{name}_max={highest} must be at least --{name}={lowest}, or 0 for "
+                "one level"
+            )
     for name in ("mirror", "turn", "max_shift"):
         if values["fixed_noise"] and (value := values[name]):
             raise UsageError(

@@ -18,7 +18,7 @@ from aelab.config import FIELDS, Config
 from aelab.config.registry import CORRUPTIONS, load
 from aelab.data.one_pass import one_pass
 from aelab.data.pixels import LEVELS_PER_BYTE, unit_tensor
-from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, bits_of
+from aelab.data.randomness import LEVELS, NEXT_MEMBER, Key, bits_of, random_bits
 
 
 def none(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
@@ -109,20 +109,30 @@ def poisson(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
 def jpeg(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:
     """Encodes each image as JPEG with `jpeg_quality` and decodes it.
 
-    The quality is libjpeg's, 1 to 100; chroma has half the resolution. Images of three
-    channels are RGB. For other numbers of channels, each channel becomes a gray file.
+    The quality is libjpeg's, 1 to 100; chroma has half the resolution. With
+    `jpeg_quality_max` each image has its own quality, uniform between the two. Images
+    of three channels are RGB. For other numbers of channels, each channel becomes a
+    gray file.
     """
 
-    def through_file(image: tf.Tensor) -> tf.Tensor:
+    def through_file(image_and_quality: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """The image, uint8 [H, W, 1 or 3], after encoding and decoding."""
-        file = tf.io.encode_jpeg(image, quality=config.jpeg_quality)
+        image, quality = image_and_quality
+        file = tf.raw_ops.EncodeJpegVariableQuality(images=image, quality=quality)
         return tf.io.decode_jpeg(file, dct_method="INTEGER_ACCURATE")
 
+    lowest = config.jpeg_quality
+    count = max(config.jpeg_quality_max - lowest, 0) + 1
+    bits = random_bits(key, tf.shape(images)[0], tf.constant(1))[:, 0]
+    qualities = lowest + tf.cast(bits, tf.int32) * count // LEVELS
     pixels = tf.cast(tf.round(images * 255), tf.uint8)
     channels = images.shape[-1]
     parts = [pixels] if channels == 3 else tf.split(pixels, channels, axis=3)
-    pixels = tf.concat([tf.map_fn(through_file, part) for part in parts], axis=3)
-    return tf.ensure_shape(unit_tensor(pixels), images.shape)
+    decoded = [
+        tf.map_fn(through_file, (part, qualities), fn_output_signature=tf.uint8)
+        for part in parts
+    ]
+    return tf.ensure_shape(unit_tensor(tf.concat(decoded, axis=3)), images.shape)
 
 
 def corrupt(images: tf.Tensor, key: Key, config: Config) -> tf.Tensor:

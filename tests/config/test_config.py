@@ -180,6 +180,8 @@ def test_a_level_of_an_unused_corruption_is_refused(name):
     other = "jpeg" if user != "jpeg" else "masking"
     assert Config(corruption=other, **{name: field.default})
     value = min(1 if field.default != 1 else 2, field.metadata["maximum"] or 2)
+    if name == "jpeg_quality_max":
+        value = Config.jpeg_quality
     if isinstance(field.default, bool):
         value = not field.default
     Config(**({"corruption": user, name: value} | noisy(user)))
@@ -231,6 +233,10 @@ def test_text_that_a_flagfile_cannot_hold_is_refused(text):
         (
             {"noise_stddev": 0.5, "noise_stddev_max": 0.25},
             ["--noise_stddev_max=0.25", "--noise_stddev=0.5"],
+        ),
+        (
+            {"corruption": "jpeg", "jpeg_quality": 50, "jpeg_quality_max": 49},
+            ["--jpeg_quality_max=49", "--jpeg_quality=50"],
         ),
         (
             {"corruption": "gaussian,jpeg"},

@@ -41,6 +41,7 @@ EVERY = [
     config_of("gaussian", noise_correlation=0.5, noise_clip=False),
     config_of("gaussian", noise_correlation=0.7, noise_stddev_max=0.9),
     config_of("masking,masking"),
+    config_of("jpeg", jpeg_quality_max=90),
 ]
 each = pytest.mark.parametrize("config", EVERY, ids=describe)
 
@@ -135,9 +136,13 @@ def test_other_streams_and_examples_are_corrupted_differently(config):
     images = to_floats(np.repeat(smooth(1), 10, axis=0))
     one = corrupted(config, images)
     others = [key(stream=8), key(first_example=10)]
-    if config.corruption in ("jpeg", "none"):  # which have no randomness
+    if config in (config_of("jpeg"), config_of("none")):  # which have no randomness
         for other in others:
             np.testing.assert_array_equal(corrupted(config, images, other), one)
+        return
+    if config.corruption == "jpeg":
+        for other in others:
+            assert (corrupted(config, images, other) != one).any()
         return
     assert len({image.tobytes() for image in one}) == 10
     usual = one.mean(0)
@@ -289,6 +294,16 @@ def test_jpeg_equals_pillow(shape, quality):
     np.testing.assert_array_equal(found, to_floats(expected))
 
 
+def test_each_image_has_its_own_quality():
+    """Uniform, from the lowest to the highest; the same image shows which it was."""
+    pixels = np.repeat(smooth(1, (24, 24, 3)), 300, axis=0)
+    config = config_of("jpeg", jpeg_quality=40, jpeg_quality_max=44)
+    found = np.rint(jpeg(to_floats(pixels), KEY, config).numpy() * 255)
+    versions = [through_pillow(pixels[0], quality) for quality in range(40, 45)]
+    counts = [int((found == version).all(axis=(1, 2, 3)).sum()) for version in versions]
+    assert sum(counts) == 300 and min(counts) > 35
+
+
 @pytest.mark.parametrize("channels", [2, 4])
 def test_other_numbers_of_channels_become_gray_files(channels):
     pixels = smooth(3, (20, 12, channels))
@@ -370,6 +385,10 @@ def test_the_first_corruption_is_the_same_without_others():
         (
             Config(corruption="jpeg,gaussian", noise_stddev=0.1, noise_stddev_max=0.5),
             "jpeg (jpeg_quality 10), gaussian (noise_stddev 0.1, noise_stddev_max 0.5)",
+        ),
+        (
+            Config(corruption="jpeg", jpeg_quality_max=90),
+            "jpeg (jpeg_quality 10, jpeg_quality_max 90)",
         ),
         (Config(corruption="masking", masking_rate=0), "none"),
         (Config(corruption="none"), "none"),

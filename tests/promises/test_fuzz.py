@@ -263,6 +263,8 @@ def test_any_command_line(folder, words):
 def with_valid_levels(values):
     """Drops the levels of unused corruptions, and gives Gaussian noise one above 0."""
     used = values.get("corruption", "gaussian").split(",")
+    if 0 < values.get("jpeg_quality_max", 0) < values.get("jpeg_quality", 10):
+        values.pop("jpeg_quality_max")
     lowest, highest = (values.get(f"noise_stddev{end}", 0.0) for end in ("", "_max"))
     if 0 < highest < lowest:
         values |= {"noise_stddev": highest, "noise_stddev_max": lowest}
