@@ -155,8 +155,8 @@ class Config:
     noise_correlation: float = field(
         0.0,
         "Correlation of the Gaussian noise of adjacent pixels, along rows and columns; "
-        "about 0.5 in pictures of a camera; 0 = independent. In color this is of noise "
-        "that is common to all channels; each channel also has noise of its own, with "
+        "about 0.5 in pictures of a camera; 0 = independent. In color it applies to "
+        "noise that all channels share; each channel also has noise of its own, with "
         "larger grains.",
         maximum=0.7,
         only_with={"corruption": ("gaussian",)},

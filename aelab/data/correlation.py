@@ -3,8 +3,9 @@
 A camera measures one color per pixel and interpolates the others, so the noise of
 adjacent pixels is correlated. If it interpolates linearly (a Bayer pattern, bilinear),
 the correlation along rows and columns is 0.4 for green and 0.67 for red and blue. Many
-cameras interpolate differences of colors, and those over larger distances. So a part of
-the noise is common to all channels, and the noise of color has larger grains.
+methods interpolate differences of colors, over larger distances (for example Hamilton
+and Adams 1997). So part of the noise is common to all channels, and color noise has
+larger grains.
 
 This is a simple model of such noise. White noise is smoothed by a kernel (side, center,
 side) along rows and columns. In images of several channels, there is a common noise,
