@@ -165,7 +165,7 @@ class Config:
         "clean",
         "What training compares the output with: clean images, a second noisy draw "
         "(noise2noise), or the noisy input itself at pixels that the network does not "
-        "see (noise2void); the last two need no clean images.",
+        "see (noise2void), which needs no clean images.",
         choices=("clean", "noise2noise", "noise2void"),
     )
     fixed_noise: bool = field(
