@@ -7,7 +7,7 @@ import tensorflow as tf
 from aelab.config import Config
 from aelab.config.registry import LOSSES, load
 from aelab.metric_info import METRICS
-from aelab.metrics import bce, image_metrics, mse, psnr, ssim
+from aelab.metrics import bce, image_metrics, masked_mse, mse, psnr, ssim
 
 FUNCTIONS = [load(row.function, n) for n, row in METRICS.items() if row.function]
 
@@ -48,10 +48,20 @@ def test_eager_and_compiled_agree(metric):
     )
 
 
-def test_mse_is_the_formula():
+def test_mse_is_the_formula_and_does_not_clamp_the_output():
     clean, output = pair()
-    expected = ((clean.astype(float) - output) ** 2).mean((1, 2, 3))
-    np.testing.assert_allclose(mse(clean, output), expected, rtol=1e-5)
+    wild = output * 4 - 1.5
+    expected = ((clean.astype(float) - wild) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(mse(clean, wild), expected, rtol=1e-5)
+
+
+def test_masked_mse_is_the_formula_and_does_not_clamp_the_output():
+    clean, output = pair((5, 16, 20, 3))
+    wild = output * 4 - 1.5
+    mask = np.random.default_rng(1).integers(0, 2, (5, 16, 20, 1)).astype(np.float32)
+    errors = (clean.astype(float) - wild) ** 2 * mask
+    expected = errors.sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
+    np.testing.assert_allclose(masked_mse(clean, wild, mask), expected, rtol=1e-5)
 
 
 def test_bce_is_the_formula():

@@ -18,6 +18,7 @@ from aelab.config import Config
 from aelab.data.batch import Batch, EvalBatch
 from aelab.data.pipeline import make_eval_dataset, make_train_dataset
 from aelab.data.sources import ArraySource, load_part
+from aelab.distributed.blocks import num_blocks
 from aelab.errors import UsageError
 from aelab.models import build_model
 from aelab.runs import checkpoints
@@ -113,6 +114,16 @@ def test_overlapping_squares_of_a_noisy_picture_agree(folder, cache_mb, largest)
     assert overlaps > 300
 
 
+@pytest.mark.parametrize("cache_mb", [0, 512])
+def test_mirrored_and_turned_squares_have_the_noise_of_the_picture(folder, cache_mb):
+    """There are no more noisy values than pixels in five pictures."""
+    config = of_folder(folder, cache_mb=cache_mb, mirror=True, turn=True)
+    images = load_part(config, "train")
+    squares = np.concatenate([b.target for b in batches(config, 60, 0, images)])
+    pixels = 5 * 30 * 30
+    assert len(np.unique(squares)) <= pixels < squares.size / 20
+
+
 def test_the_noise_has_the_level(folder):
     config = of_folder(folder, cache_mb=0)
     images = load_part(config, "train")
@@ -179,14 +190,23 @@ def test_evaluation_by_masked_pixels_of_noisy_images():
     np.testing.assert_allclose(values["psnr"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    ("replicas", "batch_size"), [(1, 8), (2, 8), (1, 256)], ids=str
+)
 @pytest.mark.parametrize(("model", "size"), [("unet", (16, 16)), ("dense", (10, 13))])
-def test_the_loss_is_over_the_masked_pixels_of_the_global_batch(model, size, replicas):
-    """Their sum divided by their number; the border may leave pixels in no cell."""
+def test_the_loss_is_over_the_masked_pixels_of_the_global_batch(
+    model, size, replicas, batch_size
+):
+    """Their sum divided by their number; the border may leave pixels in no cell.
+
+    A batch of 256 is computed in blocks.
+    """
     shape = (*size, 1)
-    config = dataclasses.replace(CONFIG, model=model, filters=Config.filters)
-    images, strategy = source(20, shape), strategy_of(replicas)
+    values = {"model": model, "filters": Config.filters, "batch_size": batch_size}
+    config = dataclasses.replace(CONFIG, **values)
+    images, strategy = source(300, shape), strategy_of(replicas)
     state = TrainState(config, shape, 10, strategy)
+    assert (num_blocks(batch_size // replicas) > 1) == (batch_size == 256)
     (batch,) = batches(config, 1, 0, images)
     output = state.autoencoder.model(batch.corrupted).numpy()
     errors = (output - batch.target) ** 2

@@ -51,6 +51,20 @@ def test_a_config_trains(path, tmp_path, idx_folder, pictures):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_recipes_of_photographs_fit_sets_of_400_pictures(path):
+    """Evaluations are some hundred steps apart, and the pictures fit in memory."""
+    if "denoise_photos" not in path.read_text():
+        return
+    config = read(path, "--data_dir=FOLDER")
+    assert (config.validation_examples, config.test_share) == (20, 0)
+    steps = config.eval_every_epochs * (400 - 20) / config.batch_size
+    assert 500 < steps < 1500
+    assert config.train_steps > 9 * steps
+    bsds400 = 400 * 481 * 321 * 3  # bytes
+    assert bsds400 < config.cache_mb * 1e6
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_header_has_the_command_and_the_measured_result(path):
     lines = path.read_text().splitlines()
     header = "\n".join(line for line in lines if line.startswith("#"))
@@ -62,6 +76,7 @@ def test_a_header_has_the_command_and_the_measured_result(path):
     if not rows + photos and "# Not measured yet." not in lines:
         assert re.search(r"\d+\.\d+ dB", header)
         assert "synthetic" in header or "fashion-mnist-6k" in header
+    assert not rows + photos or "# Not measured yet." not in lines
     for row in photos:
         assert any(
             f"{result['psnr']['mean']:.2f} dB on {result['folder']}" in header

@@ -84,6 +84,23 @@ def test_early_stopping_waits_for_patience_epochs(tmp_path, capsys):
     assert f"Complete   {tmp_path / 'run'}" in capsys.readouterr().out
 
 
+def test_the_best_checkpoint_and_early_stopping_go_by_the_loss(tmp_path, monkeypatch):
+    """And not by the PSNR, which may compare with clean images that must not help."""
+    metrics = iter(
+        {"loss": loss, "psnr": psnr} for loss, psnr in ((3, 1), (1, 2), (2, 8), (2, 9))
+    )
+    monkeypatch.setattr(trainer, "build_evaluate", lambda *_: lambda *_: next(metrics))
+    train(tmp_path / "run", epochs=9, early_stopping_patience=2)
+    assert [line["psnr"] for line in metric_lines(tmp_path / "run", "eval")] == [
+        1,
+        2,
+        8,
+        9,
+    ]
+    best = checkpoints.newest(RunDirectory(str(tmp_path / "run")).best)
+    assert best.endswith("step-00000013")
+
+
 def test_a_run_that_improves_is_not_stopped_early(tmp_path):
     train(tmp_path / "run", epochs=5, learning_rate=0.001, early_stopping_patience=1)
     assert metric_lines(tmp_path / "run")[-1]["step"] == 32

@@ -74,7 +74,8 @@ def evaluate_pictures(
 ) -> PictureEvaluation:
     """Evaluates on the pictures of a folder with Gaussian noise.
 
-    The added noise is correlated as the run's is.
+    The added noise is correlated as the run's is. Other corruptions of the run are not
+    added, with a warning.
 
     Args:
       run_dir: the run.
@@ -93,6 +94,9 @@ def evaluate_pictures(
     for name in names:
         session.reader.check(os.path.join(folder, name))
     configs = _levels(session.config, stddevs, clip)
+    if others := set(session.config.corruption.split(",")) - {"gaussian", "none"}:
+        left_out = ", ".join(sorted(others))
+        warn(f"of the run's --corruption only gaussian is added, not {left_out}")
     levels: list[_Level] = [
         (c, functools.partial(noisy_pictures, folder, names, session.reader, c))
         for c in configs

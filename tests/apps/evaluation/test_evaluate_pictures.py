@@ -21,6 +21,7 @@ from aelab.apps.evaluation.evaluate_pictures import (
     evaluate_pairs,
     evaluate_pictures,
 )
+from aelab.apps.evaluation.picture_baselines import PictureBaseline
 from aelab.apps.evaluation.picture_table import picture_table
 from aelab.config import Config
 from aelab.data.randomness import normal_table
@@ -154,7 +155,10 @@ def test_the_input_at_25_has_20_17_db(run, tmp_path):
     assert result.levels[0].clip
 
 
-def test_level_and_clipping_are_the_runs_unless_given(run, folder, tmp_path):
+def test_level_and_clipping_are_the_runs_unless_given(
+    run, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Denoiser, "denoise", lambda self, noisy: noisy)
     (level,) = evaluate_pictures(run.path, str(folder), options=PLAIN).levels
     assert (level.stddev, level.clip) == (25 / 255, False)
     clipped = write_run(tmp_path / "2", noise_stddev_max=0.2, noise_clip=True)
@@ -162,11 +166,30 @@ def test_level_and_clipping_are_the_runs_unless_given(run, folder, tmp_path):
     assert [level.stddev for level in levels] == [25 / 255, 0.2]
     assert all(level.clip for level in levels)
     assert {level.correlation for level in levels} == {0}
+    blind = write_run(tmp_path / "4", noise_stddev=0.0, noise_stddev_max=0.2)
+    (level,) = evaluate_pictures(blind.path, str(folder), options=PLAIN).levels
+    assert level.stddev == 0.2
     quiet = write_run(
         tmp_path / "3", noise_stddev=0.0, corruption="none", noise_clip=True
     )
     with pytest.raises(UsageError, match="--noise_stddevs is missing"):
         evaluate_pictures(quiet.path, str(folder), options=PLAIN)
+
+
+def test_only_gaussian_noise_is_added_with_a_warning(
+    run, folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(Denoiser, "denoise", lambda self, noisy: noisy)
+    values = {"corruption": "gaussian,poisson,jpeg", "noise_clip": True}
+    both = write_run(tmp_path / "2", **values)
+    one, two = (
+        evaluate_pictures(each.path, str(folder), clip=True, options=PLAIN).levels
+        for each in (run, both)
+    )
+    assert one == two
+    assert capsys.readouterr().err == (
+        "warning: of the run's --corruption only gaussian is added, not jpeg, poisson\n"
+    )
 
 
 def test_correlated_noise_is_the_runs_and_is_named(run, tmp_path, monkeypatch):
@@ -365,6 +388,25 @@ def test_baselines_are_better_than_the_input(tmp_path):
         only = {"total_variation": level.baselines["total_variation"]}
         result.levels[0] = dataclasses.replace(level, baselines=only)
         assert "known" not in picture_table(result)
+
+
+def test_baselines_are_given_the_true_level_and_none_of_pairs(
+    run, folder, pairs, monkeypatch
+):
+    levels = []
+
+    def restore(noisy, clean, stddev):
+        levels.append(stddev)
+        return noisy
+
+    monkeypatch.setattr(Denoiser, "denoise", lambda self, noisy: noisy)
+    baselines = {"wavelets": PictureBaseline(restore, ())}
+    monkeypatch.setattr(module, "PICTURE_BASELINES", baselines)
+    evaluate_pictures(run.path, str(folder), [0.1, 0.2])
+    assert levels == [0.1] * 4 + [0.2] * 4
+    levels.clear()
+    evaluate_pairs(run.path, str(pairs), "_real.png", "_mean.png")
+    assert levels == [None, None]
 
 
 @pytest.mark.slow

@@ -362,6 +362,23 @@ def test_baselines_use_a_limited_number_of_images(run_dir, monkeypatch):
     assert "of the first 5 images" in table(result)
 
 
+def test_noise_that_is_not_clipped_is_so_for_baselines(copy_run, monkeypatch):
+    """They learn from values outside of [0, 1], and restore them."""
+    run_dir, tasks = copy_run("dense", noise_stddev=0.5, noise_clip=False), []
+    linear = BASELINES["linear"]
+
+    def restore(task):
+        tasks.append(task)
+        return linear.restore(task)
+
+    monkeypatch.setitem(BASELINES, "linear", linear._replace(restore=restore))
+    evaluate_run(str(run_dir))
+    assert tasks
+    for task in tasks:
+        for corrupted in (task.corrupted, task.train_corrupted):
+            assert corrupted.min() < -0.5 and corrupted.max() > 1.5
+
+
 def test_a_sweep_uses_fewer_images(run_dir, monkeypatch):
     monkeypatch.setattr(levels, "_SWEEP_VALUES", 5 * 12 * 16)
     result = evaluate_run(str(run_dir), noise_stddevs=[0.5, 0.9])
