@@ -52,7 +52,7 @@ def test_a_config_trains(path, tmp_path, idx_folder, pictures):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_recipes_of_photographs_fit_sets_of_400_pictures(path):
-    """Evaluations are some hundred steps apart, and the pictures fit in memory."""
+    """Evaluations are some hundred steps apart, and decoded pictures fit in memory."""
     if "denoise_photos" not in path.read_text():
         return
     config = read(path, "--data_dir=FOLDER")

@@ -94,9 +94,9 @@ def evaluate_pictures(
     for name in names:
         session.reader.check(os.path.join(folder, name))
     configs = _levels(session.config, stddevs, clip)
-    if others := set(session.config.corruption.split(",")) - {"gaussian", "none"}:
+    if others := set(session.config.corruptions()) - {"gaussian", "none"}:
         left_out = ", ".join(sorted(others))
-        warn(f"of the run's --corruption only gaussian is added, not {left_out}")
+        warn(f"only Gaussian noise is added, not {left_out} of the run's --corruption")
     levels: list[_Level] = [
         (c, functools.partial(noisy_pictures, folder, names, session.reader, c))
         for c in configs

@@ -87,8 +87,8 @@ def best_total_variation(
 def total_variation(noisy: np.ndarray, weight: float) -> np.ndarray:
     """Total variation (Rudin et al. 1992) by Chambolle's algorithm (2004).
 
-    The number of iterations is fixed. By default, scikit-image ends them so early that
-    the PSNR jumps between adjacent weights, and a search misses the best one.
+    The number of iterations is fixed. With its default `eps`, scikit-image stops so
+    early that the PSNR jumps between adjacent weights, and a search misses the best.
     """
     from skimage.restoration import denoise_tv_chambolle
 

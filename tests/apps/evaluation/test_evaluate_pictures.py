@@ -188,7 +188,8 @@ def test_only_gaussian_noise_is_added_with_a_warning(
     )
     assert one == two
     assert capsys.readouterr().err == (
-        "warning: of the run's --corruption only gaussian is added, not jpeg, poisson\n"
+        "warning: only Gaussian noise is added, not jpeg, poisson of the run's "
+        "--corruption\n"
     )
 
 

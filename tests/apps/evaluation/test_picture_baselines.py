@@ -69,7 +69,7 @@ def test_a_baseline_uses_the_level_that_it_is_given(name, channels):
 
 @pytest.mark.parametrize("level", [0.1, 0.3])
 def test_total_variation_has_the_best_weight(level):
-    """Scikit-image's default number of iterations fails this by 0.5 dB."""
+    """With scikit-image's rule for stopping, the first level fails by 0.5 dB."""
     clean = np.float32(data.moon()[::4, ::4, None] / 255)
     noisy = np.float32(clean + np.random.default_rng(0).normal(0, level, clean.shape))
     found = mean_psnr(clean[None], best_total_variation(noisy, clean, level)[None])
