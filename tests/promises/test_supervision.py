@@ -116,7 +116,7 @@ def test_overlapping_squares_of_a_noisy_picture_agree(folder, cache_mb, largest)
 
 @pytest.mark.parametrize("cache_mb", [0, 512])
 def test_mirrored_and_turned_squares_have_the_noise_of_the_picture(folder, cache_mb):
-    """There are no more noisy values than pixels in five pictures."""
+    """All squares together have at most one value per pixel of the five pictures."""
     config = of_folder(folder, cache_mb=cache_mb, mirror=True, turn=True)
     images = load_part(config, "train")
     squares = np.concatenate([b.target for b in batches(config, 60, 0, images)])

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
-from aelab import metrics
 from aelab.apps.denoising.denoiser import Denoiser
-from aelab.apps.evaluation.baselines import is_installed, mean_psnr
+from aelab.apps.evaluation.baselines import is_installed
 from aelab.apps.evaluation.picture_baselines import PICTURE_BASELINES, PictureBaseline
+from aelab.apps.evaluation.picture_quality import Quality, picture_quality
 from aelab.apps.evaluation.picture_result import PictureEvaluation, PictureLevel
 from aelab.apps.evaluation.picture_sets import (
     Pair,
@@ -52,13 +51,6 @@ class Options(NamedTuple):
     ensemble: bool = False
     precision: str | None = None
     baselines: bool = True
-
-
-class Quality(NamedTuple):
-    """Of one picture; PSNR in dB."""
-
-    psnr: float
-    ssim: float
 
 
 # A level's configuration, None for pairs, and the pictures with its noise.
@@ -240,15 +232,3 @@ def _evaluate_level(
         each=[{"name": name, **quality._asdict()} for name, quality in outputs],
         baselines={name: means[name] for name in baselines},
     )
-
-
-def picture_quality(
-    clean: np.ndarray, output: np.ndarray, clamped: bool = True
-) -> Quality:
-    """PSNR in dB, at a peak of 1, and SSIM of a picture, [H, W, C].
-
-    Values of `output` outside [0, 1] count as 0 or 1; in the PSNR only with `clamped`.
-    """
-    images = clean[np.newaxis], output[np.newaxis]
-    ssim = metrics.ssim(*(tf.constant(image, tf.float32) for image in images))
-    return Quality(mean_psnr(*images, clamped), float(ssim[0]))

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aelab.apps.evaluation.baselines import mean_psnr
+from aelab.apps.evaluation.baselines import mean_psnr, total_variation
 
 _TV_BOUNDS = (0.001, 1.0)
 _TOLERANCE = 0.1  # relative, of the weight of total variation
-_TV_ITERATIONS = 200
 _BM3D_SIDE = 16  # pixels
 _LEAST_SIGMA = 0.01 / 255
 
@@ -74,28 +73,17 @@ def best_total_variation(
     from scipy.optimize import minimize_scalar
 
     best = minimize_scalar(
-        lambda log: (
-            -mean_psnr(clean[None], total_variation(noisy, math.exp(log))[None])
-        ),
+        lambda log: -mean_psnr(clean[None], _smoothed(noisy, log)),
         bounds=[math.log(bound) for bound in _TV_BOUNDS],
         method="bounded",
         options={"xatol": _TOLERANCE},
     )
-    return total_variation(noisy, math.exp(best.x))
-
-
-def total_variation(noisy: np.ndarray, weight: float) -> np.ndarray:
-    """Total variation (Rudin et al. 1992) by Chambolle's algorithm (2004).
-
-    The number of iterations is fixed. With its default `eps`, scikit-image stops so
-    early that the PSNR jumps between adjacent weights, and a search misses the best.
-    """
-    from skimage.restoration import denoise_tv_chambolle
-
-    restored: np.ndarray = denoise_tv_chambolle(
-        noisy, weight, eps=0, max_num_iter=_TV_ITERATIONS, channel_axis=-1
-    )
+    restored: np.ndarray = _smoothed(noisy, best.x)[0]
     return restored
+
+
+def _smoothed(noisy: np.ndarray, log_weight: float) -> np.ndarray:
+    return total_variation(noisy[None], math.exp(log_weight), eps=0)
 
 
 def bm3d(noisy: np.ndarray, clean: np.ndarray, stddev: float | None) -> np.ndarray:
